@@ -1,8 +1,7 @@
 """Count the functions that a number passes from frame to cell: ``python docs/trace_cell.py``.
 
-A number passes a function of benchmarks/ that gets it among its arguments and returns it, as a
-number, in a column of a frame, or in its text. Functions that get it alone see it: they test it,
-or count by its frame.
+A function of benchmarks/ counts if it hands the value on: as a number or in a column of what it
+returns, unless that goes into another table. One that only reads it does not.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ import numpy as np
 import pandas as pd
 
 import benchmarks
-from benchmarks.core.exhibit import Folder
+from benchmarks.core.exhibit import Folder, Table
 from benchmarks.report.cells import grid
 
 ROOT = Path(benchmarks.__file__).parent
 CELLS = (  # run, study, metric, what chooses its row, table
     ("reference", "density", "test_ll", {"flow": "realnvp", "dataset": "magic"}, "density-magic"),
     ("complexity", "cost", "log_prob_flops", {"flow": "realnvp", "dim": 64}, "cost-growth"),
-    ("evaluations", "nfe", "nfe_end", {"flow": "ffjord"}, "nfe"),
+    ("evaluations", "nfe", "nfe_end", {"flow": "ffjord"}, "nfe-training"),
 )
 
 
@@ -47,32 +46,38 @@ def has(thing: Any, value: float, depth: int = 4) -> bool:
     return isinstance(thing, list | tuple) and any(has(x, value, depth - 1) for x in thing)
 
 
-def traced(value: float, show: Any) -> tuple[dict[CodeType, int], set[CodeType]]:
-    """The functions that pass a value while something is shown, by lines; and all that see it."""
-    passing: dict[CodeType, int] = {}
-    seeing: set[CodeType] = set()
-    entered: set[int] = set()  # calls that got it
+def of_others(result: Any, name: str) -> bool:
+    """Whether a function gave tables, and none of this name."""
+    tables = result if isinstance(result, list | tuple) else [result]
+    tables = [each for each in tables if isinstance(each, Table)]
+    return bool(tables) and name not in [table.name for table in tables]
+
+
+def handed_on(value: float, name: str, show: Any) -> dict[CodeType, int]:
+    """The functions that hand a value on while a table is shown, with their lines."""
+    calls: list[dict[CodeType, int]] = [{}]  # of each function that runs, those that ran in it
 
     def note(frame: FrameType, event: str, result: Any) -> None:
         code = frame.f_code
         if not code.co_filename.startswith(str(ROOT)) or code.co_name.startswith("<"):
             return
-        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        if event == "call" and any(has(frame.f_locals.get(name), value) for name in names):
-            entered.add(id(frame))
-            seeing.add(code)
-        elif event == "return" and id(frame) in entered:
-            entered.discard(id(frame))
+        if event == "call":
+            calls.append({})
+        elif event == "return":
+            inner = calls.pop()
+            if of_others(result, name):
+                return
             if has(result, value):
                 lines = {line for _, _, line in code.co_lines() if line}
-                passing[code] = max(lines) - min(lines) + 1
+                inner[code] = max(lines) - min(lines) + 1
+            calls[-1] |= inner
 
     sys.setprofile(note)
     try:
         show()
     finally:
         sys.setprofile(None)
-    return passing, seeing
+    return calls[0]
 
 
 def main() -> None:
@@ -90,13 +95,10 @@ def main() -> None:
                 if table.name == name:
                     grid(table)
 
-        passing, seeing = traced(value, show)
-        longest = max(passing.values(), default=0)
-        count = (
-            f"passes {len(passing)} functions, the longest {longest} lines; {len(seeing)} see it"
-        )
-        print(f"{metric} of {study} ({name}) {count}")
-        for code, lines in passing.items():
+        codes = handed_on(value, name, show)
+        longest = max(codes.values(), default=0)
+        print(f"{metric} of {study} ({name}): {len(codes)} functions, the longest {longest} lines")
+        for code, lines in codes.items():
             print(f"  {Path(code.co_filename).relative_to(ROOT)}:{code.co_name} ({lines})")
 
 

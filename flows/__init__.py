@@ -7,8 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flows.member import SIZES, Member
-from flows.registry import Registry
+from flows.registry import SIZES, Member, Registry
 
 if TYPE_CHECKING:
     from flows.bijection import Bijection as Bijection
@@ -42,10 +41,10 @@ def register(
     ``uses`` are those of hidden, depth, layers and context_dim that the member takes as keyword
     arguments; the others are refused at build. A member that ``requires`` a package is listed
     where that can be found, and should import it in the factory alone; it is a flow of that library
-    if its name begins with the package's, "zuko_maf". Raise ``version`` when a
-    change moves what the member computes, ``pace`` when it moves how fast alone: records of before
-    are stale then. Raises TypeError where the signature lacks one of ``uses`` or an option has no
-    default, and ValueError where the name is taken.
+    if its name begins with the package's, "zuko_maf". Raise ``version`` when a change moves what
+    the member computes, ``pace`` when it moves only how fast: earlier records are then stale.
+    Raises TypeError where the signature lacks one of ``uses`` or an option has no default, and
+    ValueError where the name is taken.
     """
 
     def decorate(factory: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,11 +95,11 @@ def names() -> list[str]:
 
 
 def own() -> list[str]:
-    """Names of those that are of no other library: this package's, and those of plug-ins."""
+    """Names of the flows of this package and of plug-ins, without those of other libraries."""
     return [name for name in names() if members[name].library is None]
 
 
-LATER = {  # what this package offers, by name: imported when asked for, since torch takes seconds
+LATER = {  # names that are imported when first used, since torch takes seconds
     "Bijection": "flows.bijection",
     "Flow": "flows.flow",
     "count_nfe": "flows.counting",

@@ -26,8 +26,8 @@ class Bijection(Protocol):
     - Map each row independently of the others, leave the inputs unchanged, keep dtype and device,
       and let gradients pass in both directions, through an iterative inverse too.
     - Offer ``initialize(x)`` where data (N, D) sets parameters before training,
-      ``to_noise(x, context)`` and ``to_data(z, context)`` where an image alone costs less than with
-      its log-determinant, ``use(trace, solver, noise)`` where an ODE is solved (see `Flow.using`),
+      ``to_noise(x, context)`` and ``to_data(z, context)`` where an image costs less without its
+      log-determinant, ``use(trace, solver, noise)`` where an ODE is solved (see `Flow.using`),
       and ``iterative = True`` where the inverse iterates (see `Flow.compiled`). Then let
       ``flows.check(flows.Flow(bijection, dim=D))`` measure all of this, and register a factory by
       `flows.register` to have it built, compared and reported by name.
@@ -90,7 +90,11 @@ def module_of(bijection: Any) -> nn.Module:
         )
     if isinstance(bijection, nn.Module):
         return bijection
-    learned = [k for k, v in getattr(bijection, "__dict__", {}).items() if _is_learned(v)]
+    learned = [
+        name
+        for name, value in getattr(bijection, "__dict__", {}).items()
+        if isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad)
+    ]
     if learned:
         raise TypeError(
             f"{_kind(bijection)} holds {', '.join(learned)}, which would not be found: make it an "
@@ -129,10 +133,6 @@ def _kind(value: Any) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
-def _is_learned(value: Any) -> bool:
-    return isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad)
-
-
 def parts(transform: nn.Module) -> list[nn.Module]:
     """The Bijections that a transform is composed of, in their order from data to noise."""
     if not isinstance(transform, CompositeTransform):
@@ -141,17 +141,14 @@ def parts(transform: nn.Module) -> list[nn.Module]:
 
 
 def to_noise(run: Sequence[nn.Module], x: Tensor, context: Tensor | None) -> Tensor:
-    """Noise of data x by Bijections one after the other, without log-determinants if that is less.
-
-    (N, D) -> (N, D).
-    """
+    """Noise of data x by Bijections in turn, without log-determinants if that is less: (N, D)."""
     for part in run:
         x = _image(part, "to_noise", "__call__", x, context)
     return x
 
 
 def to_data(run: Sequence[nn.Module], z: Tensor, context: Tensor | None) -> Tensor:
-    """Data of noise z, likewise: (N, D) -> (N, D)."""
+    """Data of noise z, likewise: (N, D)."""
     for part in reversed(run):
         z = _image(part, "to_data", "inverse", z, context)
     return z

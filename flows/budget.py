@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flows.member import Member
+from flows.registry import Member
 
 MOST = 10**8  # largest budget: the search may build a flow of four times as many
 WITHIN = 0.05  # relative error of the nearest width, at most
@@ -41,7 +41,9 @@ def width(member: Member, dim: int, parameters: int, options: Mapping[str, Any])
 
     @cache
     def count(hidden: int) -> int:
-        return _parameters(member, dim, {**options, "hidden": hidden})
+        device = torch.get_default_device()
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            return trainable(member.construct(dim, {**options, "hidden": hidden}))
 
     low, high = 1, 1
     while count(high) < parameters:
@@ -64,14 +66,6 @@ def width(member: Member, dim: int, parameters: int, options: Mapping[str, Any])
         f"{about} within {WITHIN:.0%}: hidden={low} has {count(low)} and hidden={high} has "
         f"{count(high)}; take one of these"
     )
-
-
-def _parameters(member: Member, dim: int, options: Mapping[str, Any]) -> int:
-    """Trainable parameters of a flow, which is built for the count."""
-    device = torch.get_default_device()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        flow = member.construct(dim, options)
-    return trainable(flow)
 
 
 def trainable(module: nn.Module) -> int:

@@ -38,7 +38,7 @@ class Solve:
 
 @dataclass
 class NFE:
-    """Solves within a block in the order of their start, and sums over them by the same names."""
+    """Solves within a block, in the order of their start; its properties are sums over them."""
 
     solves: list[Solve] = field(default_factory=list)
     _known: dict[int, Solve] = field(default_factory=dict, repr=False, compare=False)
@@ -52,22 +52,18 @@ class NFE:
 
     @property
     def forward(self) -> int:
-        """Evaluations of all forward solves."""
         return sum(solve.forward for solve in self.solves)
 
     @property
     def backward(self) -> int:
-        """Evaluations of all adjoints."""
         return sum(solve.backward for solve in self.solves)
 
     @property
     def accepted(self) -> int:
-        """Accepted steps of all forward solves."""
         return sum(solve.accepted for solve in self.solves)
 
     @property
     def rejected(self) -> int:
-        """Rejected steps of all forward solves."""
         return sum(solve.rejected for solve in self.solves)
 
 

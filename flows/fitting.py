@@ -62,15 +62,14 @@ def fit(
     """Train a flow, or the family of a name with these ``options``, on rows of raw data.
 
     ``data`` are rows (N, D), as an array, a tensor or a table, or a pair of them and their context
-    (N, C), which is taken as it is: of mean 0 and deviation 1, best. ``validation`` is a share of
-    the rows, chosen at random, or rows of the same kind. ``preprocessing`` is fitted to the
-    training rows and put before the flow: a name of `flows.preprocessing` or "none"; by default
-    "standardize" for a family and "none" for a flow.
-    The rate falls by a cosine to zero over ``updates``. Weights are validated ``every`` so many of
-    them, by the exact trace; ``patience`` validations in a row without a better one end the
-    training, 0 does not. The flow is trained in place and ends with the best weights, in the dtype
-    and on the device that it has; a family is built in float32. Equal seeds give equal results on
-    one machine.
+    (N, C), which should have mean 0 and deviation 1. ``validation`` is a share of the rows, chosen
+    at random, or rows of the same kind. ``preprocessing`` is fitted to the training rows and put
+    before the flow: a name of `flows.preprocessing` or "none"; by default "standardize" for a
+    family and "none" for a flow.
+    The rate falls by a cosine to zero over ``updates``. Weights are validated after ``every``
+    updates, by the exact trace; ``patience`` validations in a row without a better one end the
+    training (0: never). The flow is trained in place and ends with the best weights, in its dtype
+    and on its device; a family is built in float32. Equal seeds give equal results on one machine.
 
     Warns of columns of whole numbers, on which likelihoods have no bound. Raises ValueError for
     data of another shape, values that are not finite, constant and repeated columns, too few rows
@@ -98,16 +97,17 @@ def fit(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         flow, train, val = _prepared(flow, train, val, width, preprocessing, options)
-        turns = _Turns(flow, train, val, width, generator, batch, progress)
-        turns.updates, turns.every, turns.rate = updates, every, learning_rate
-        turns.patience = patience
-        turns.fit.stopped = loop(turns.state, turns)
-    flow.load_state_dict(turns.state.best)
+        optimiser = torch.optim.Adam(flow.parameters())
+        state = State(flow, optimiser, generator, flow.state_dict())
+        batch, rate = min(batch, len(train)), learning_rate
+        turns = _Turns(state, train, val, width, batch, updates, rate, every, progress, patience)
+        turns.fit.stopped = loop(state, turns)
+    flow.load_state_dict(state.best)
     return turns.fit
 
 
 def _rows(name: str, data: Any) -> tuple[Tensor, int]:
-    """Rows beside their context, (N, D + C) float64, and D; ValueError for what is no table."""
+    """Rows beside their context, (N, D + C) float64, and D; ValueError for another shape."""
     parts = data if isinstance(data, tuple) else (data,)
     tables = [torch.tensor(_numbers(name, part)) for part in parts]
     shapes = ", ".join(str(tuple(table.shape)) for table in tables)
@@ -190,29 +190,24 @@ def _split(rows: Tensor, width: int) -> tuple[Tensor, Tensor | None]:
     return rows[:, :width], rows[:, width:] if rows.shape[1] > width else None
 
 
+@dataclass
 class _Turns(Turns):
     """A training on tensors, with a line of progress."""
 
+    state: State
+    train: Tensor
+    val: Tensor
+    width: int  # columns before those of the context
+    batch: int
     updates: int
-    every: int
     rate: float
+    every: int
+    progress: bool
+    patience: int = 0
 
-    def __init__(
-        self,
-        flow: Flow,
-        train: Tensor,
-        val: Tensor,
-        width: int,
-        generator: torch.Generator,
-        batch: int,
-        progress: bool,
-    ) -> None:
-        optimiser = torch.optim.Adam(flow.parameters())
-        self.state = State(flow, optimiser, generator, flow.state_dict())
-        self.exact = flow.using(trace="exact")
-        self.train, self.val, self.width = train, val, width
-        self.batch, self.progress = min(batch, len(train)), progress
-        self.fit = Fit(flow)
+    def __post_init__(self) -> None:
+        self.exact = self.state.flow.using(trace="exact")
+        self.fit = Fit(self.state.flow)
 
     def end(self) -> str:
         return "updates" if self.state.update == self.updates else ""

@@ -26,13 +26,12 @@ class Flow(nn.Module):
     ``transform`` is any object with the Bijection's methods, mostly an ``nn.Module``. ``dim`` D is
     needed to sample and is taken from ``transform.dim`` where that exists; ``context_dim`` > 0
     makes the density conditional, 0 refuses a context, None leaves it to the transform. ``base``
-    takes the place of N(0, I): a module with the methods of `StandardNormal`. ``objective``
-    names what `loss` measures.
+    replaces N(0, I): a module with the methods of `StandardNormal`. ``objective`` names the `loss`.
     """
 
     objective = "likelihood"
     compiler: Compiler | None = None
-    recipe: Recipe | None = None  # by which it is built again, see `flows.saved`
+    recipe: Recipe | None = None  # how it is built again, see `flows.saved`
 
     def __init__(
         self,
@@ -55,8 +54,7 @@ class Flow(nn.Module):
         """Log-density in nats: (N, D) -> (N,).
 
         ``context`` is (N, C), or (1, C) for all rows. Raises ValueError or TypeError for another
-        shape or dtype, and on the CPU for NaN or infinity (elsewhere a look at the values would
-        synchronise the device).
+        shape or dtype, and on the CPU for NaN or infinity (elsewhere a look would synchronise).
         """
         log_prob: Tensor = self._run(log_density, x, context)
         return log_prob
@@ -156,8 +154,12 @@ class Flow(nn.Module):
         solving: list[Any] = [module for module in view.modules() if hasattr(module, "use")]
         for module in solving:
             module.use(trace=trace, solver=solver, noise=noise)
-        if not solving:
-            _check_names(trace, solver)
+        if not solving:  # none of which refuses an unknown name
+            from flows.continuous import Solver, Trace  # above this module
+
+            for kind, value in ((Trace, trace), (Solver, solver)):
+                if value is not None:
+                    kind.of(value)
         return view
 
     def compiled(self, *, backend: str = "inductor") -> Self:
@@ -237,13 +239,3 @@ def _check_finite(name: str, rows: Tensor) -> None:
         raise ValueError(
             f"expected finite {name}, got {bad} of {len(rows)} rows with NaN or infinity"
         )
-
-
-def _check_names(trace: Any, solver: Any) -> None:
-    """ValueError for an unknown trace or solver, in a flow without an ODE to refuse it."""
-    from flows.continuous import Solver, Trace  # above this module
-
-    if trace is not None:
-        Trace.of(trace)
-    if solver is not None:
-        Solver.of(solver)

@@ -1,4 +1,4 @@
-"""What users' code may change in its process for all that runs after it, and how that is undone.
+"""Undo what users' code changes in its process for all that runs after it.
 
 A plug-in or a library may set a default dtype or an environment variable as it is imported, and a
 flow as it is measured beside others. What cannot be undone, such as a replaced function, ends with

@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
-FOREIGN = (Exception, SystemExit)  # what code of others may raise and must not end a command by
+FOREIGN = (Exception, SystemExit)  # what may be raised by others' code, and must end no command
 LONGEST = 500  # characters of a message that are kept
 GROUPS = "flowgauge."  # how the names of the groups of entry points begin
 PREFIX = "flowgauge_plugin_"  # of the module of a plug-in's file, before the file's stem
@@ -32,9 +32,8 @@ def described(error: BaseException) -> str:
 def load_plugin(path: str | Path) -> ModuleType:
     """Import a Python file that registers members; ValueError where it is missing or broken.
 
-    Its imports find modules that lie beside it, after all others.
-    The file of a module that an entry point names is imported as that module. What the import does
-    to settings of the process is undone.
+    Its imports find modules beside it, after all others. The file of a module that an entry point
+    names is imported as that module. Changes to settings of the process are undone.
     """
     path = Path(path).resolve()
     name = f"{PREFIX}{path.stem}"

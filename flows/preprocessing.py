@@ -52,11 +52,9 @@ class Standardization(_Affine):
         return cls(mean.to(x), scale.to(x))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         return (x - self.mean) / self.factor, -self.factor.log().sum().expand(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         return self.mean + z * self.factor, self.factor.log().sum().expand(len(z))
 
 
@@ -83,13 +81,11 @@ class Whitening(_Affine):
         return cls(data.mean(0).to(x), factor.to(x))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         solve = partial(torch.linalg.solve_triangular, upper=False)
         z = widened(solve, self.factor, (x - self.mean).T).T
         return z, (-self._logdet()).expand(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         return self.mean + z @ self.factor.T, self._logdet().expand(len(z))
 
     def _logdet(self) -> Tensor:
@@ -99,10 +95,10 @@ class Whitening(_Affine):
 class RadialGaussianization(Preprocessing):
     """z' = z r'/r with r = ‖z‖ and log r' a monotone curve of log r: the direction stays.
 
-    The curve makes of the distribution of r that of the norm of D normal numbers, so that what is
-    elliptically symmetric with heavy tails, such as patches of images, becomes normal. It is
-    rational-quadratic between ``knots``, once continuously differentiable, of slope one towards the
-    origin and a line beyond the last knot. Lyu and Simoncelli, Nonlinear Extraction of Independent
+    r' is distributed as the norm of D normal numbers, so that data that is elliptically symmetric
+    with heavy tails, such as patches of images, becomes normal. The curve is rational-quadratic
+    between ``knots``, once continuously differentiable, of slope one towards the origin and a line
+    beyond the last knot. Lyu and Simoncelli, Nonlinear Extraction of Independent
     Components of Natural Images Using Radial Gaussianization, Neural Computation 21, 2009; Gregory
     and Delbourgo, Piecewise Rational Quadratic Interpolation to Monotonic Data, 1982.
     """
@@ -134,9 +130,7 @@ class RadialGaussianization(Preprocessing):
         below, above = special.ndtr(steps).mean(1), special.ndtr(-steps).mean(1)
         density = np.exp(-0.5 * steps**2).mean(1) / (bandwidth * np.sqrt(2 * np.pi))
         half = np.where(  # half the square of r', each from the tail that has the digits
-            below < above,
-            special.gammaincinv(dim / 2, below),
-            special.gammainccinv(dim / 2, above),
+            below < above, special.gammaincinv(dim / 2, below), special.gammainccinv(dim / 2, above)
         )
         # the logarithm of the density of log r' of D normal numbers
         normal = np.log(2) + dim / 2 * np.log(half) - half - special.gammaln(dim / 2)
@@ -145,14 +139,12 @@ class RadialGaussianization(Preprocessing):
         return cls(torch.from_numpy(np.column_stack([ends[0], knots, ends[1]])).to(z))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         logs = _log_radius(x)
         images, slope = self._curve(logs, self._bin(logs, 0))
         growth = images - logs
         return x * growth.exp()[:, None], x.shape[1] * growth + slope.log()
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         logs = _log_radius(z)
         at = self._bin(logs, 1)
         x0, y0, w, h, d0, d1 = at
@@ -194,7 +186,7 @@ def _log_radius(x: Tensor) -> Tensor:
 
 
 def _apart(values: np.ndarray, gap: float) -> np.ndarray:
-    """Of rising values those that are at least a gap above the one before."""
+    """Those of rising values that are at least a gap above the one before."""
     kept = [values[0]]
     for value in values[1:]:
         if value - kept[-1] >= gap:

@@ -6,32 +6,34 @@ registers itself where it is defined, and no list of members is kept anywhere.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import importlib.util
+import inspect
 import pkgutil
 import sys
 import unicodedata
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 from weakref import WeakSet
 
 from flows import plugins
-from flows.packages import Library, import_fault, installed, version_of
+from flows.isolation import unchanged
 from flows.plugins import FOREIGN, described
 
 T = TypeVar("T")
 
 
 class Declared(NamedTuple):
-    """What a member declares of its code, for records to outlive what changes no figure.
+    """What a member declares of its code: ``version`` rises when what it computes changes.
 
-    ``version`` is raised when what it computes changes, ``pace`` when how fast it does: operators,
-    threads, memory.
+    ``pace`` rises when only its speed does: operators, threads, memory.
     """
 
     version: int = 1
@@ -39,8 +41,55 @@ class Declared(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Library:
+    """A package with the members that need it, whether or not it can be used.
+
+    ``fault`` is one line that says why it cannot, empty if it can; ``remedy`` the command that
+    installs it.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    version: str | None  # None if it is not installed
+    fault: str
+    remedy: str
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be found; it is not imported."""
+    return importlib.util.find_spec(package) is not None
+
+
+def import_fault(package: str) -> str:
+    """Import a package; return why it cannot be imported, in one line, or an empty text.
+
+    Changes of settings of torch or of the process are undone.
+    """
+    if package in sys.modules:
+        return ""
+    if not installed(package):
+        return "is not installed"
+    try:
+        with warnings.catch_warnings(action="ignore"), unchanged(package):  # its notices too
+            importlib.import_module(package)
+    except FOREIGN as error:
+        return f"cannot be imported: {described(error)}"
+    return ""
+
+
+def version_of(package: str) -> str | None:
+    """The version of an installed package, "unknown" without metadata; None if it is absent."""
+    if not installed(package):
+        return None
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@dataclass(frozen=True)
 class _Entry(Generic[T]):
-    """A member as registered: by which module, and the package that it cannot do without."""
+    """A member as registered: by which module, and the package that it needs."""
 
     member: T
     module: str
@@ -86,7 +135,7 @@ class Registry(Generic[T]):
         version: int = 1,
         pace: int = 1,
     ) -> None:
-        """Register a member; ValueError for a name that another module holds, or no line of text.
+        """Register a member; ValueError for a name of another module, or with control characters.
 
         ``requires`` names a package without which the member is not listed, and refused;
         ``version`` and ``pace`` are those of `Declared`.
@@ -125,10 +174,6 @@ class Registry(Generic[T]):
         """Version and pace that the member declares; ValueError for an unknown name."""
         return self._entry(name).declared
 
-    def package_of(self, name: str) -> str | None:
-        """The package that the member needs beside this one's own, if any."""
-        return self._entry(name).requires
-
     def libraries(self) -> list[Library]:
         """The packages that members need, in order, each imported if it is installed."""
         self._discover()
@@ -148,10 +193,7 @@ class Registry(Generic[T]):
         ]
 
     def fault(self, name: str) -> str:
-        """Why the package of a member cannot be used, in one line; empty if it can, or if unknown.
-
-        The package is imported if it is installed.
-        """
+        """Import the package of a member; return why it cannot be used, in one line, or nothing."""
         self._discover()
         entry = self._members.get(name)
         if entry is None or entry.requires is None:
@@ -207,7 +249,10 @@ class Registry(Generic[T]):
         for package in self.packages:
             path = importlib.import_module(package).__path__
             names = [module.name for module in pkgutil.iter_modules(path, package + ".")]
-            names += [f"{package}.{folder}.{self.folder_module}" for folder in self._folders(path)]
+            if self.folder_module:
+                files = [p for root in path for p in Path(root).glob(f"*/{self.folder_module}.py")]
+                folders = sorted(file.parent.name for file in files)
+                names += [f"{package}.{folder}.{self.folder_module}" for folder in folders]
             for name in names:
                 self._load(f"module {name!r}", name, partial(importlib.import_module, name))
         for point in entry_points(group=self.group) if self.group else ():
@@ -222,13 +267,6 @@ class Registry(Generic[T]):
             fault = self.left_out[name] = described(error)
             warnings.warn(f"{label} was left out: {fault}", stacklevel=3)
 
-    def _folders(self, path: Iterable[str]) -> list[str]:
-        """Names of the folders under ``path`` that have the ``folder_module``."""
-        if not self.folder_module:
-            return []
-        modules = (p for root in path for p in Path(root).glob(f"*/{self.folder_module}.py"))
-        return sorted(module.parent.name for module in modules)
-
     def _plugins(self, names: Collection[str] | None = None) -> set[str]:
         """The plug-ins that have registered members, of these names if any are given."""
         entries = self._members.items()
@@ -239,13 +277,112 @@ _registries: WeakSet[Registry[Any]] = WeakSet()
 
 
 def needed(names: Collection[str] | None = None) -> tuple[str, ...]:
-    """The plug-ins that a process needs for members of these names, or for all that there are.
+    """The plug-ins that a process needs for members of these names, or for all members.
 
-    They are those that register one of them, and files that register nothing at all: what they
-    change is meant for all.
+    They register one of them, or nothing at all: what those change is meant for all.
     """
     own = {plugin for registry in _registries for plugin in registry._plugins(names)}
     with_members = {plugin for registry in _registries for plugin in registry._plugins()}
     files = plugins.loaded_files()
     chosen = [file for file in files if file in own or file not in with_members]
     return (*chosen, *sorted(own - {*files}))
+
+
+SIZES = ("hidden", "depth", "layers", "context_dim")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A registered flow: its factory, and the sizes that it takes.
+
+    ``library`` is the package that the flow comes from, None for this one and for plug-ins.
+    """
+
+    name: str
+    factory: Callable[..., Any]
+    uses: tuple[str, ...]
+    library: str | None = None
+
+    @property
+    def description(self) -> str:
+        """First line of the factory's docstring."""
+        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Every option with its default value, without sizes that the member does not use."""
+        parameters = inspect.signature(self.factory).parameters.values()
+        own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return {k: v for k, v in own.items() if k not in SIZES or k in self.uses}
+
+    @property
+    def undeclared(self) -> tuple[str, ...]:
+        """Sizes that the factory takes and `uses` leaves out, so that they cannot be given."""
+        taken = inspect.signature(self.factory).parameters
+        return tuple(size for size in SIZES if size in taken and size not in self.uses)
+
+    def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """``options`` with the defaults filled in; ValueError for one that the member refuses.
+
+        An option whose default is a `Described` (a Solver, a Trace) is converted to its type.
+        """
+        defaults = self.defaults
+        for option in options:
+            if option not in defaults:
+                reason = "does not use" if option in SIZES else "has no option"
+                hint = " (name it in `uses`)" if option in self.undeclared else ""
+                raise ValueError(
+                    f"flow {self.name!r} {reason} {option!r}{hint}; it takes: {', '.join(defaults)}"
+                )
+        of = {name: getattr(type(default), "of", None) for name, default in defaults.items()}
+        chosen = {k: convert(v) if (convert := of[k]) else v for k, v in options.items()}
+        return {**defaults, **chosen}
+
+    def applicable(self, sizes: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of ``sizes`` that the member uses: for grids shared by many families."""
+        return {k: v for k, v in sizes.items() if k in self.uses}
+
+    def construct(self, dim: int, options: Mapping[str, Any]) -> Any:
+        """Call the factory with D and options; ValueError for an invalid size."""
+        complete = self.complete(options)
+        sizes = {"dim": dim, **{k: complete[k] for k in SIZES if k in complete}}
+        for size, value in sizes.items():
+            least = int(size != "context_dim")
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"flow {self.name!r} needs {size} to be a whole number from {least}, "
+                    f"got {value!r}"
+                )
+        if self.library is not None and (fault := import_fault(self.library)):
+            raise ValueError(
+                f"flow {self.name!r} needs the package {self.library!r}, which {fault}"
+            )
+        with warnings.catch_warnings():
+            if self.library is not None:  # whose notices about itself are not ours
+                warnings.simplefilter("ignore")
+            return self.factory(dim, **complete)
+
+
+class Described:
+    """Mixin of a frozen dataclass of options: conversion from and to values of TOML and JSON."""
+
+    @classmethod
+    def of(cls, value: Self | str | Mapping[str, Any]) -> Self:
+        """From itself, a mapping of its fields, or the value of the first of them.
+
+        Raises TypeError for another value, ValueError for an unknown field.
+        """
+        if isinstance(value, cls):
+            return value
+        kind, fields = cls.__name__, dataclasses.fields(cls)  # type: ignore[arg-type]  # a subclass
+        names = [field.name for field in fields]
+        if not isinstance(value, str | Mapping):
+            raise TypeError(f"expected a {kind}, its {names[0]} or a mapping, got {value!r}")
+        values: dict[str, Any] = {names[0]: value} if isinstance(value, str) else dict(value)
+        if unknown := [name for name in values if name not in names]:
+            raise ValueError(f"a {kind} has no {unknown[0]!r}; it has: {', '.join(names)}")
+        return cls(**values)
+
+    def plain(self) -> Any:
+        """The canonical JSON value: a mapping of all fields, which `of` reads."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload]  # a subclass

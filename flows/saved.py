@@ -53,7 +53,7 @@ def save(flow: Flow, folder: str | Path, **notes: Any) -> None:
     """Write a flow that `flows.build` has made, with its preprocessing, for `load`.
 
     The folder gets ``weights.safetensors`` and ``flow.json``: name, options, dim, preprocessing,
-    dtype, versions, and the ``notes``, as JSON. Raises ValueError for a flow of unknown making.
+    dtype, versions, and the ``notes``, as JSON. Raises ValueError for a flow made otherwise.
     """
     if flow.recipe is None:
         raise ValueError(

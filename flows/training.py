@@ -43,7 +43,7 @@ def cosine(update: int, updates: int) -> float:
 def next_picks(
     order: Tensor, count: int, batch: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return numbers (batch,) of the next rows, of ``count``, and the order that is left.
+    """Return numbers (batch,) of the next of ``count`` rows, and the order that is left.
 
     Rows are shuffled anew where ``order`` has too few.
     """
@@ -67,7 +67,7 @@ class State:
     in_a_row: int = 0  # updates skipped since the last that was not
 
     def picks(self, count: int, batch: int) -> Tensor:
-        """Numbers (batch,) of the next rows, of ``count``; they are shuffled anew at the end."""
+        """Numbers (batch,) of the next of ``count`` rows; they are shuffled anew at the end."""
         picks, self.order = next_picks(self.order, count, batch, self.generator)
         return picks
 

@@ -24,7 +24,6 @@ from benchmarks.execution.process import Setup, Worker
 from benchmarks.gate.comparison import compare
 from benchmarks.gate.verdict import Verdict
 from committed import FOLDERS
-from file_server import Server
 from flows import Flow
 
 # the same examples on every run, and however slow the machine is
@@ -152,16 +151,6 @@ def gate(tmp_path: Path) -> Callable[..., Verdict]:
         return compare(*folders, **options)
 
     return judge
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server of one file, which tests change."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    started = Server()
-    yield started
-    started.http.shutdown()
-    started.http.server_close()
 
 
 @pytest.fixture(scope="module")

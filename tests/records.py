@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from typer.testing import CliRunner
 
 import benchmarks
 from benchmarks.core import store
@@ -94,7 +93,6 @@ def edit(path: Path, **fields) -> None:
 
 # sides of the gate
 
-cli = CliRunner()
 HERE = {"cpu": "a processor", "cores": 2, "system": "Linux", "threads": 1}
 Metrics = dict[str, float | list[float]]
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.frame import load
 from benchmarks.core.metrics import METRICS
@@ -101,6 +103,14 @@ updates = {updates}
 training = {{ validation_rows = 100 }}
 scoring = {{ rows = 200, grid = 20, samples = 200, compared_rows = 1, seconds = 0.02 }}
 """
+
+
+def flowgauge(*arguments: object, status: int | None = 0) -> Result:
+    """What a command gives in this process, which ends with a status; any if None."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert status in (None, result.exit_code), result.output
+    return result
 
 
 def started(*arguments: str, **environment: str) -> subprocess.Popen[str]:

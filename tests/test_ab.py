@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from benchmarks.analysis.criteria import LEVEL
-from benchmarks.cli.app import app
 from benchmarks.gate.ab import (
     ABBA,
     BAAB,
@@ -30,6 +26,7 @@ from benchmarks.gate.ab import (
     package_folders,
 )
 from repositories import commit, git
+from runs import flowgauge
 
 ROOT = Path(__file__).parent.parent
 NAMES = [f"bench{index}" for index in range(6)]
@@ -220,8 +217,7 @@ def test_outcomes_of_families_that_die_raise_stay_come_and_go(repository):
 
 def test_a_worker_that_hangs_is_lost(repository, monkeypatch):
     monkeypatch.setattr("benchmarks.measure.process.START", 0.05)
-    done = CliRunner().invoke(app, ["ab", "one", "--only", "both/log_prob"])
-    assert done.exit_code == 2
+    done = flowgauge("ab", "one", "--only", "both/log_prob", status=2)
     assert "took longer than" in done.stderr
 
 
@@ -236,16 +232,9 @@ def test_a_worker_that_hangs_is_lost(repository, monkeypatch):
 )
 def test_a_revision_that_cannot_be_imported_is_named(repository, code, reason):
     (repository / "flows" / "__init__.py").write_text(code)
-    done = CliRunner().invoke(app, ["ab", ".", "one", "--only", "both/log_prob"])
-    assert done.exit_code == 2
+    done = flowgauge("ab", ".", "one", "--only", "both/log_prob", status=2)
     assert "'.' cannot be timed" in done.stderr
     assert reason in done.stderr
-
-
-def test_the_timing_side_imports_no_flows():
-    """They may be broken where the command is given."""
-    code = "import sys, benchmarks.gate.ab; assert 'flows' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
@@ -262,16 +251,14 @@ def test_the_timing_side_imports_no_flows():
     ],
 )
 def test_wrong_usage_is_one_line_and_status_two(repository, arguments, expected):
-    done = CliRunner().invoke(app, ["ab", *arguments])
-    assert done.exit_code == 2
+    done = flowgauge("ab", *arguments, status=2)
     assert all(text in done.stderr for text in expected), done.stderr
 
 
 def test_outside_of_a_repository_it_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    done = CliRunner().invoke(app, ["ab", "HEAD"])
-    assert done.exit_code == 2
+    done = flowgauge("ab", "HEAD", status=2)
     assert "not a git repository" in done.stderr
 
 
@@ -356,7 +343,7 @@ def test_the_working_tree_against_its_commit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out, comment = tmp_path / "ab.json", tmp_path / "ab.md"
     command = ["ab", "HEAD", "--only", "realnvp/log_prob", "--seconds", "12", "--require-pace"]
-    done = CliRunner().invoke(app, [*command, "--json", str(out), "--markdown", str(comment)])
+    done = flowgauge(*command, "--json", out, "--markdown", comment, status=None)
     assert out.exists(), done.output
     document = json.loads(out.read_text())
     (entry,) = document["benchmarks"].values()

@@ -13,7 +13,7 @@ from torch import nn
 import flows
 from benchmarks.studies.contender import Contender
 from flows.budget import WITHIN, width
-from flows.member import Member
+from flows.registry import Member
 
 WIDE = [name for name in flows.own() if "hidden" in flows.members[name].uses]
 NARROW = [name for name in flows.own() if name not in WIDE]

@@ -14,24 +14,18 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner, Result
 
 import flows
 from benchmarks.cli import check
-from benchmarks.cli.app import app
 from benchmarks.cli.check import FIELDS, changes, read_rows
 from documents import ROOT
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["check", *map(str, arguments)])
+from runs import flowgauge
 
 
 def test_check_prints_a_table_for_each_flow_and_dimension_and_writes_its_figures(tmp_path):
     file = tmp_path / "figures.csv"
     arguments = ["planar", "realnvp", "--dim", "1", "--dim", "2", "-s", "layers=2"]
-    result = run(*arguments, "--csv", file)
-    assert result.exit_code == 0
+    result = flowgauge("check", *arguments, "--csv", file)
     assert "planar, D = 2: passed" in result.stdout
     assert "a coupling needs" in result.stdout  # why it cannot be built at D = 1
     assert "2 flows at 2 dimensions: all passed" in result.stdout
@@ -95,8 +89,7 @@ def test_flows_of_a_file_are_judged_each_in_its_own_process(tmp_path):
     """With a context too where they declare one; `--brief` shows what failed alone."""
     file = tmp_path / "my_flows.py"
     file.write_text(FLOWS)
-    result = run(file, "planar", "--dim", 3, "--brief")
-    assert result.exit_code == 1
+    result = flowgauge("check", file, "planar", "--dim", 3, "--brief", status=1)
     lines = {line.rstrip() for line in result.stdout.splitlines()}
     assert lines >= {
         "wrong, D = 3: FAILED",
@@ -126,8 +119,7 @@ def test_what_cannot_be_imported_fails_where_no_flow_is_named(monkeypatch):
     monkeypatch.setattr(flows, "names", lambda: ["planar"])
     monkeypatch.setitem(flows.members.left_out, "theirs:flow", "ImportError: no such module")
     monkeypatch.setitem(flows.members.left_out, "flows.discrete.mine", "NameError: x")
-    result = run("--dim", 1, "--brief")
-    assert result.exit_code == 1
+    result = flowgauge("check", "--dim", 1, "--brief", status=1)
     summary = " ".join(result.stdout.split())
     assert "planar, D = 1: passed" in summary
     assert "failed: plug-in 'theirs:flow' (ImportError: no such module); " in summary
@@ -191,8 +183,7 @@ def test_a_family_that_fails_in_any_way_is_a_failed_row(tmp_path: Path) -> None:
     plugin, file = tmp_path / "wave_bad.py", tmp_path / "rows.json.gz"
     plugin.write_text(PLUGIN)
     arguments = "--library", "wave", "--plugin", plugin, "--quick", "--dim", 2
-    result = run(*arguments, "--json", file)
-    assert result.exit_code == 1, result.output
+    flowgauge("check", *arguments, "--json", file, status=1)
     rows = read_rows(file)
     assert all(tuple(row) == FIELDS for row in rows)
     failed = {(row["family"], row["row"]) for row in rows if row["passed"] is False}
@@ -205,8 +196,7 @@ def test_a_family_that_fails_in_any_way_is_a_failed_row(tmp_path: Path) -> None:
     assert "log-determinant" in before
     sound = {row["row"] for row in rows if row["family"] == "wave_sound"}
     assert {"log-determinant", "total mass", "small batches"} <= sound
-    again = run(*arguments, "--against", file)
-    assert (again.exit_code, "0 verdicts changed" in again.output) == (0, True), again.output
+    assert "0 verdicts changed" in flowgauge("check", *arguments, "--against", file).output
 
 
 @pytest.mark.slow
@@ -244,8 +234,8 @@ def test_a_change_is_one_of_verdict() -> None:
 def test_an_absent_library_says_how_to_install_it(tmp_path: Path) -> None:
     plugin = tmp_path / "absent_bad.py"
     plugin.write_text(PLUGIN.replace("wave", "absent"))
-    result = run("--library", "absent", "--plugin", plugin)
-    assert (result.exit_code, "pip install absent" in result.stderr) == (2, True)
+    result = flowgauge("check", "--library", "absent", "--plugin", plugin, status=2)
+    assert "pip install absent" in result.stderr
 
 
 def test_the_page_has_every_family_and_failed_row_of_the_committed_file() -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from benchmarks import report
 from benchmarks.claims import Claim, Evidence, Outcome, Verdict, claims, registry
 from benchmarks.claims.trained import LEADS
-from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core.frame import load, of_one_place
 from benchmarks.core.store import is_folder
@@ -27,6 +24,7 @@ from claim_examples import EXAMPLES
 from committed import FOLDERS, ROOT
 from flows.continuous.trace import Trace
 from page import Page
+from runs import flowgauge
 
 Examples = dict[str, list[tuple[Outcome, pd.DataFrame]]]
 
@@ -228,12 +226,12 @@ def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
 
 
 def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a note of the report."""
+    """It is a note of the report, and a line of the command."""
 
     def fails(evidence: Evidence, claim: Claim) -> Verdict:
         if claim.id == "hutchinson":
             raise KeyError("on purpose")
-        return Verdict("confirmed", "So it is.")
+        return Verdict("confirmed", "So it is.", ("a",))
 
     monkeypatch.setattr(Evidence, "verdict", fails)
     runs = read([FOLDERS["quick"]])
@@ -241,6 +239,8 @@ def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.Monkey
         judged = judge(runs, noted)
     assert len(judged.judgements) == len(list(registry)) - 1
     assert "on purpose" in judged.notes[0]
+    lines = " ".join(flowgauge("claims", FOLDERS["quick"]).output.split())
+    assert "It could not be judged: KeyError: 'on purpose'" in lines
 
 
 def test_a_folder_that_judges_none_has_no_claims(tmp_path: Path) -> None:
@@ -250,15 +250,10 @@ def test_a_folder_that_judges_none_has_no_claims(tmp_path: Path) -> None:
     assert 'id="claims"' not in report.write(tmp_path).read_text()
 
 
-def said(*arguments: str) -> Any:
-    return CliRunner().invoke(app, ["claims", *arguments])
-
-
 def test_the_command_takes_each_claim_from_the_first_folder_that_has_it(drawn: Path) -> None:
     """With the files that a report of it has, and the command that measures it again."""
     folders = [str(folder) for folder in {**FOLDERS, "quick": drawn}.values()]
-    result = said(*folders, "--json")
-    assert result.exit_code == 0
+    result = flowgauge("claims", *folders, "--json")
     rows = json.loads(result.stdout)
     assert [row["id"] for row in rows] == [claim.id for claim in claims()]
     for row in rows:
@@ -270,8 +265,7 @@ def test_the_command_takes_each_claim_from_the_first_folder_that_has_it(drawn: P
         assert all(Path(path).is_file() for path in row["exhibits"])
         assert row["exhibits"] or row["folder"] != str(drawn)
         assert row["runs"][row["folder"]] == row["verdict"]
-    plain = said(*folders)
-    assert plain.exit_code == 0
+    plain = flowgauge("claims", *folders)
     for row in rows:
         assert row["id"] in plain.stdout
         assert " ".join(row["sentence"].split()) in " ".join(plain.stdout.split())
@@ -282,15 +276,13 @@ def test_the_command_takes_each_claim_from_the_first_folder_that_has_it(drawn: P
 def test_what_measures_a_claim_again_is_accepted_and_leaves_out_the_other_studies() -> None:
     """Of hutchinson's suite, one of five."""
     _, *arguments = registry["hutchinson"].command.split()
-    planned = CliRunner().invoke(app, [*arguments, "--dry-run"])
-    assert planned.exit_code == 0
+    planned = flowgauge(*arguments, "--dry-run")
     assert planned.stdout.splitlines()[-1].startswith("67 cases")
 
 
 def test_the_command_says_what_is_missing() -> None:
     """Exit status 0: that nothing is known is an answer."""
-    result = said(str(FOLDERS["quick"]), "--only", "adjoint*")
-    assert result.exit_code == 0
+    result = flowgauge("claims", str(FOLDERS["quick"]), "--only", "adjoint*")
     assert "not measured" in result.stdout
     assert "flowgauge run complexity" in " ".join(result.stdout.split())
     assert "hutchinson" not in result.stdout
@@ -299,23 +291,8 @@ def test_the_command_says_what_is_missing() -> None:
 def test_without_folders_all_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those under results/, and there have to be some."""
     monkeypatch.chdir(tmp_path)
-    result = said()
-    assert result.exit_code == 2
+    result = flowgauge("claims", status=2)
     assert "flowgauge run quick" in result.stderr
     monkeypatch.chdir(ROOT.parent)
-    rows = json.loads(said("--json", "--only", "hutchinson").stdout)
+    rows = json.loads(flowgauge("claims", "--json", "--only", "hutchinson").stdout)
     assert [row["folder"] for row in rows] == [str(Path("results") / "complexity")]
-
-
-def test_the_command_loses_no_verdict_to_the_fault_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said why that one could not be judged."""
-
-    def judged(evidence: Evidence, claim: Claim) -> Verdict:
-        if claim.id == "hutchinson":
-            raise KeyError("column")
-        return Verdict("confirmed", "It is so.", ("a",))
-
-    monkeypatch.setattr(Evidence, "verdict", judged)
-    result = said(str(FOLDERS["quick"]))
-    assert result.exit_code == 0
-    assert "It could not be judged: KeyError: 'column'" in " ".join(result.output.split())

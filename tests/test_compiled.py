@@ -15,7 +15,7 @@ import flows
 from continuous_fields import OF_AN_MLP, Rowwise, Waves, mlp_field, mlp_flow
 from flows import Flow
 from flows.continuous import CNF, SolveError
-from member_marks import CONDITIONAL, MEMBERS, Reads, every_continuous, over
+from variants import CONDITIONAL, MEMBERS, Reads, every_continuous, over
 
 Make = Callable[..., Flow]
 Normal = Callable[..., Tensor]

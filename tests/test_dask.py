@@ -1,25 +1,188 @@
-"""Runs on Dask in which workers and schedulers are killed: nothing is lost, figures are equal."""
+"""Runs on Dask: what they refuse and start, workers, schedulers and hosts that die."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
+import uuid
+from collections import deque
+from contextlib import contextmanager
 from pathlib import Path
 
 import dask
+import psutil
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 
-from benchmarks.execution.cluster import HOST, local_cluster
-from benchmarks.execution.process import Setup
+from benchmarks.core import store
+from benchmarks.execution import cluster as clusters
+from benchmarks.execution import suite as suites
+from benchmarks.execution.cluster import HOST, local_cluster, slurm_cluster
+from benchmarks.execution.plan import state
+from benchmarks.execution.process import ClusterError, Setup, Terminated
 from benchmarks.execution.run import Asked, run
-from dask_processes import Acting, free_port, processes, scheduler, worker
 from flows.plugins import load_plugin
-from runs import Silent, figures, small, trainings, until
+from runs import PAUSED, STOPPED, UPDATES, Silent, figures, small, trainings, until
 
-pytestmark = pytest.mark.system
+
+def free_port():
+    """A port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@contextmanager
+def processes(scratch):
+    """Yield a function that starts Dask's commands; they are ended afterwards."""
+    started = []
+
+    def start(command, *arguments, within=()):
+        words = [sys.executable, "-m", f"distributed.cli.dask_{command}", "--no-dashboard"]
+        log = (scratch / f"{len(started)}-{command}.log").open("w")
+        with log:
+            process = subprocess.Popen([*within, *words, *arguments], stdout=log, stderr=log)
+        started.append(process)
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()  # workers end with their nannies, what they measure with them
+            process.wait()
+
+
+def scheduler(start, address, within=()):
+    """Start a scheduler at tcp://HOST:PORT."""
+    host, port = address.removeprefix("tcp://").split(":")
+    return start(
+        "scheduler", "--host", host, "--port", port, "--dashboard-address", ":0", within=within
+    )
+
+
+def worker(start, address, scratch, alone=True, within=()):
+    """Start a worker of one thread; ``alone`` says that it may have its host to itself."""
+    resource = ("--resources", f"{HOST}=1") if alone else ()
+    arguments = (address, "--nthreads", "1", "--local-directory", str(scratch), *resource)
+    return start("worker", *arguments, within=within)
+
+
+class Acting(Silent):
+    """A progress that acts at its first calls: ``case=[None, kill]`` kills at the second case.
+
+    ``lost`` are what it does where the scheduler is lost.
+    """
+
+    def __init__(self, **actions):
+        super().__init__()
+        self.actions = {name: deque(listed) for name, listed in actions.items()}
+        self.reasons, self.counts = [], []
+
+    def _act(self, name):
+        action = self.actions[name].popleft() if self.actions.get(name) else None
+        if action is not None:
+            action()
+
+    def task(self, task):
+        self._act("task")
+
+    def case(self, task, case, record):
+        super().case(task, case, record)
+        self._act("case")
+
+    def waiting(self, reason):
+        self.reasons.append(reason)
+        if reason.startswith("lost"):
+            self._act("lost")
+
+    def workers(self, count):
+        self.counts.append(count)
+
+
+@pytest.fixture(scope="module")
+def address():
+    """A worker without the resource, in this process."""
+    with LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tcp",
+        dashboard_address=None,
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_an_address_without_a_scheduler_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(clusters, "CONNECT", 0.5)
+    nowhere = f"tcp://127.0.0.1:{free_port()}"
+    for address in (nowhere, "nonsense://x"):
+        with pytest.raises(ClusterError, match=address):
+            run(small({"flow": "realnvp"}), tmp_path, Silent(), Asked(scheduler=address))
+
+
+def test_what_is_timed_needs_a_worker_with_the_resource(tmp_path, address, monkeypatch):
+    monkeypatch.setattr(clusters, "PATIENCE", 0.5)
+    progress = Acting()
+    with pytest.raises(ClusterError, match=f"--resources {HOST}=1"):
+        run(small({"flow": "realnvp"}), tmp_path, progress, Asked(scheduler=address))
+    assert any(HOST in reason for reason in progress.reasons)
+
+
+def test_a_worker_that_cannot_measure_ends_the_run_with_its_reason(tmp_path, address, monkeypatch):
+    monkeypatch.setattr(clusters, "loaded_files", lambda: ["/nowhere/plugin"])
+    with pytest.raises(ClusterError, match="/nowhere/plugin"):
+        run(trainings(seeds=(0,)), tmp_path, Silent(), Asked(scheduler=address))
+    assert not store.read(tmp_path)
+
+
+@pytest.mark.system
+def test_a_run_that_ends_frees_its_workers_at_their_checkpoints(tmp_path, address, monkeypatch):
+    monkeypatch.setenv("PAUSED", str(tmp_path))
+    monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PAUSED),))
+    file, out = tmp_path / "one.toml", tmp_path / "out"
+    file.write_text(STOPPED)
+
+    def interrupt():
+        until((tmp_path / "begun").exists, "the training has begun")
+        raise Terminated
+
+    with pytest.raises(Terminated):
+        run(suites.read(str(file)), out, Acting(task=[interrupt]), Asked(scheduler=address))
+    until(lambda: not _measuring(), "its process has ended")
+    assert [path.suffix for path in (out / "checkpoints").iterdir()] == [".pt"]
+    assert len((tmp_path / "updates").read_text()) == UPDATES // 2
+
+
+def _measuring():
+    """The processes that measure for a worker of this one."""
+    children = [child.as_dict(["cmdline"]) for child in psutil.Process().children()]
+    return [child for child in children if "execution.process" in str(child)]
+
+
+def test_slurm_needs_to_know_what_a_job_is():
+    pytest.importorskip("dask_jobqueue")
+    with pytest.raises(ClusterError, match="cores and memory"):
+        slurm_cluster(jobs=1)
+
+
+def test_workers_of_slurm_are_jobs_with_a_resource_each(monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    settings = {"cores": 4, "memory": "2GB", "worker-extra-args": ["--lifetime", "55m"]}
+    with dask.config.set({f"jobqueue.slurm.{name}": value for name, value in settings.items()}):
+        monkeypatch.setattr("dask_jobqueue.SLURMCluster.scale", lambda self, jobs: None)
+        with slurm_cluster(jobs=3) as started:
+            script = started.job_script()
+    assert f"--resources {HOST}=1" in script
+    assert "--nthreads 1" in script
+    assert "--lifetime 55m" in script
+    assert "#SBATCH --mem=2G" in script
+
+
 RECORDS = 6 + 4  # trainings, costs: each is measured once
 
 
@@ -62,6 +225,7 @@ def kill(cluster, number):
     os.kill(cluster.workers[number].pid, signal.SIGKILL)
 
 
+@pytest.mark.system
 def test_a_run_with_a_worker_killed_and_one_added_has_the_figures_of_one_job(
     tmp_path, cluster, one
 ):
@@ -90,6 +254,7 @@ def test_a_run_with_a_worker_killed_and_one_added_has_the_figures_of_one_job(
     assert figures(tmp_path) == one
 
 
+@pytest.mark.system
 def test_a_measurement_may_hold_the_lock_and_has_no_variable_of_the_nanny(
     tmp_path, cluster, monkeypatch
 ):
@@ -126,6 +291,7 @@ def _silent(cluster):
     return [address for event in late for address in event["workers"]]
 
 
+@pytest.mark.system
 def test_a_task_whose_workers_die_is_a_failed_record(tmp_path, cluster, monkeypatch):
     monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
     suite, progress = (
@@ -138,6 +304,7 @@ def test_a_task_whose_workers_die_is_a_failed_record(tmp_path, cluster, monkeypa
     assert "workers died" in record.reason
 
 
+@pytest.mark.system
 def test_a_run_outlives_its_scheduler(tmp_path, start, one):
     """With Dask's commands and settings: a restarted scheduler knows nothing of the run."""
     folder, address = tmp_path / "out", f"tcp://127.0.0.1:{free_port()}"
@@ -155,3 +322,74 @@ def test_a_run_outlives_its_scheduler(tmp_path, start, one):
     assert progress.counts[-1] == 1
     assert len(progress.measured) == 6
     assert all(one[key] == values for key, values in figures(folder).items())
+
+
+RUN = """
+import sys
+from pathlib import Path
+
+from benchmarks.cli.console import console
+from benchmarks.cli.run import Display
+from benchmarks.execution.run import Asked, run
+from benchmarks.execution.suite import Suite
+
+suite, folder, scheduler = sys.argv[1:]
+with Display(console) as display:
+    run(Suite.model_validate_json(suite), Path(folder), display, Asked(scheduler=scheduler))
+"""
+
+
+def ip(*words):
+    return subprocess.run(["ip", *words], capture_output=True, text=True, check=True)
+
+
+@pytest.fixture
+def hosts():
+    """The names of two network namespaces and an address in the first; skip without any."""
+    mark = uuid.uuid4().hex[:6]
+    names = [f"flowgauge-{mark}-{end}" for end in "ab"]
+    spaces = []
+    try:
+        for name in names:
+            ip("netns", "add", name)
+            spaces.append(name)
+            ip("-n", name, "link", "set", "lo", "up")
+        ends = ("name", "eth0", "netns", names[0]), ("name", "eth0", "netns", names[1])
+        ip("link", "add", *ends[0], "type", "veth", "peer", *ends[1])
+        for number, name in enumerate(names, 1):
+            ip("-n", name, "address", "add", f"10.213.7.{number}/24", "dev", "eth0")
+            ip("-n", name, "link", "set", "eth0", "up")
+        yield *names, "tcp://10.213.7.1:8786"
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, "stderr", None) or error
+        pytest.skip(f"this machine has no network namespaces to give: {reason}")
+    finally:
+        for name in spaces:
+            ip("netns", "delete", name)
+
+
+@pytest.mark.system
+def test_a_host_that_is_cut_off_costs_its_block_at_most(tmp_path, hosts, monkeypatch):
+    near, far, address = hosts
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP", "11s")  # the least that Dask takes
+    suite = small({"flow": "realnvp", "dims": [2, 3, 4, 5, 6]})
+    on_near, on_far = (["ip", "netns", "exec", name] for name in (near, far))
+    command = [*on_near, sys.executable, "-c", RUN, suite.model_dump_json()]
+    command += [str(tmp_path / "out"), address]
+    with processes(tmp_path) as start:
+        scheduler(start, address, within=on_near)
+        for within in (on_near, on_far):
+            worker(start, address, tmp_path, within=within)
+        for log in tmp_path.glob("*-worker.log"):
+            until(lambda log=log: "Registered to" in log.read_text(), "a worker is there")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith("[1/"):
+                    ip("-n", far, "link", "set", "eth0", "down")
+        removed = "Remove worker" in (tmp_path / "0-scheduler.log").read_text()
+    assert process.returncode == 0, "".join(lines)
+    assert "2 workers\n" in lines
+    assert removed
+    assert len(state(suite, tmp_path / "out").done) == 5

@@ -23,10 +23,15 @@ import flows
 from flows import Flow, linalg
 from flows.continuous import CNF, MLPField
 from flows.discrete import nflows_compat
-from flows.discrete.linear import LINEAR
-from flows.discrete.nflows_compat import PiecewiseRationalQuadraticCouplingTransform
+from flows.discrete.glow import LINEAR
+from flows.discrete.nflows_compat import (
+    FLATTEST,
+    NARROWEST,
+    UNIT_SLOPE,
+    PiecewiseRationalQuadraticCouplingTransform,
+    Spline,
+)
 from flows.discrete.planar import Planar
-from flows.discrete.splines import FLATTEST, NARROWEST, UNIT_SLOPE, Spline
 
 Normal = Callable[..., Tensor]
 

@@ -1,4 +1,4 @@
-"""Fetching archives from a local server, and `flowgauge data`: fetch, verify and describe."""
+"""Published sets: archives that are fetched, files that are read number by number."""
 
 from __future__ import annotations
 
@@ -6,20 +6,87 @@ import gzip
 import hashlib
 import io
 import tarfile
+import threading
 import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from benchmarks import datasets
-from benchmarks.cli.app import app
 from benchmarks.datasets import maf
 from benchmarks.datasets.disk import FetchError, Source, fetch, recorded, redirect
-from file_server import CONTENT, npy, special, tar
+from benchmarks.execution.versions import data_files
+from runs import flowgauge
+
+CONTENT = np.random.default_rng(0).bytes(100_000)
+
+
+class Server:
+    """Serves one file; ``cuts`` are bytes after which answers break off, one an answer."""
+
+    def __init__(self) -> None:
+        self.content, self.ranges = CONTENT, True
+        self.cuts: list[int] = []
+        self.requests: list[str | None] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http.server_port}/folder/data.tar.gz?download=1"
+
+    def answer(self, to: BaseHTTPRequestHandler) -> None:
+        wanted = to.headers["Range"]
+        self.requests.append(wanted)
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+        start *= self.ranges
+        body = self.content[start:]
+        to.send_response(416 if start and not body else 206 if start else 200)
+        to.send_header("Content-Length", str(len(body)))
+        to.end_headers()
+        to.wfile.write(body[: self.cuts.pop(0)] if self.cuts else body)
+
+
+def tar(*members: tuple[str, bytes | tarfile.TarInfo], mode: str = "w:gz") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, content in members:
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.name = name
+            if isinstance(content, bytes):
+                info.size = len(content)
+            archive.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
+    return buffer.getvalue()
+
+
+def npy(x: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, x)
+    return buffer.getvalue()
+
+
+def special(kind: bytes, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo()
+    info.type, info.linkname = kind, link
+    return info
+
 
 GOOD = ("data/power/data.npy", b"numbers")
 WANTED = (("power/data.npy", "data/power/data.npy"),)
@@ -27,6 +94,16 @@ WANTED = (("power/data.npy", "data/power/data.npy"),)
 
 def source(url: str, content: bytes) -> Source:
     return Source(url, f"md5:{hashlib.md5(content).hexdigest()}", WANTED)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server of one file, which tests change."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    started = Server()
+    yield started
+    started.http.shutdown()
+    started.http.server_close()
 
 
 def test_an_archive_is_fetched_once_and_recorded(server, tmp_path) -> None:
@@ -160,9 +237,6 @@ def test_the_sources_bring_what_the_loaders_look_for(name: str) -> None:
             datasets.sources(name, original=True)
 
 
-cli = CliRunner()
-
-
 def test_a_plug_in_of_one_file_is_downloaded(server, tmp_path, monkeypatch) -> None:
     """Its addresses, its checksum and its reader stand beside its loader."""
     server.content = tar(("numbers.npy", npy(np.random.default_rng(0).normal(size=(300, 2)))))
@@ -192,11 +266,9 @@ def load(root, seed):
     root = tmp_path / "root"
     with datasets.registry.temporary():
         place = ["mine", "--plugin", str(plugin), "--data-root", str(root)]
-        fetched = cli.invoke(app, ["data", "fetch", *place])
+        flowgauge("data", "fetch", *place)
         assert "mine" in datasets.downloadable()
-        assert fetched.exit_code == 0, fetched.output
-        verified = cli.invoke(app, ["data", "verify", *place])
-        assert verified.exit_code == 0
+        verified = flowgauge("data", "verify", *place)
         assert "300 rows of 2 columns; files as fetched" in verified.stdout
 
 
@@ -207,29 +279,246 @@ def test_the_command_fetches_and_verifies(tmp_path: Path) -> None:
     archive.write_bytes(content)
     place = ["--data-root", str(root)]
     arguments = ["data", "fetch", "miniboone", "--from", str(archive), *place]
-    refused = cli.invoke(app, arguments)
-    assert refused.exit_code == 1
+    refused = flowgauge(*arguments, status=1)
     assert "does not match" in refused.stderr
     assert "--checksum" in refused.stderr
-    fetched = cli.invoke(app, [*arguments, "--checksum", hashlib.sha256(content).hexdigest()])
-    assert fetched.exit_code == 0, fetched.output
-    assert "already in" in cli.invoke(app, arguments).stdout
-    listed = cli.invoke(app, ["data", "list", *place]).stdout
+    flowgauge(*arguments, "--checksum", hashlib.sha256(content).hexdigest())
+    assert "already in" in flowgauge(*arguments).stdout
+    listed = flowgauge("data", "list", *place).stdout
     assert "absent: flowgauge data fetch gas" in listed
-    verified = cli.invoke(app, ["data", "verify", *place])
-    assert verified.exit_code == 1
+    verified = flowgauge("data", "verify", *place, status=1)
     assert "NOT the published set: 43 columns and 405 / 45 / 50 rows" in verified.stdout
     assert "files as fetched" in verified.stdout
     assert "gas" not in verified.stdout
     (root / "miniboone/data.npy").write_bytes(numbers[:1000])
-    again = cli.invoke(app, ["data", "verify", "miniboone", "gas", *place])
-    assert again.exit_code == 1
+    again = flowgauge("data", "verify", "miniboone", "gas", *place, status=1)
     assert "Expected (500, 43)" in again.stdout
     assert "put gas/ethylene_CO.parquet, or gas/ethylene_CO.txt there" in again.stdout
 
 
 def test_the_command_describes_a_set() -> None:
-    result = cli.invoke(app, ["data", "info", "gaussian_2"])
-    assert result.exit_code == 0
+    result = flowgauge("data", "info", "gaussian_2")
     assert "entropy" in result.stdout
     assert "50,000 rows" in result.stdout
+
+
+RNG = np.random.default_rng(0)
+ROWS = 400
+MINUTES = np.column_stack(
+    (
+        RNG.uniform(0.1, 6, ROWS).round(3),
+        RNG.uniform(0, 0.5, ROWS).round(3),
+        RNG.uniform(230, 245, ROWS).round(2),
+        RNG.uniform(0, 30, ROWS).round(1),
+        RNG.integers(0, 20, (ROWS, 3)),
+        np.arange(ROWS) % 1440,
+    )
+)
+
+
+def gas_table() -> pd.DataFrame:
+    """Sensors a, b, c: b is a but for noise, c is against a; so a goes and b and c stay."""
+    a, c = RNG.normal(size=(2, ROWS))
+    values = {"a": a, "b": 3 * a + 0.01 * RNG.normal(size=ROWS) + 5, "c": c, "d": -a}
+    return pd.DataFrame({"Time": np.arange(ROWS) / 100, "Meth": 0.0, "Eth": 1.0, **values})
+
+
+def hepmass_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """f1 repeats its least value, f2 another one; the test file has a column more."""
+    tables = []
+    for _ in range(2):
+        table = pd.DataFrame(RNG.normal(size=(ROWS, 4)), columns=["f0", "f1", "f2", "f3"])
+        table.loc[RNG.permutation(ROWS)[:100], "f1"] = -9.0
+        table.loc[RNG.permutation(ROWS)[:100], "f2"] = 0.5
+        table.insert(0, "# label", RNG.integers(0, 2, ROWS).astype(float))
+        tables.append(table)
+    tables[1]["mass"] = 1000.0
+    return tables[0], tables[1]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data root with a small file of each set."""
+    for folder in ("power", "gas", "hepmass", "miniboone", "BSDS300"):
+        (tmp_path / folder).mkdir()
+    np.save(tmp_path / "power/data.npy", MINUTES)
+    gas_table().to_parquet(tmp_path / "gas/ethylene_CO.parquet")
+    train, test = hepmass_tables()
+    train.to_csv(tmp_path / "hepmass/1000_train.csv", index=False)
+    test.to_csv(tmp_path / "hepmass/1000_test.csv", index=False)
+    np.save(tmp_path / "miniboone/data.npy", RNG.normal(3, 2, (ROWS, 43)))
+    with h5py.File(tmp_path / "BSDS300/BSDS300.hdf5", "w") as file:
+        for key, rows in {"train": 60, "validation": 20, "test": 40}.items():
+            file[key] = RNG.normal(size=(rows, 63)).astype("float32")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", maf.PUBLISHED)
+def test_small_files_load_and_are_said_not_to_be_the_published_set(name: str, root: Path) -> None:
+    data, again = datasets.load(name, root), datasets.load(name, root, seed=1)
+    assert data.split == "published"
+    assert torch.equal(data.train, again.train)  # the split is the published one
+    assert "NOT the published set" in data.about
+    assert f"{len(data.train):,} / {len(data.val):,} / {len(data.test):,} rows" in data.about
+    assert datasets.counts(maf.PUBLISHED[name].rows) in data.about
+
+
+@pytest.mark.parametrize(("name", "row"), maf.PUBLISHED.items())
+def test_the_published_counts_follow_from_tenths(name: str, row: maf.Published) -> None:
+    """And nothing is said of a difference where there is none."""
+    assert row.differs(row.dim, row.rows) == ""
+    if name in ("power", "gas", "miniboone"):
+        parts = maf.tails(np.empty((sum(row.rows), 0)))
+        assert tuple(map(len, parts)) == row.rows
+
+
+def test_power_number_by_number(root: Path) -> None:
+    random = np.random.RandomState(42)
+    order = np.arange(ROWS)
+    random.shuffle(order)
+    noise = {2: 0.01 * random.rand(ROWS), 0: 0.001 * random.rand(ROWS)}  # voltage is drawn first
+    meters = random.rand(ROWS, 3)
+    noise |= {4 + k: meters[:, k] for k in range(3)} | {7: np.zeros(ROWS)}
+    x = np.column_stack([MINUTES[order, c] + noise[c] for c in (0, 2, 4, 5, 6, 7)])
+    z = (x - x[:360].mean(0)) / x[:360].std(0)
+    data = datasets.load("power", root)
+    for part, rows in {
+        "train": slice(324),
+        "val": slice(324, 360),
+        "test": slice(360, 400),
+    }.items():
+        assert np.allclose(getattr(data, part).numpy(), z[rows], rtol=0, atol=1e-12)
+
+
+def test_gas_number_by_number(root: Path) -> None:
+    table = pd.read_parquet(root / "gas/ethylene_CO.parquet")
+    x = table[["b", "c", "d"]].to_numpy()  # a: the first of two alike; d: against a, kept
+    z = (x - x.mean(0)) / x.std(0, ddof=1)
+    data = datasets.load("gas", root)
+    loaded = torch.cat((data.train, data.val, data.test)).numpy()
+    assert np.allclose(loaded, z, rtol=0, atol=1e-12)  # in the order of the file
+    assert len(data.train) == 324
+
+
+def test_hepmass_number_by_number(root: Path) -> None:
+    train, test = (pd.read_csv(root / f"hepmass/1000_{part}.csv") for part in ("train", "test"))
+    signal, columns = train[train["# label"] == 1], ["f0", "f2", "f3"]
+    mean, sd = signal[columns].mean(), signal[columns].std(ddof=1)
+    data = datasets.load("hepmass", root)
+    seen = torch.cat((data.train, data.val)).numpy()
+    assert np.allclose(seen, (signal[columns] - mean) / sd, rtol=0, atol=1e-12)
+    tested = (test[test["# label"] == 1][columns] - mean) / sd
+    assert np.allclose(data.test.numpy(), tested, rtol=0, atol=1e-12)
+    assert len(data.val) == len(signal) // 10
+
+
+def test_miniboone_and_bsds300_number_by_number(root: Path) -> None:
+    x = np.load(root / "miniboone/data.npy")
+    z = (x - x[:360].mean(0)) / x[:360].std(0)
+    data = datasets.load("miniboone", root)
+    assert np.allclose(torch.cat((data.train, data.val, data.test)).numpy(), z, rtol=0, atol=1e-12)
+    data = datasets.load("bsds300", root)
+    with h5py.File(root / "BSDS300/BSDS300.hdf5") as file:
+        assert (data.val.numpy() == file["validation"][:]).all()
+
+
+def test_the_originals_of_uci_give_the_archives_rows(root: Path) -> None:
+    expected = datasets.load("power", root)
+    (root / "power/data.npy").unlink()
+    names = ["Date", "Time", "Global_active_power", "Global_reactive_power", "Voltage"]
+    names += ["Global_intensity", *(f"Sub_metering_{k}" for k in (1, 2, 3))]
+    lines = [";".join(names), "16/12/2006;17:24:00;?;?;?;?;?;?;"]
+    for row in MINUTES:
+        clock = f"{int(row[7]) // 60:02}:{int(row[7]) % 60:02}:00"
+        lines.append(";".join(["16/12/2006", clock, *(f"{v:.3f}" for v in row[:7])]))
+    (root / "power/household_power_consumption.txt").write_text("\n".join(lines))
+    assert torch.equal(datasets.load("power", root).train, expected.train)
+
+    (root / "miniboone/data.npy").unlink()
+    x = RNG.normal(size=(60, 5))
+    x[3], x[:10, 2] = -999.0, -7.0  # an outlier; a repeated least value
+    text = "\n".join(["50 10", *(" ".join(f"{v:.6e}" for v in row) for row in x)])
+    (root / "miniboone/MiniBooNE_PID.txt").write_text(text)
+    rows = maf.miniboone_rows(root / "miniboone/MiniBooNE_PID.txt")
+    assert np.allclose(rows, np.delete(x, 3, axis=0)[:49][:, [0, 1, 3, 4]], atol=1e-5)
+    (root / "miniboone/MiniBooNE_PID.txt").write_text("\n".join(text.split("\n")[:30]))
+    with pytest.raises(ValueError, match="50 rows of signal promised, 29 found"):
+        datasets.load("miniboone", root)
+
+
+def test_gas_is_read_as_ucis_text_and_never_unpickled(root: Path) -> None:
+    """A line of names with spaces in them, then 19 columns of numbers."""
+    sensors = RNG.normal(size=(ROWS, 16))
+    sensors[:, 5] = 2 * sensors[:, 0] + 1  # the first of two alike is dropped
+    table = np.column_stack((np.arange(ROWS) / 100, np.zeros((ROWS, 2)), sensors))
+    names = "Time (seconds), CO conc (ppm), Ethylene conc (ppm), sensor readings (16 channels)"
+    (root / "gas/ethylene_CO.parquet").rename(root / "gas/ethylene_CO.pickle")
+    with pytest.raises(FileNotFoundError, match=r"ethylene_CO.pickle is a program, .* convert"):
+        datasets.load("gas", root)
+    np.savetxt(root / "gas/ethylene_CO.txt", table, header=names, comments="", fmt="%.17g")
+    data, x = datasets.load("gas", root), sensors[:, 1:]
+    loaded = torch.cat((data.train, data.val, data.test)).numpy()
+    assert np.allclose(loaded, (x - x.mean(0)) / x.std(0, ddof=1), rtol=0, atol=1e-12)
+    np.savetxt(root / "gas/ethylene_CO.txt", table[:, :9], header=names, comments="")
+    with pytest.raises(ValueError, match=r"9 columns; UCI's text has 19"):
+        datasets.load("gas", root)
+
+
+def test_packed_hepmass_and_a_folder_called_data(root: Path) -> None:
+    expected = datasets.load("hepmass", root)
+    for part in ("train", "test"):
+        path = root / f"hepmass/1000_{part}.csv"
+        path.with_suffix(".csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    (root / "data").mkdir()
+    (root / "hepmass").rename(root / "data/hepmass")
+    assert torch.equal(datasets.load("hepmass", root).test, expected.test)
+
+
+def _cut(path: Path, keep: float) -> None:
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "damage", "message"),
+    [
+        (
+            "miniboone",
+            "miniboone/data.npy",
+            lambda p: _cut(p, 0.5),
+            r"Expected \(400, 43\)",
+        ),
+        ("miniboone", "miniboone/data.npy", lambda p: _cut(p, 0.0001), "cannot read"),
+        ("miniboone", "miniboone/data.npy", lambda p: np.save(p, np.zeros(9)), r"shape \(9,\)"),
+        ("miniboone", "miniboone/data.npy", lambda p: np.save(p, np.zeros((9, 2))), "too few"),
+        ("power", "power/data.npy", lambda p: np.save(p, np.zeros((50, 7))), "power has 8"),
+        ("bsds300", "BSDS300/BSDS300.hdf5", lambda p: _cut(p, 0.5), "BSDS300.hdf5"),
+        ("bsds300", "BSDS300/BSDS300.hdf5", lambda p: h5py.File(p, "w").close(), "train"),
+        ("gas", "gas/ethylene_CO.parquet", lambda p: _cut(p, 0.5), "ethylene_CO.parquet"),
+        ("hepmass", "hepmass/1000_test.csv", lambda p: p.write_text("# label,f0,m\n"), "the same"),
+        ("hepmass", "hepmass/1000_test.csv", lambda p: p.write_bytes(b""), "1000_t"),
+    ],
+)
+def test_a_broken_file_is_refused_and_named(name, file, damage, message, root) -> None:
+    damage(root / file)
+    with pytest.raises(ValueError, match=message) as error:
+        datasets.load(name, root)
+    assert name in str(error.value)
+
+
+def test_an_absent_set_says_where_it_was_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match=r"put power/data.npy, or .*flowgauge data fetch"):
+        datasets.load("power")
+    monkeypatch.setenv("FLOWGAUGE_DATA", "nosuch")
+    with pytest.raises(ValueError, match="FLOWGAUGE_DATA is 'nosuch', which is not a folder"):
+        datasets.load("power")
+
+
+def test_the_content_of_files_is_known(root, monkeypatch) -> None:
+    monkeypatch.setenv("FLOWGAUGE_DATA", str(root))
+    before = data_files("power")
+    assert before
+    assert data_files("magic") == {}
+    np.save(root / "power/data.npy", MINUTES + 1)
+    assert data_files("power").keys() == before.keys()
+    assert data_files("power") != before

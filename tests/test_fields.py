@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from continuous_fields import DOPRI5, Rowwise, mlp_field, moved, rate_of
 from flows import Flow
 from flows.continuous import CNF, BottleneckMLPField, MLPField, Trace
-from flows.continuous.activations import ACTIVATIONS, tanh
+from flows.continuous.shallow import ACTIVATIONS, tanh
 from flows.continuous.trace import TRACES
 from flows.continuous.vector_fields import TIME
 

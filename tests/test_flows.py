@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import flows
 from flows import Flow
-from flows.discrete.linear import LINEAR
+from flows.discrete.glow import LINEAR
 from flows.discrete.nflows_compat import ActNorm
-from member_marks import CONDITIONAL, every_discrete, every_member
+from variants import CONDITIONAL, every_discrete, every_member
 
 Make = Callable[..., Flow]
 Normal = Callable[..., Tensor]

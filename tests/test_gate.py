@@ -1,22 +1,35 @@
-"""The gate: injected regressions of every kind are found, and harmless reruns pass."""
+"""The gate: regressions are found, noise passes; its commands, and what it hands to other tools."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from nflows.transforms import CompositeTransform
+from scipy import stats
 from torch import nn
 
 import flows
-from benchmarks.core.case import Case
-from benchmarks.core.record import Record
+from benchmarks.analysis.criteria import LEVEL
+from benchmarks.analysis.inference import holm
+from benchmarks.core import store
+from benchmarks.core.case import Case, Seeds
+from benchmarks.core.record import Record, Values
 from benchmarks.execution.versions import dependencies
+from benchmarks.gate import comparison, sources
+from benchmarks.gate.baseline import renew
+from benchmarks.gate.comparison import compare
+from benchmarks.gate.sources import Entry
 from benchmarks.measure.calls import measured
 from flows.bijection import Bijection
 from flows.registry import Declared
-from records import HERE, cost, folder, outcomes, record
+from records import HERE, Metrics, cost, density, folder, outcomes, record
+from runs import flowgauge
 
 Factory = Callable[[int], Bijection | flows.Flow]
 
@@ -134,3 +147,329 @@ def test_records_that_are_no_longer_planned_have_vanished(gate, tmp_path):
     folder(tmp_path / "new", cost(2), cost(3))
     (tmp_path / "new" / "suite.json").write_text(json.dumps(plan))
     assert outcomes(gate([cost(2), cost(3)], [])) == {"case": "vanished"}
+
+
+SIMULATED = 200
+
+
+def entry(group: str, seed: int, metrics: Metrics, place: str = "here") -> Entry:
+    """A case as the judges see it."""
+    values = {name: Values.of(name, value) for name, value in metrics.items()}
+    return Entry(f"{group} seed {seed}", group, str(seed), "done", "", values, place)
+
+
+def test_seeds_are_paired_where_both_sides_have_the_same_ones():
+    old = {str(seed): value for seed, value in enumerate([-5.0, -7.0, -9.0])}
+    new = {seed: value - 0.1 + 0.001 * int(seed) for seed, value in old.items()}
+    paired = comparison.difference(old, new, (0.0, 0.0))
+    moved = [new[seed] - old[seed] for seed in old]
+    assert paired.p == pytest.approx(stats.ttest_1samp(moved, 0).pvalue)
+    other = {f"{seed}'": value for seed, value in new.items()}
+    apart = comparison.difference(old, other, (0.0, 0.0))
+    assert apart.value == pytest.approx(paired.value)
+    assert apart.p > 0.5 > 0.001 > paired.p
+
+
+def test_counts_that_all_move_by_one_step_are_no_certainty():
+    """Few prove nothing, nor do those that scatter as much; many do."""
+    old, new = ({str(seed): n for seed in range(3)} for n in (14.0, 20.0))
+    assert comparison.difference(old, new, (0.0, 0.0)) is None
+    assert comparison.difference(old, {**new, "0": 14.0}, (0.0, 0.0)).p > LEVEL
+    old, new = ({str(seed): n + seed for seed in range(6)} for n in (14.0, 20.0))
+    assert comparison.difference(old, new, (0.0, 0.0)).p < LEVEL
+
+
+def test_holm_is_the_closed_test_of_bonferroni():
+    """A hypothesis is rejected if every set that it is in has a p-value below level / size."""
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        p = generator.uniform(size=5) ** 3
+        for index, adjusted in enumerate(holm(p)):
+            sets = [s for s in range(1, 32) if s >> index & 1]
+            members = [[i for i in range(5) if s >> i & 1] for s in sets]
+            worst = max(min(1.0, len(m) * min(p[i] for i in m)) for m in members)
+            assert adjusted == pytest.approx(worst)
+
+
+def simulated_qualities(generator, shift: float, groups: int = 8, seeds: int = 4):
+    """The outcomes for trained flows whose seeds scatter by 0.02 nats on both sides."""
+    sides: list[list[Entry]] = [[], []]
+    for group in range(groups):
+        for seed in range(seeds):
+            for side, mean in zip(sides, (0.0, shift if group == 0 else 0.0), strict=True):
+                value = mean + 0.02 * generator.standard_normal()
+                side.append(entry(f"flow {group}", seed, {"test_ll": value}))
+    return list(comparison.judge_qualities(*sides))
+
+
+def test_noise_of_seeds_raises_few_alarms_and_a_worse_likelihood_one():
+    generator = np.random.default_rng(1)
+    verdicts = [simulated_qualities(generator, 0.0) for _ in range(SIMULATED)]
+    assert sum(any(c.fails for c in run) for run in verdicts) <= 0.05 * SIMULATED
+    verdicts = [simulated_qualities(generator, -1.0) for _ in range(20)]
+    assert sum(run[0].fails for run in verdicts) >= 18
+
+
+# times
+
+
+def simulated_times(generator, slowdown: float, works: int = 8, samples: int = 20):
+    """The outcomes for works of 4 % noise, on a machine whose speed differs from run to run."""
+    pairs = []
+    speeds = generator.uniform(0.5, 2, size=2)
+    for work in range(works):
+        sides = []
+        for speed, factor in zip(speeds, (1.0, slowdown if work == 0 else 1.0), strict=True):
+            noise = np.exp(0.04 * generator.standard_normal((2, samples)))
+            noise[:, 0] *= 3  # once, something else took the processor
+            seconds = {"log_prob_seconds": speed * factor, "reference_seconds": 0.3 * speed}
+            values = {n: list(s * noise[i]) for i, (n, s) in enumerate(seconds.items())}
+            sides.append(entry(f"work {work}", 0, values))
+        pairs.append(tuple(sides))
+    return list(comparison.judge_times(pairs, 1.1))
+
+
+def test_noise_of_times_raises_few_alarms_and_a_slower_layer_one():
+    generator = np.random.default_rng(2)
+    verdicts = [simulated_times(generator, 1.0) for _ in range(SIMULATED)]
+    assert sum(any(c.fails for c in run) for run in verdicts) <= 0.05 * SIMULATED
+    verdicts = [simulated_times(generator, 1.2) for _ in range(50)]
+    assert sum(run[0].fails for run in verdicts) >= 48
+    verdicts = [simulated_times(generator, 1 / 1.2) for _ in range(50)]
+    assert sum(run[0].outcome == "better" for run in verdicts) >= 48
+    assert not any(c.fails for run in verdicts for c in run)
+
+
+def timed(
+    seconds: list[float], *, place: str = "here", reference: float | list[float] = 1.0
+) -> Entry:
+    return entry("work", 0, {"log_prob_seconds": seconds, "reference_seconds": reference}, place)
+
+
+@pytest.mark.parametrize(
+    ("new", "outcome", "words"),
+    [
+        (timed(list(np.linspace(1.25, 1.3, 9))), "worse", "× 1.259"),
+        (timed(list(np.linspace(1.06, 1.07, 9))), "stayed", "× 1.052"),  # surely, but by little
+        (timed([1.0, 1.0, 1.0, 1.0, 1.3, 1.3, 1.3, 1.3, 1.3]), "stayed", "× 1.284"),  # by chance
+        (timed(list(np.linspace(2.0, 2.1, 9)), reference=2.0), "stayed", "× 1.012"),  # slow machine
+        (timed(list(np.linspace(1.25, 1.3, 9)), place=""), "incomparable", "not known"),
+        (timed([2.0] * 9, reference=[1.0, 1.0, 1.3]), "incomparable", "too noisy"),
+    ],
+)
+def test_a_time_is_worse_by_a_factor_and_a_rank_test_on_one_machine(new, outcome, words):
+    old = timed(list(np.linspace(1.0, 1.025, 9)))
+    if new.metrics["log_prob_seconds"].values[0] == 1.0:
+        old = timed([0.98, 0.99, 1.0, 1.01, 1.0125, 1.1, 1.29, 1.31, 1.32])
+    (verdict,) = comparison.judge_times([(old, new)], 1.1)
+    assert verdict.outcome == outcome
+    assert words in verdict.change + verdict.note
+    assert verdict.fails == (outcome == "worse")
+
+
+def test_exit_status_and_the_three_outputs_agree(tmp_path):
+    base = folder(tmp_path / "base", cost(2), cost(3), density(0, -5.0))
+    new = folder(tmp_path / "new", cost(2), cost(3, flops=120), density(0, -5.005))
+    files = [str(tmp_path / name) for name in ("c.md", "c.json")]
+    result = flowgauge("compare", base, new, "--markdown", files[0], "--json", files[1], status=1)
+    markdown, data = Path(files[0]).read_text(), json.loads(Path(files[1]).read_text())
+    assert "FAILED: 1 failure" in result.stdout
+    assert "Gate: FAILED: 1 failure" in markdown
+    row = (
+        "| cost realnvp D=3 | log\\_prob\\_flops | 100 FLOP | 120 FLOP | +20 (+20.00%) | 🔴 worse |"
+    )
+    assert row in markdown
+    assert "−0.005 ± 0.014" in markdown  # not resolved, and told with its error
+    assert data["fails"]
+    assert [c["metric"] for c in data["comparisons"] if c["fails"]] == ["log_prob_flops"]
+    single = [str(new / "records" / f"{cost(2).key}.json")] * 2
+    result = flowgauge("compare", *single, "--json", "-")
+    assert not json.loads(result.stdout)["fails"]
+
+
+def spoiled(tmp_path: Path, kind: str) -> Path:
+    """Something that cannot be compared with records."""
+    path = tmp_path / kind
+    if kind == "folder":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_text({"empty": "", "text": "no JSON", "list": "[]", "object": "{}"}[kind])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "empty", "text", "list", "object"])
+@pytest.mark.parametrize("side", [0, 1])
+def test_what_holds_no_results_is_refused_in_one_line(tmp_path, kind, side):
+    sides = [str(folder(tmp_path / "good", cost())), str(spoiled(tmp_path, kind))]
+    result = flowgauge("compare", sides[side], sides[1 - side], status=2)
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert kind in result.stderr
+
+
+OTHER: dict[str, tuple[list[Record], str]] = {
+    "torch": ([cost(versions={"torch": "2.14.1"})], "renew the baseline"),
+    "versions of torch": ([cost(), cost(3, versions={"torch": "2.14.1"})], "2.13, 2.14"),
+    "protocol": ([cost(case={"protocol": "0"})], "renew the baseline"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_other_versions_are_not_comparable(tmp_path, what):
+    records, message = OTHER[what]
+    base, new = folder(tmp_path / "base", cost()), folder(tmp_path / "new", *records)
+    result = flowgauge("compare", base, new, status=2)
+    assert message in result.stderr
+
+
+def test_a_factor_below_one_and_a_file_that_cannot_be_written_are_wrong_usage(tmp_path):
+    base = str(folder(tmp_path / "base", cost()))
+    for option, message in (
+        *((f"--factor={factor}", factor) for factor in ("0.9", "nan", "inf")),
+        (f"--json={tmp_path}", "directory"),
+    ):
+        result = flowgauge("compare", base, base, option, status=2)
+        assert message in result.stderr
+
+
+def test_a_renewed_baseline_equals_its_source_and_keeps_no_times(tmp_path):
+    broken = cost(4, status="failed")
+    source, target = folder(tmp_path / "ci", cost(2), cost(3), broken), tmp_path / "base"
+    result = flowgauge("baseline", "update", source, "--target", target)
+    assert "3 records" in result.stdout
+    assert not compare(target, source).failures
+    renewed = store.read(target).values()
+    assert {name for record in renewed for name in record.metrics} == {"log_prob_flops"}
+
+
+def test_a_baseline_is_of_one_suite_and_whole(tmp_path):
+    ours, others = folder(tmp_path / "ours", cost()), folder(tmp_path / "others", cost(7))
+    mixed = folder(tmp_path / "mixed", cost(), cost(7, versions={"torch": "2.14.1"}))
+    renew(ours, tmp_path / "baseline")
+    with pytest.raises(ValueError, match="shares no case"):
+        renew(others, tmp_path / "baseline")
+    with pytest.raises(ValueError, match=r"torch 2\.13, 2\.14"):
+        renew(mixed, tmp_path / "baseline")
+
+
+def test_the_gate_runs_with_the_torch_of_its_baseline():
+    """Another minor version's counts could not be compared."""
+    root = Path(__file__).parent.parent
+    (pin,) = re.findall(r"TORCH:==(\d+\.\d+)\.\*", (root / "tox.ini").read_text())
+    assert sources.read(root / "results" / "baseline").facts["torch"] == pin
+
+
+def maf(dim: int, *, seed: int = 0, cpu: str = "a", **metrics: float | list[float]) -> Record:
+    """A record of one case with these metrics."""
+    case = Case(study="cost", flow="maf", dim=dim, batch=4, seeds=Seeds.of(seed))
+    return record(case, metrics, machine={"cpu": cpu, "threads": 1})
+
+
+BASE = [
+    maf(2, log_prob_flops=100, parameters=7),
+    maf(3, log_prob_flops=100),
+    maf(4, log_prob_seconds=[0.2] * 9, reference_seconds=[0.1] * 9),
+    *(maf(5, seed=seed, test_ll=-2.0 + 0.1 * seed) for seed in range(3)),
+    maf(6, test_ll=1.5, test_ll_se=0.25, sample_rate=[10.0] * 5, reference_seconds=[0.1]),
+]
+NEW = [
+    maf(2, log_prob_flops=110, parameters=7),
+    maf(4, cpu="b", log_prob_seconds=[0.3, 0.4, 0.5, 0.6], reference_seconds=[0.2] * 9),
+    *BASE[3:],
+    maf(7, log_prob_flops=9),
+]
+
+
+@pytest.fixture
+def exported(tmp_path) -> Callable[..., str]:
+    """The file that an option of ``flowgauge compare`` writes, and its exit status is checked."""
+
+    def export(option: str, base: list[Record] = BASE, new: list[Record] = NEW, status=1) -> str:
+        sides = {"base": base, "new": new}
+        paths = [str(folder(tmp_path / name, *records)) for name, records in sides.items()]
+        file: Path = tmp_path / "export"
+        flowgauge("compare", *paths, option, file, status=status)
+        return file.read_text(encoding="utf-8")
+
+    return export
+
+
+def test_github_action_benchmark_reads_the_new_side(exported):
+    """customSmallerIsBetter: name and unit strings, value a number, range and extra strings."""
+    items = json.loads(exported("--github-benchmark"))
+    for item in items:
+        assert (
+            {"name", "unit", "value"} <= item.keys() <= {"name", "unit", "value", "range", "extra"}
+        )
+        assert isinstance(item["value"], int | float)
+        assert all(isinstance(v, str) and v for k, v in item.items() if k != "value")
+    named = {item["name"]: item for item in items}
+    assert len(named) == len(items), "a name is a series: twice in a file, it is one"
+    assert named["cost maf D=2: log_prob_flops"] == {
+        "name": "cost maf D=2: log_prob_flops", "unit": "FLOP", "value": 110.0,
+    }  # fmt: skip
+    assert named["cost maf D=7: log_prob_flops"]["value"] == 9  # new ones too
+    time = named["cost maf D=4: log_prob_seconds"]
+    assert (time["value"], time["unit"]) == (pytest.approx(2.25), "reference workloads")
+    assert time["range"] == "± 0.375"
+    likelihood = named["cost maf D=5: negative test_ll"]
+    assert (likelihood["value"], likelihood["unit"]) == (pytest.approx(1.9), "nats")
+    assert likelihood["range"] == "± 0.0577"  # over seeds
+    assert named["cost maf D=6: negative test_ll"]["range"] == "± 0.25"  # over the test set
+    assert named["cost maf D=6: inverse sample_rate"]["value"] == pytest.approx(1.0)
+
+
+TAGS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
+
+
+def check_junit(text: str) -> dict[tuple[str, str], str]:
+    """How each test of JUnit's XML ended, as a dashboard reads it; the structure is asserted.
+
+    That of the schema that Jenkins publishes: suites of cases, each with a name and a class and at
+    most one of failure, error and skipped, and attributes that count them.
+    """
+    root = ElementTree.fromstring(text)
+    assert (root.tag, {suite.tag for suite in root}) == ("testsuites", {"testsuite"})
+    assert all(suite.get("name") for suite in root)
+    ended = {}
+    for test in (test for suite in root for test in suite):
+        assert test.tag == "testcase"
+        assert all(test.get(name) for name in ("name", "classname"))
+        assert float(test.get("time", "0")) >= 0
+        assert len(test) <= 1
+        assert all(result.tag in TAGS.values() and result.get("message") for result in test)
+        ended[test.get("classname"), test.get("name")] = test[0].tag if len(test) else "passed"
+    for element in (root, *root):
+        tests = list(element.iter("testcase"))
+        assert int(element.get("tests", -1)) == len(tests)
+        for attribute, tag in TAGS.items():
+            number = sum(test.find(tag) is not None for test in tests)
+            assert int(element.get(attribute, -1)) == number
+    return ended
+
+
+def test_junit_fails_where_the_gate_does(exported):
+    text = exported("--junit")
+    ended = check_junit(text)
+    assert ended["flowgauge.exact", "cost maf D=2"] == "failure"
+    assert ended["flowgauge.case", "cost maf D=3"] == "failure"  # vanished
+    assert ended["flowgauge.time", "cost maf D=4"] == "skipped"  # another machine
+    assert ended["flowgauge.quality", "cost maf D=5"] == "passed"
+    failures = [key for key, end in ended.items() if end == "failure"]
+    assert len(failures) == 2
+    assert "+10.00%" in text
+
+
+def test_junit_passes_where_the_gate_does(exported):
+    ended = check_junit(exported("--junit", BASE, BASE, status=0))
+    assert set(ended.values()) == {"passed"}
+
+
+def test_what_a_flow_says_cannot_break_a_file(exported):
+    """Reasons of failures hold whatever an exception said: markup, colours, line ends."""
+    reason = "]]> <b>\x1b[31m|no|\x00\ufffe &amp; `code`\nsecond"
+    broken = BASE[0].model_copy(update={"status": "failed", "reason": reason})
+    base, new = [BASE[0]], [broken]
+    assert set(check_junit(exported("--junit", base, new)).values()) == {"failure"}
+    (row,) = [line for line in exported("--markdown", base, new).splitlines() if "failed:" in line]
+    assert row.replace("\\|", "").count("|") == 7
+    assert "<b>" not in row

@@ -208,14 +208,6 @@ def test_standard_error_is_the_textbook_one_without_groups(values):
     assert standard_error(values) == pytest.approx(scipy_stats.sem(values), abs=1e-9)
 
 
-def test_clustered_standard_error_counts_copies_once():
-    values = np.random.default_rng(0).normal(size=50)
-    copies, groups = np.repeat(values, 7), np.repeat(np.arange(50), 7)
-    assert standard_error(copies, groups) == pytest.approx(standard_error(values))
-    assert standard_error(copies) < standard_error(values) / 2
-    assert np.isnan(standard_error([1.0]))
-
-
 def test_the_interval_of_a_ratio_covers_it() -> None:
     """About as often as it says."""
     generator, covered = np.random.default_rng(0), 0

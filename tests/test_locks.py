@@ -7,13 +7,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from benchmarks.cli.app import app
 from benchmarks.core import locks, store
 from records import case_of, record_of
+from runs import flowgauge
 
-cli = CliRunner()
 COST = 'about = "x"\n[[studies]]\nstudy = "cost"\nflows = ["realnvp"]\ndims = [2]\n'
 
 
@@ -29,12 +27,10 @@ def test_who_holds_a_folder_is_named_and_readers_go_on(tmp_path: Path, command: 
         "merge": ["merge", str(other), "--out", str(folder)],
     }[command]
     with locks.held(folder):
-        result = cli.invoke(app, words)
-        status = cli.invoke(app, ["status", str(tmp_path / "one.toml"), "--out", str(folder)])
-    assert result.exit_code == 2
+        result = flowgauge(*words, status=2)
+        flowgauge("status", tmp_path / "one.toml", "--out", folder, status=1)
     assert result.stderr.count("\n") == 1
     assert all(text in result.stderr for text in (str(folder), f"process {os.getpid()} (user "))
-    assert status.exit_code == 1
     with locks.held(folder):  # it was let go
         pass
 
@@ -79,7 +75,6 @@ def test_a_place_that_cannot_be_written_is_one_line_and_status_2(tmp_path, place
     blocked.parent.mkdir(parents=True, exist_ok=True)
     blocked.write_bytes(b"")
     command = ["run", "smoke", "--study", "identities", "--out", str(tmp_path / "out")]
-    result = cli.invoke(app, command)
-    assert result.exit_code == 2
+    result = flowgauge(*command, status=2)
     assert len(result.stderr.strip().splitlines()) == 1
     assert str(tmp_path / "out") in result.stderr

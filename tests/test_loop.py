@@ -1,8 +1,10 @@
-"""The training loop: reproducible, counted, validated, scheduled, and what ends a training."""
+"""The training loop: reproducible, counted, validated, scheduled, resumed from checkpoints."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +14,62 @@ import flows
 from benchmarks import datasets
 from benchmarks.analysis.inference import standard_error
 from benchmarks.core.case import Case
+from benchmarks.core.study import registry
 from benchmarks.measure.calls import prepare
+from benchmarks.training import checkpoint as checkpoints
+from benchmarks.training import loop
 from benchmarks.training.loop import train
 from benchmarks.training.schedules import drops, share
 from benchmarks.training.settings import Training
 from flows.continuous import SolveError
 from flows.training import PATIENCE, TrainingError
 from measuring import cases_of
-from trainings import trained
+
+RK4 = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}
+OPTIONS = {
+    "realnvp": {"hidden": 8, "layers": 2},
+    "glow": {"hidden": 8, "layers": 2},
+    "ffjord": {"hidden": 8, "solver": RK4},  # noise of its own
+    "flow_matching": {"hidden": 8, "solver": RK4},  # noise of torch's global stream
+}
+
+
+class CutOff(Exception):
+    """The end of a training from outside."""
+
+
+def trained(
+    flow: str,
+    settings: Training,
+    until: int | None = None,
+    kind: type | None = None,
+    updates: int = 17,
+):
+    """Train fresh weights of a flow, of another class if given; return weights and history.
+
+    With ``until`` the training is cut off before that update.
+    """
+    case = Case(
+        study="density",
+        flow=flow,
+        dim=2,
+        dataset="8gaussians",
+        batch=1500,  # 20,000 rows are no multiple, and are shuffled anew
+        updates=updates,
+        options=OPTIONS[flow],
+    )
+    data = datasets.load("8gaussians")
+    built = prepare(case, data.train.float(), settings.preprocessing)
+
+    built.__class__ = kind or type(built)
+
+    def observe(update: int) -> tuple[int, float] | None:
+        if update == until:
+            raise CutOff
+        return (update, update / 2) if update % 5 == 0 else None
+
+    history = train(built, data, case, settings, observe=observe)
+    return built.state_dict(), history
 
 
 def fitted(flow="realnvp", options=None, seeds=None, **settings):
@@ -169,3 +219,162 @@ def test_a_training_of_an_earlier_run_is_read():
     assert Training.model_validate({"whiten": False}) == Training()
     with pytest.raises(ValueError, match=r"'pca'.*none, standardize, whiten, radial"):
         Training(preprocessing="pca")
+
+
+SETTINGS = {
+    "cosine": {"learning_rate": 1e-2, "optimizer": "adamw", "weight_decay": 0.1},
+    "plateau": {"schedule": "plateau", "patience": 2, "validate_every": 2, "keep": "last"},
+    "fresh": {"fresh": True, "warmup": 5, "schedule": "constant"},
+}
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """The checkpoint of whatever case is trained, written after every update."""
+    path = tmp_path / "x-0.pt"
+    monkeypatch.setattr(checkpoints, "slot", lambda case: path)
+    monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
+    return path
+
+
+def cut_off(flow: str, settings: Training, until: int = 6) -> None:
+    with pytest.raises(CutOff):
+        trained(flow, settings, until)
+
+
+@pytest.mark.parametrize("flow", OPTIONS)
+@pytest.mark.parametrize("how", SETTINGS)
+def test_a_training_that_was_cut_off_twice_comes_to_the_same(flow, how, path):
+    settings = Training(preprocessing="whiten", validation_rows=200, **SETTINGS[how])
+    weights, history = trained(flow, settings)
+    path.unlink()
+    cut_off(flow, settings, 6)
+    cut_off(flow, settings, 15)
+    torch.manual_seed(1)  # whatever ran in between
+    again, resumed = trained(flow, settings)
+    assert resumed.losses == history.losses
+    assert resumed.validation_ll == history.validation_ll
+    assert resumed.evaluations == history.evaluations
+    assert resumed.observations == history.observations
+    assert list(resumed.flops()) == list(history.flops())
+    spent = [*resumed.validation_cpu_seconds, resumed.cpu_seconds]  # before the cuts too
+    assert spent == sorted(spent)
+    assert spent[0] == 0 < spent[1]
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("flow", OPTIONS)
+def test_a_longer_training_goes_on_from_the_plateau_of_a_shorter_one(flow, path):
+    settings = Training(schedule="wsd", warmup=3, validate_every=3, validation_rows=200)
+    weights, history = trained(flow, settings, updates=20)
+    for file in path.parent.iterdir():
+        file.unlink()
+    trained(flow, settings, updates=10)  # its rate falls from update 8 on
+    path.unlink()
+    again, longer = trained(flow, settings, until=7, updates=20)  # which it does not come to
+    assert longer.losses == history.losses
+    assert longer.validation_ll == history.validation_ll
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+    path.unlink()
+    with pytest.raises(CutOff):  # the plateau of 16 updates is too long for this one
+        trained(flow, settings, until=7, updates=10)
+
+
+def rewritten(path, change) -> None:
+    """Change the content of a checkpoint, its checksum with it."""
+    content = checkpoints.unpacked(path.read_bytes())
+    change(content)
+    path.write_bytes(checkpoints.packed(content))
+
+
+def flipped(path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+
+
+def widened(content) -> None:
+    name = next(name for name, value in content["flow"].items() if value.dim() == 2)
+    content["flow"][name] = content["flow"][name].repeat(2, 1)
+
+
+DAMAGE = {
+    "half": lambda path: path.write_bytes(path.read_bytes()[:1000]),
+    "a bit": flipped,
+    **{
+        name: lambda path, change=change: rewritten(path, change)
+        for name, change in {
+            "owner": lambda content: content.update(owner="another training"),
+            "shape": widened,
+            "stream": lambda content: content["streams"].pop("batches"),
+            "random state": lambda content: content["streams"]["batches"].zero_(),
+            "history": lambda content: content.update(history='{"losses": 3}'),
+            "scalars": lambda content: content["scalars"].pop("score"),
+        }.items()
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def through():
+    """Weights and history of a training that was never cut off."""
+    return trained("realnvp", Training(validation_rows=200))
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_checkpoint_that_does_not_fit_starts_the_training_anew(damage, through, path):
+    """With a warning that names it; nothing of it is in the result."""
+    settings, (weights, history) = Training(validation_rows=200), through
+    cut_off("realnvp", settings)
+    damage(path)
+    with pytest.warns(UserWarning, match=r"x-0\.pt.*anew"):
+        again, resumed = trained("realnvp", settings)
+    assert resumed.losses == history.losses
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+SMALL: dict[str, dict[str, Any]] = {
+    "nfe": {"flows": ["cnf"], "tolerances": [0.1], "checks": 3, "updates": 7},
+    "numerics": {"part": "gradients", "flows": ["cnf"], "solvers": {"rk4": [0.5]}, "updates": [7]},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_studies_that_train_resume(name, tmp_path, monkeypatch):
+    """A training that is at its end is not made again, and gives the same figures."""
+    study = registry[name]
+    sizes = {"hidden": 4, "depth": 2, "layers": 1}
+    training = {"validations": 2, "validation_rows": 20}
+    about = {"datasets": ["8gaussians"], "batch": 16, "sizes": sizes, "seconds": 0}
+    options = {**about, "training": training, **SMALL[name]}
+    cases = cases_of(name, options)
+    monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
+    monkeypatch.setattr(
+        checkpoints, "slots", {case.key: tmp_path / f"{case.key}.pt" for case in cases}
+    )
+    first = dict(study.measure(cases))
+    assert [path.name[:16] for path in tmp_path.iterdir()] == [cases[0].key]
+    monkeypatch.setattr(loop, "update", None)  # which would be called for one more update
+    for key, result in study.measure(cases):
+        assert not result.failure
+        assert result.metrics.keys() == first[key].metrics.keys()
+        for metric in result.metrics.keys() - {"train_process_seconds", "train_cpu_seconds"}:
+            assert result.metrics[metric] == first[key].metrics[metric]
+        for array, values in result.arrays.items():
+            assert array.endswith("seconds") or np.array_equal(values, first[key].arrays[array])
+
+
+def test_a_training_goes_on_where_no_checkpoint_can_be_written(path, monkeypatch):
+    """To the same result, and says so once, whatever the number of checkpoints."""
+    settings = Training(validation_rows=200, **SETTINGS["cosine"])
+    weights, _ = trained("realnvp", settings)
+    path.unlink()
+    (path.parent / "file").write_bytes(b"")
+    monkeypatch.setattr(checkpoints, "slot", lambda case: path.parent / "file" / path.name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        again, _ = trained("realnvp", settings)
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+    (text,) = {str(warning.message) for warning in caught}
+    assert len(caught) == 1
+    assert str(path.parent / "file") in text

@@ -17,7 +17,6 @@ from benchmarks.core.frame import load
 from benchmarks.core.study import registry
 from benchmarks.datasets import Dataset, stream
 from benchmarks.evaluation import modes
-from benchmarks.studies.modes.figures import figures
 from benchmarks.studies.modes.study import reverse_kl
 from benchmarks.studies.modes.tables import means, tables
 from measuring import cases_of
@@ -134,16 +133,3 @@ def test_a_row_for_each_objective_and_flow(measured: pd.DataFrame) -> None:
     failed = tables(measured.assign(status="failed"))[0].frame
     assert failed["modes_missed"].tolist() == ["failed", "failed"]
     assert STUDY.tables(pd.DataFrame()) == STUDY.figures(pd.DataFrame()) == []
-
-
-def test_the_picture_has_samples_and_shares_of_each(measured: pd.DataFrame) -> None:
-    """Of the data and of the flow, by either objective: bars that sum to one, crosses at losses."""
-    (figure,) = figures(measured)
-    assert set(figure.records) == set(measured["key"])
-    axes = [panel for panel in figure.draw().axes if panel.get_visible()]
-    bars = [panel for panel in axes if panel.patches]
-    assert len(axes) == 2 * len(bars) == 8
-    for panel in bars:
-        heights = np.array([bar.get_height() for bar in panel.patches])
-        assert heights.sum() == pytest.approx(100)
-        assert len(panel.lines[1].get_xdata()) == (modes.of_due(heights / 100) < 0.1).sum()

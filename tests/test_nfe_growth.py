@@ -14,7 +14,6 @@ from benchmarks.analysis.growth import ALWAYS, NEVER, crossing, tail_polynomial
 from benchmarks.analysis.inference import Estimate
 from benchmarks.core.exhibit import Table
 from benchmarks.core.study import Common, registry
-from benchmarks.studies.nfe.figures import figures
 from benchmarks.studies.nfe.tables import tables
 from claim_examples import at_equal_fit
 
@@ -116,11 +115,10 @@ def test_totals_are_evaluations_times_their_flops() -> None:
     assert costs["plain"]["flops"][3] == pytest.approx(1000)
     assert costs["odd"]["flops"][3] == pytest.approx(1000)
     assert costs["odd"]["flops"][8] == pytest.approx(2**8)  # of no polynomial, but counted
-    table = _tables(_both())["nfe-totals"]
-    rows = table.frame.set_index("flow")
+    rows = _tables(_both())["nfe-totals"].frame.set_index("flow")
     assert rows["dim.3"].to_dict() == {name: own["flops"][3] for name, own in costs.items()}
-    assert rows.loc["plain", ["batch", "hidden", "layers"]].tolist() == ["4", "8", "2"]
-    assert sorted(map(len, table.rows_from)) == [8, 8, 12]
+    assert len(_tables(_both())["nfe-training"].frame) == len(_solved())
+    assert not tables(_cost())
 
 
 @pytest.mark.parametrize(("evaluation", "dim"), [(1000.0, 44.7), (1e9, NEVER), (1e-3, ALWAYS)])
@@ -129,24 +127,6 @@ def test_the_crossing_of_totals_is_found(evaluation: float, dim: float) -> None:
     (solved,), direct = nfe.totals(_both(evaluation=evaluation))
     (plain,) = (total for total in direct if total.name == "plain")
     assert crossing(nfe.gap(solved, plain)) == pytest.approx(dim, abs=0.5)
-
-
-def test_totals_are_drawn_and_need_the_records_of_both_studies() -> None:
-    """The study's other tables are of its own records, whatever else is given."""
-    both = _both().assign(arrays="unused.npz")
-    (figure,) = (figure for figure in figures(both) if figure.name == "nfe-totals")
-    lines = figure.draw().axes[0].lines
-    assert [line.get_linestyle() for line in lines] == ["None", "-", "--", "--"]
-    assert {"nfe-totals", "nfe-totals-crossings"} <= set(_tables(_both()))
-    assert len(_tables(_both())["nfe-training"].frame) == len(_solved())
-    assert not tables(_cost())
-    assert not list(figures(_cost()))
-    old = pd.concat([_frame(0.3), _cost()], ignore_index=True)
-    bare = _both()
-    for frame in (_solved(), old, bare[bare["flow"].isin(["cnf", "ode"])]):
-        assert set(_tables(frame)) == {"nfe-training", "nfe-growth"}
-        names = {figure.name for figure in figures(frame.assign(arrays="unused.npz"))}
-        assert names == {"nfe", "nfe-against-dimension"}
 
 
 def test_a_polynomial_of_the_larger_sizes() -> None:
@@ -219,19 +199,3 @@ def test_data_that_leave_no_gap_show_nothing(frame: pd.DataFrame) -> None:
     """Of a Gaussian all is closed before the first update; old records have no likelihood."""
     assert not nfe.fits(frame.assign(truth_ll=frame["gaussian_ll"]))
     assert not nfe.fits(frame.drop(columns="gaussian_ll"))
-
-
-def test_tables_and_the_figure_show_every_tolerance(frame: pd.DataFrame) -> None:
-    """Slopes with their interval, NFE by dimension, and a panel a tolerance."""
-    own = frame.assign(
-        nfe_start=14.0, study="nfe", updates=300, parameters=9.0, row_flops=1.0, train_seconds=1.0
-    )
-    exhibits = {table.name: table.frame for table in tables(own)}
-    growth, values = exhibits["nfe-equal-fit-growth"], exhibits["nfe-equal-fit"]
-    assert growth["reached"].tolist() == ["6 of 6"] * 2
-    assert growth[list(SLOPES)].to_numpy() == pytest.approx(np.array([[*SLOPES.values()]] * 2))
-    assert growth["mean"].to_numpy() == pytest.approx(-0.125)
-    assert len(values) == 12
-    (figure,) = (figure for figure in figures(own) if figure.name == "nfe-equal-fit")
-    lines = [panel.get_lines() for panel in figure.draw().axes]
-    assert [len(panel) for panel in lines] == [4, 4]

@@ -435,19 +435,6 @@ def test_the_table_of_libraries_has_a_row_a_member_and_its_ratios() -> None:
     assert len(figure.draw().axes) == len(tables.CALLS)
 
 
-def test_a_member_that_failed_is_shown_as_such_and_errors_without_a_clock_too() -> None:
-    frame = _costs(status="failed")
-    (table,) = STUDY.tables(frame)
-    assert table.frame["step"].iloc[1] == "failed"
-    assert "step.ratio" not in table.frame
-    assert STUDY.figures(frame) == []
-    assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
-    counted = _costs()
-    (table,) = STUDY.tables(counted[[name for name in counted if "_seconds" not in name]])
-    assert {"log_prob_error", "log_prob_flops"} <= set(table.frame)
-    assert not {"step", "step.ratio"} & set(table.frame)
-
-
 def test_differences_are_paired_with_the_first_of_a_group() -> None:
     """Of scores whose difference is known: the second is 0.5 ahead, give or take 0.01."""
     listed = trained(seeds=(0, 1, 2))

@@ -1,7 +1,9 @@
-"""Pictures of the density study, from records alone: of every flow, of few and of many."""
+"""Pictures: parts of any figure, densities from records alone, the way from noise to data."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,65 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import flows
 from benchmarks import datasets
 from benchmarks.core.store import content_hash
 from benchmarks.evaluation import pictures
-from benchmarks.plotting import panels
-from benchmarks.studies.density.figures import figures
+from benchmarks.plotting import draw, panels
+from benchmarks.studies.density.figures import densities, detours, figures
 from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
+from flows import Flow
+from flows.bijection import parts
+from flows.continuous.solve import Solver
+from flows.preprocessing import Whitening
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ((8, 40), {"10", "20"}),
+        ((2e-6, 3e-5), {"2·10⁻⁶", "5·10⁻⁶", "10⁻⁵", "2·10⁻⁵"}),
+        ((1, 1000), {"10⁰", "10¹", "10²", "10³"}),
+    ],
+)
+def test_a_short_logarithmic_axis_has_ticks_within_its_powers_of_ten(
+    values: tuple[float, float], named: set[str]
+) -> None:
+    with draw.figure() as (_, axes):
+        panel = axes[0, 0]
+        panel.plot(values, values)
+        draw.logarithmic(panel.xaxis)
+        low, high = panel.get_xlim()
+        marks = panel.xaxis.get_majorticklocs()
+        texts = panel.xaxis.get_major_formatter().format_ticks(marks)
+    assert {t for t, m in zip(texts, marks, strict=True) if low <= m <= high} == named
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_numbers_are_set_apart(wishes: list[float]) -> None:
+    """By the gap or as far as there is room, within the panel, in order, and unmoved if apart."""
+    places = draw.apart(wishes, 0.08, 0.05, 0.95)
+    gap = min(0.08, 0.9 / max(1, len(wishes) - 1))
+    assert (np.diff(np.sort(places)) >= gap - 1e-9).all()
+    assert (np.abs(places - 0.5) <= 0.45 + 1e-9).all()
+    order = np.argsort(wishes, kind="stable")
+    assert (np.diff(places[order]) > 0).all()
+    free = np.clip(np.sort(wishes), 0.05, 0.95)
+    if (np.diff(free) >= gap).all():
+        assert np.sort(places) == pytest.approx(free)
+
+
+def test_every_series_has_a_look_of_its_own() -> None:
+    """Colour, mark and filling of no two of thirty are the same; eight are as they always were."""
+    looks = draw.looks(f"{i:02}" for i in range(30))
+    assert len({tuple(sorted(look.items())) for look in looks.values()}) == 30
+    pairs = [(look["color"], look["marker"]) for look in looks.values()]
+    assert pairs[:8] == list(zip(draw.COLOURS, draw.MARKS, strict=True))
+    assert len(set(pairs)) == 30
+
 
 SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 
@@ -109,11 +162,6 @@ def test_the_slide_comes_first_then_the_best(frame: pd.DataFrame) -> None:
     assert [name for name in titles if name][:5] == ["Data", "realnvp", "glow", "cnf", "ffjord"]
 
 
-def test_without_a_trained_density_there_is_no_picture(frame: pd.DataFrame) -> None:
-    assert figures(frame.assign(status="failed")) == []
-    assert figures(frame.iloc[:0]) == []
-
-
 def test_pictured_columns_are_the_least_gaussian() -> None:
     """Of columns of which one half is normal, the other is chosen, and stays in its order."""
     x = torch.randn(2000, 8, dtype=torch.float64)
@@ -125,3 +173,96 @@ def test_pictured_columns_are_the_least_gaussian() -> None:
     assert held["samples"].shape == (1000, 4)
     assert held["samples"].mean() == pytest.approx(0.5, abs=0.01)
     np.testing.assert_allclose(held["data_samples"], x[:300, ::2], rtol=1e-3, atol=1e-3)
+
+
+THREE = {"hidden": 8, "depth": 2, "layers": 3}
+SIDE = 64
+_found: dict[str, dict[str, Any]] = {}  # paths by flow: three tests look at the same one
+EVERY = pytest.mark.parametrize("name", flows.own())
+
+
+def _whitened(make_flow: Callable[..., Flow], name: str) -> Flow:
+    """A flow away from its initial weights, behind a whitening that shifts, stretches and turns."""
+    flow = make_flow(name, 2, spread=0.1, **flows.members[name].applicable(THREE))
+    factor = torch.tensor([[2.0, 0.0], [1.0, 0.5]], dtype=torch.float64)
+    flow.prepend(Whitening(torch.ones(2, dtype=torch.float64), factor))
+    return flow.using(trace="exact", solver=Solver("rk4", step_size=1 / 4))
+
+
+def _along(flow: Flow, name: str) -> dict[str, Any]:
+    if name not in _found:
+        layers = THREE["layers"] if "layers" in flows.members[name].uses else 0
+        path = pictures.along(flow, rows=400, side=SIDE, traced=20, layers=layers)
+        _found[name] = {key: array.astype(float) for key, array in path.items()}
+    return _found[name]
+
+
+@EVERY
+def test_the_ends_of_a_path_are_the_flow(name: str, make_flow: Callable[..., Flow]) -> None:
+    """The noise is that of the last samples, the last density the flow's, the first one N(0, I)."""
+    flow = _whitened(make_flow, name)
+    path = _along(flow, name)
+    first, last = (torch.tensor(path["path_samples"][end]) for end in (0, -1))
+    whitening = parts(flow.transform)[0]
+    with torch.no_grad():
+        apart = flow.to_noise(last) - whitening(first)[0]
+        exact = flow.log_prob(pictures.lattice(path["path_extents"][-1], SIDE)).exp()
+        z, ladj = whitening(pictures.lattice(path["path_extents"][0], SIDE))
+        normal = (flow.base.log_prob(z) + ladj).exp()
+    assert apart.abs().median() < 0.01  # what float16 leaves of a sample
+    for end, density in ((-1, exact), (0, normal)):
+        expected = density.reshape(SIDE, SIDE).numpy()
+        unit = path["path_peaks"][end] / 255
+        np.testing.assert_allclose(densities(path)[end], expected, rtol=0, atol=unit)
+
+
+@EVERY
+def test_every_step_is_a_density_of_its_samples(name: str, make_flow: Callable[..., Flow]) -> None:
+    """Its mass is one, and so is its mean over samples, over ∫ p²."""
+    path = _along(_whitened(make_flow, name), name)
+    extents = path["path_extents"].reshape(-1, 2, 2)
+    lengths = np.diff(extents, axis=2)[:, :, 0]
+    cells = lengths.prod(1) / (SIDE - 1) ** 2
+    images = densities(path)
+    np.testing.assert_allclose(images.sum((1, 2)) * cells, 1, atol=0.03)
+    for step, (samples, density) in enumerate(zip(path["path_samples"], images, strict=True)):
+        places = (samples - extents[step, :, 0]) / lengths[step] * (SIDE - 1)
+        inside = ((places >= 0) & (places <= SIDE - 1)).all(1)
+        assert inside.mean() > 0.98
+        column, row = np.round(places[inside]).astype(int).T
+        own, squared = density[row, column], np.square(density).sum() * cells[step]
+        error = own.std() / len(own) ** 0.5
+        assert own.mean() == pytest.approx(squared, abs=5 * error + 0.05 * squared)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_path_is_that_of_the_ode(layers: int, make_flow: Callable[..., Flow]) -> None:
+    """Pieces of time, each with a field of its own, solved in other pieces come to the same."""
+    flow = make_flow("cnf", 2, hidden=8, layers=layers)
+    x = torch.randn(5, 2, dtype=torch.float64)
+    learned = parts(flow.transform)
+    with torch.no_grad():
+        once = flow.transform(x)[0]
+        y, places = x, np.linspace(0, layers, 6)
+        for low, high in pairwise(places):
+            for part in pictures.between(learned, low, high):
+                y = part(y)[0]
+    torch.testing.assert_close(y, once, rtol=1e-3, atol=1e-4)
+
+
+def test_flow_matching_runs_the_other_way(make_flow: Callable[..., Flow]) -> None:
+    """Its time is 1 at the data, and cuts count from there all the same."""
+    (cnf,) = parts(make_flow("flow_matching", 2, hidden=8).transform)
+    (cut,) = pictures.between([cnf], 0.25, 1.0)
+    assert (cut.t0, cut.t1) == (0.75, 0.0)
+
+
+def test_detours_of_known_paths() -> None:
+    """A straight line; a half circle, π/2 times as long; a line at a speed that grows with t."""
+    t = np.linspace(0, 1, 2001)[:, None]
+    straight = np.stack([t, 2 * t], 2)
+    circle = np.stack([np.cos(np.pi * t), np.sin(np.pi * t)], 2)
+    faster = np.stack([t**2, 0 * t], 2)
+    assert detours(straight) == pytest.approx((1, 1))
+    assert detours(circle) == pytest.approx((np.pi / 2, np.pi**2 / 4), rel=1e-5)
+    assert detours(faster) == pytest.approx((1, 4 / 3), rel=1e-5)

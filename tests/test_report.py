@@ -12,10 +12,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from benchmarks import report
-from benchmarks.cli.app import app
 from benchmarks.core import store
 from benchmarks.core import study as studies
 from benchmarks.core.exhibit import RECORDS, Table
@@ -39,6 +37,7 @@ from report_probes import (
     Probe,
     record_of,
 )
+from runs import flowgauge
 
 pytestmark = pytest.mark.usefixtures("probes")
 
@@ -426,8 +425,7 @@ def test_the_command_writes_beside_the_results_and_never_into_them(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, ["report", *map(str, folders)])
-    assert done.exit_code == 0, done.output
+    flowgauge("report", *folders)
     root = tmp_path / "results" / "a-run-vs-b-run" / "report"
     assert (root / "index.html").is_file()
     assert not any((folder / "report").exists() for folder in folders)
@@ -437,5 +435,4 @@ def test_the_command_writes_beside_the_results_and_never_into_them(
 
 
 def test_a_folder_given_twice_is_wrong_usage(folders: tuple[Path, Path]) -> None:
-    done = CliRunner().invoke(app, ["report", str(folders[0]), str(folders[0] / ".." / "run")])
-    assert done.exit_code == 2
+    flowgauge("report", folders[0], folders[0] / ".." / "run", status=2)

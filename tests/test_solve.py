@@ -15,7 +15,7 @@ from flows import Flow
 from flows.continuous import CNF
 from flows.continuous.solve import ADAPTIVE, NATIVE
 from flows.counting import NFE
-from member_marks import Reads
+from variants import Reads
 
 Normal = Callable[..., Tensor]
 STEPS = {name: {"rtol": 1e-4, "atol": 1e-5} for name in ADAPTIVE}

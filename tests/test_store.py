@@ -1,10 +1,9 @@
-"""Results folders and records: they outlive writing, packing and joining, and are read strictly."""
+"""Results folders: they outlive writing, packing, joining and merging; damage is named."""
 
 from __future__ import annotations
 
+import errno
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,15 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from typer.testing import CliRunner
 
 import benchmarks
-from benchmarks.cli.app import app
 from benchmarks.core import store
-from benchmarks.core.case import defaults_of
-from benchmarks.core.record import parsed
-from committed import ROOT
+from benchmarks.core.case import Case, defaults_of
+from benchmarks.core.record import SCHEMA, Declared, parsed
+from benchmarks.execution.merging import SUPERSEDED, merge
+from benchmarks.execution.plan import state
+from benchmarks.execution.run import CHECKPOINTS, run
+from benchmarks.execution.suite import Suite
+from benchmarks.execution.versions import dependencies
 from records import BATCH, arrays_of, case_of, content, edit, put, record_of, values
+from runs import flowgauge
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_])
 ARRAYS = st.dictionaries(
@@ -156,21 +158,6 @@ def test_arrays_of_a_later_measurement_are_not_those_of_a_row_that_was_read_befo
                 store.arrays(row)
 
 
-CODE = """
-import sys, benchmarks
-frame = benchmarks.load(sys.argv[1])
-assert len(frame)
-read = {name for name in sys.modules if name.split(".")[0] in ("torch", "flows")}
-assert not read | {name for name in sys.modules if name.startswith("benchmarks.studies")}, read
-"""
-REPORT = """
-import sys
-from benchmarks.cli.app import app
-app(["report", sys.argv[1], "--out", sys.argv[2]], standalone_mode=False)
-assert "torch" not in sys.modules
-"""
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """The file of a new record in a folder of two."""
@@ -179,17 +166,6 @@ def path(tmp_path: Path) -> Path:
     store.write(tmp_path, record.model_copy(update={"defaults": defaults}))
     put(tmp_path, 2)
     return tmp_path / store.RECORDS / f"{record.key}.json"
-
-
-def test_results_are_read_without_torch_flows_or_studies() -> None:
-    subprocess.run([sys.executable, "-c", CODE, str(ROOT / "truth")], check=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["truth", "conditional"])
-def test_a_report_is_drawn_without_torch(name: str, tmp_path: Path) -> None:
-    arguments = [str(ROOT / name), str(tmp_path / "report")]
-    subprocess.run([sys.executable, "-c", REPORT, *arguments], check=True)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +181,7 @@ def test_a_record_whose_numbers_were_altered_ends_every_command(
     (folder / "suite.json").write_text(json.dumps(plan))
     edit(path, metrics={"parameters": [8.0]})
     second = {"compare": [str(folder)], "merge": ["--out", str(tmp_path / "merged")]}
-    result = CliRunner().invoke(app, [*command, str(folder), *second.get(command[0], [])])
-    assert result.exit_code == 2, result.output
+    result = flowgauge(*command, folder, *second.get(command[0], []), status=2)
     assert path.name in result.stderr
     assert path.is_file()
 
@@ -246,3 +221,282 @@ def test_a_later_record_states_the_defaults_of_an_earlier_one(tmp_path: Path) ->
     assert frame["option.option"].tolist() == [3, 3]
     assert frame["setting.setting"].tolist() == [5, 6]
     assert frame["setting.nested"].iloc[1] == {"part": 1}
+
+
+@pytest.mark.parametrize("fields", [{}, {"status": "of a later release"}, {"case": 3}])
+def test_a_loose_record_of_a_newer_schema_is_named_and_kept(tmp_path, fields):
+    """By a run too, which neither sets it aside nor measures over it."""
+    put(tmp_path, 1)
+    victim = put(tmp_path, 2)
+    edit(victim, schema=SCHEMA + 1, **fields)
+    before = victim.read_bytes()
+    with pytest.warns(UserWarning, match=victim.name):
+        assert set(values(tmp_path)) == {1}
+    assert not store.corrupt(tmp_path)
+    assert store.newer(tmp_path).keys() == {victim.stem}
+    store.set_aside(tmp_path)
+    store.pack(tmp_path)
+    assert victim.read_bytes() == before
+    with pytest.warns(UserWarning, match=victim.name):
+        assert set(values(tmp_path)) == {1}
+
+
+def test_a_run_measures_nothing_over_a_record_of_a_newer_schema(tmp_path):
+    entry = {"study": "cost", "dims": [2], "batch": [4], "seconds": 0, "flows": ["realnvp"]}
+    suite = Suite(name="one", threads=1, studies=(entry,))
+    (case,) = suite.cases()
+    store.write(tmp_path, record_of(case))
+    (path,) = store.loose(tmp_path)
+    edit(path, schema=SCHEMA + 1)
+    before = path.read_bytes()
+
+    class Silent:
+        def begin(self, cases, kept, budget):
+            assert not cases
+
+    with pytest.warns(UserWarning, match=path.name):
+        run(suite, tmp_path, Silent())
+    with pytest.warns(UserWarning, match=path.name):
+        now = state(suite, tmp_path)
+    assert now.missing == {case.key}
+    assert path.read_bytes() == before
+    assert str(SCHEMA + 1) in now.reason(case.key)
+
+
+def test_a_packed_record_of_a_newer_schema_is_named_and_kept(tmp_path, monkeypatch):
+    put(tmp_path, 1)
+    monkeypatch.setattr("benchmarks.core.record.SCHEMA", SCHEMA + 1)
+    record = record_of(case_of(2)).model_copy(update={"schema_": SCHEMA + 1})
+    store.write(tmp_path, record)
+    table = store.pack(tmp_path)
+    assert table is not None
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match=table.name):
+        assert set(values(tmp_path)) == {1}
+    put(tmp_path, 3)
+    store.pack(tmp_path)
+    put(tmp_path, 4)
+    before = content(tmp_path)
+    with pytest.raises(store.FolderError, match=table.name):
+        store.pack(tmp_path, join=True)
+    assert content(tmp_path) == before
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def overwritten(path: Path) -> None:
+    path.write_bytes(bytes(reversed(path.read_bytes())))
+
+
+DAMAGES = (truncated, emptied, overwritten)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+def test_a_damaged_loose_record_is_set_aside_on_demand_alone(tmp_path, damage, suffix):
+    put(tmp_path, 1)
+    victim = put(tmp_path, 2, {"a": np.arange(100.0)}).with_suffix(suffix)
+    damage(victim)
+    before = content(tmp_path)
+    assert [path.stem for path in store.corrupt(tmp_path)] == [victim.stem]
+    store.pack(tmp_path)
+    assert before[str(victim)] == content(tmp_path)[str(victim)]
+    store.set_aside(tmp_path)
+    assert not store.corrupt(tmp_path)
+    assert (tmp_path / "corrupt" / victim.name).is_file()
+    assert set(values(tmp_path)) == {1}
+
+
+def test_a_record_that_the_disk_refuses_is_named_and_not_set_aside(tmp_path, monkeypatch):
+    paths = [put(tmp_path, batch) for batch in (1, 2)]
+    before, read_bytes = content(tmp_path), Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        if path == paths[0]:
+            raise OSError(errno.EIO, "Input/output error")
+        return read_bytes(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refused)
+        assert store.corrupt(tmp_path).keys() == {paths[0]}
+        assert not store.set_aside(tmp_path)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("pattern", ["records-*.parquet", "arrays-*.zip"])
+def test_a_damaged_part_is_named(tmp_path, damage, pattern):
+    put(tmp_path, 1, {"a": np.arange(100.0)})
+    store.pack(tmp_path)
+    (victim,) = tmp_path.glob(pattern)
+    damage(victim)
+    put(tmp_path, 2, {"a": np.arange(100.0)})
+    before = content(tmp_path)
+    with pytest.raises(store.FolderError, match=victim.name):
+        arrays_of(tmp_path)
+    with pytest.raises(store.FolderError, match=victim.name):
+        store.pack(tmp_path, join=True)
+    drafts = {path for path in content(tmp_path) if Path(path).name.startswith(".")}
+    assert before == {path: c for path, c in content(tmp_path).items() if path not in drafts}
+
+
+COMMANDS = (
+    ("pack",),
+    ("pack", "--all"),
+    ("report",),
+    ("status", "--json", "-"),
+    ("run",),
+    ("run", "--renew-times"),
+    ("claims",),
+    ("baseline", "update"),
+    ("baseline", "check", "--target"),
+)
+
+
+def missing(folder: Path) -> None:
+    """No folder at all."""
+
+
+def a_file(folder: Path) -> None:
+    folder.write_text("no folder")
+
+
+def no_records(folder: Path) -> None:
+    folder.mkdir()
+
+
+def plan_of_nothing(folder: Path) -> None:
+    put(folder)
+    store.pack(folder)
+    (folder / "suite.json").write_text("[")
+
+
+def damaged_part(folder: Path) -> None:
+    entry = {"study": "cost", "dims": [2], "batch": [4], "seconds": 0, "flows": ["realnvp"]}
+    for batch in (1, 2):
+        put(folder, batch)
+        store.pack(folder)
+    put(folder, 3)
+    plan = {"name": "one", "suite": {"name": "one", "studies": [entry]}}
+    (folder / "suite.json").write_text(json.dumps(plan))
+    truncated(next(folder.glob("*.parquet")))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("damage", [missing, a_file, no_records, plan_of_nothing, damaged_part])
+def test_commands_refuse_what_is_no_sound_folder(tmp_path, monkeypatch, command, damage):
+    monkeypatch.chdir(tmp_path)
+    damage(tmp_path / "victim")
+    before = content(tmp_path)
+    result = flowgauge(*command, "victim", status=None)
+    if damage is plan_of_nothing and command[0] in ("pack", "baseline"):
+        return  # sound records, whose plan these do not read
+    if damage is damaged_part and command == ("pack",):
+        return  # it adds a part and reads no other
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert "victim" in result.stderr
+    assert before == {
+        p: c for p, c in content(tmp_path).items() if not Path(p).name.startswith(".lock")
+    }
+
+
+CASES = [Case(study="cost", flow="realnvp", dim=dim, batch=4) for dim in (2, 3)]
+OLD, NEW = "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"
+
+
+def record(case=CASES[0], started=OLD, stale=False, **fields):
+    """A record under the present versions, or under others."""
+    declared = dict(dependencies(case).declared)
+    if stale:
+        declared = {name: Declared(version=d.version + 1) for name, d in declared.items()}
+    return record_of(case, {"parameters": 8}, declared=declared, started=started, **fields)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "winner"),
+    [
+        ({"started": OLD}, {"started": NEW}, 1),
+        ({"started": NEW}, {"started": OLD}, 0),
+        ({"started": NEW, "stale": True}, {"started": OLD}, 1),
+        ({"started": NEW, "stale": True}, {"started": OLD, "stale": True}, 0),
+        ({"started": NEW, "pending": True}, {"started": OLD}, 1),
+        ({"started": NEW}, {"started": NEW, "block": "other"}, 0),
+    ],
+)
+def test_the_current_and_newer_one_wins_and_the_other_is_kept(tmp_path, first, second, winner):
+    sources, target = [tmp_path / "a", tmp_path / "b"], tmp_path / "c"
+    records = [record(**first), record(**second)]
+    for source, one in zip(sources, records, strict=True):
+        store.write(source, one, {"curve": np.arange(3.0)})
+    (conflict,) = merge(sources, target)
+    assert conflict.taken in (sources[winner], target)
+    assert conflict.label == CASES[0].label
+    places = [target, *(target / SUPERSEDED).iterdir()]
+    read = [store.read(place)[CASES[0].key] for place in places]
+    assert [one.started for one in read] == [
+        records[winner].started,
+        records[1 - winner].started,
+    ]
+    for place, one in zip(places, read, strict=True):
+        assert store.arrays_of(place, one)["curve"].tolist() == [0, 1, 2]
+    assert len(merge(sources, target)) == 1  # again: the same
+    assert store.read(target)[CASES[0].key] == read[0]
+
+
+def test_equal_records_and_those_of_one_folder_are_no_conflict(tmp_path):
+    sources = [tmp_path / "a", tmp_path / "b"]
+    for source in sources:
+        store.write(source, record(), {})
+    store.write(sources[1], record(CASES[1]), {})
+    assert merge(sources, tmp_path / "c") == []
+    assert store.read(tmp_path / "c").keys() == {case.key for case in CASES}
+
+
+def test_checkpoints_of_what_is_not_done_go_along(tmp_path):
+    sources = [tmp_path / "a", tmp_path / "b"]
+    store.write(sources[0], record(), {})
+    store.write(sources[1], record(CASES[1], status="failed", reason="no"), {})
+    names = [f"{case.key}-0123.pt" for case in CASES]
+    (sources[1] / CHECKPOINTS).mkdir()
+    for name in names:
+        (sources[1] / CHECKPOINTS / name).write_text(name)
+    merge(sources, tmp_path / "c")
+    assert [path.name for path in (tmp_path / "c" / CHECKPOINTS).iterdir()] == names[1:]
+
+
+def test_the_command_names_conflicts(tmp_path):
+    sources = [tmp_path / "a", tmp_path / "b"]
+    for source, started in zip(sources, (OLD, NEW), strict=True):
+        store.write(source, record(started=started), {})
+    out = tmp_path / "c"
+    result = flowgauge("merge", *sources, "--out", out)
+    assert CASES[0].label in result.stdout
+    assert str(sources[1]) in result.stdout
+    assert json.loads((out / "suite.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "out", "expected"),
+    [
+        (["a", "nosuch"], "c", ["nosuch"]),
+        (["a", "a"], "c", ["named twice", "/a"]),
+        (["a", "b"], "b", ["named twice", "/b"]),
+        (["a", "empty"], "c", ["empty"]),
+    ],
+)
+def test_wrong_folders_are_told_in_one_line(tmp_path, folders, out, expected):
+    for name in ("a", "b"):
+        store.write(tmp_path / name, record(), {})
+    (tmp_path / "empty").mkdir()
+    paths = [str(tmp_path / name) for name in folders]
+    result = flowgauge("merge", *paths, "--out", tmp_path / out, status=2)
+    assert result.stderr.count("\n") == 1
+    assert all(text in result.stderr for text in expected)
+    assert not (tmp_path / "c").exists()

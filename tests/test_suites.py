@@ -1,4 +1,4 @@
-"""Suites and plans: cases, keys, overrides, folders that stand for them, faults of flows."""
+"""Suites, plans and protocols: cases, keys, overrides, folders that stand for them, rules."""
 
 from __future__ import annotations
 
@@ -12,17 +12,24 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
+from pydantic import ValidationError
 
-from benchmarks.cli.app import app
+import flows
+from benchmarks import protocols
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.naming import labels
+from benchmarks.core.study import Common, registry
+from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.execution import suite
 from benchmarks.execution.plan import Shard, budget, dealt, tasks, wall_seconds
+from benchmarks.studies.density.study import DensityOptions
+from benchmarks.studies.trainees import Trainee
+from benchmarks.training.settings import Training
+from flows.continuous.ffjord import TABLE_4
+from runs import flowgauge
 
 ROOT = Path(__file__).parent.parent
-cli = CliRunner()
 
 
 @cache
@@ -49,13 +56,12 @@ def test_a_results_folder_stands_for_the_suite_that_was_run_there(tmp_path):
     assert suite.read(str(folder)).seeds == (0, 7)
     cases = suite.read(str(folder)).cases()
     new = [case.key for case in cases if case.seeds.init == 7]
-    result = cli.invoke(app, ["status", str(folder), "--json", "-"])
-    assert result.exit_code == 1
+    result = flowgauge("status", folder, "--json", "-", status=1)
     groups = json.loads(result.stdout)
     assert [entry["key"] for entry in groups["missing"]] == new != []
     assert len(groups["done"]) + len(groups["stale"]) == len(cases) - len(new)
     (folder / "suite.json").write_text("[]")
-    assert "is not a plan" in cli.invoke(app, ["status", str(folder)]).stderr
+    assert "is not a plan" in flowgauge("status", folder, status=2).stderr
 
 
 @pytest.mark.parametrize("name", suite.names())
@@ -113,46 +119,42 @@ flows = [{ flow = "realnvp", updates = 7 }, { flow = "maf" }]
 
 
 @pytest.fixture
-def invoke(tmp_path, monkeypatch):
-    """The command line, in an empty folder."""
+def empty(tmp_path, monkeypatch):
+    """An empty folder, in which commands run."""
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+    return tmp_path
 
 
-def test_dry_run_and_status_name_what_cannot_be_constructed(invoke, tmp_path):
-    (tmp_path / "one.toml").write_text(COST)
-    dry = invoke("run", "one.toml", "--dry-run")
-    assert dry.exit_code == 2
+def test_dry_run_and_status_name_what_cannot_be_constructed(empty):
+    (empty / "one.toml").write_text(COST)
+    dry = flowgauge("run", "one.toml", "--dry-run", status=2)
     assert REASON in dry.stderr
-    status = invoke("status", "one.toml", "--json", "-")
-    assert status.exit_code == 1
+    status = flowgauge("status", "one.toml", "--json", "-", status=1)
     missing = json.loads(status.stdout)["missing"]
     assert sum(REASON in case["reason"] for case in missing) == 1
-    assert REASON in invoke("status", "one.toml").stdout
+    assert REASON in flowgauge("status", "one.toml", status=1).stdout
 
 
 @pytest.mark.slow
-def test_failures_that_are_kept_are_told_with_the_remedy(invoke, tmp_path):
-    (tmp_path / "one.toml").write_text(COST.replace("[2, 4]", "[2]"))
+def test_failures_that_are_kept_are_told_with_the_remedy(empty):
+    (empty / "one.toml").write_text(COST.replace("[2, 4]", "[2]"))
     for kept in (False, True):
-        result = invoke("run", "one.toml")
-        assert result.exit_code == 1
+        result = flowgauge("run", "one.toml", status=1)
         assert (REASON in result.stdout) != kept
         assert ("--retry" in result.stdout) == kept
-    assert {r.status for r in store.read(tmp_path / "results" / "one").values()} == {
+    assert {r.status for r in store.read(empty / "results" / "one").values()} == {
         "done",
         "failed",
     }
 
 
-def test_report_takes_the_name_of_a_suite_that_was_run(invoke, tmp_path):
+def test_report_takes_the_name_of_a_suite_that_was_run(empty):
     """As status does."""
-    assert invoke("report", "quick").exit_code == 2
-    assert not list(tmp_path.iterdir())
-    (tmp_path / "results" / "quick" / "records").mkdir(parents=True)
-    result = invoke("report", "quick")
-    assert result.exit_code == 0, result.stderr
-    assert (tmp_path / "results" / "quick" / "report").is_dir()
+    flowgauge("report", "quick", status=2)
+    assert not list(empty.iterdir())
+    (empty / "results" / "quick" / "records").mkdir(parents=True)
+    flowgauge("report", "quick")
+    assert (empty / "results" / "quick" / "report").is_dir()
 
 
 @pytest.mark.parametrize(("key", "flows"), [("updates", ["realnvp"]), ("batch", [])])
@@ -167,17 +169,15 @@ def test_an_override_names_the_flows_that_it_does_not_reach(key, flows):
         assert any(flow in str(w.message) for w in caught) == (flow in flows)
 
 
-def test_a_machine_without_data_or_gpu_plans_what_others_measure(invoke, tmp_path, monkeypatch):
-    monkeypatch.setenv("FLOWGAUGE_DATA", str(tmp_path))
+def test_a_machine_without_data_or_gpu_plans_what_others_measure(empty, monkeypatch):
+    monkeypatch.setenv("FLOWGAUGE_DATA", str(empty))
     chosen = ["quick", "--study", "density", "--data", "gas", "--device", "cuda"]
-    assert invoke("run", *chosen, "--dry-run").exit_code == 0
-    status = invoke("status", *chosen, "--json", "-")
+    flowgauge("run", *chosen, "--dry-run")
+    status = flowgauge("status", *chosen, "--json", "-", status=1)
     assert len(json.loads(status.stdout)["missing"]) > 0
-    refused = invoke("run", *chosen)
-    assert refused.exit_code == 2
-    assert "cuda" in refused.stderr
+    assert "cuda" in flowgauge("run", *chosen, status=2).stderr
     chosen = [part for part in chosen if part not in ("--device", "cuda")]
-    assert "data fetch gas" in invoke("run", *chosen).stderr
+    assert "data fetch gas" in flowgauge("run", *chosen, status=2).stderr
 
 
 budgets = st.lists(st.floats(0.01, 1000), min_size=1, max_size=60)
@@ -221,3 +221,107 @@ def test_more_jobs_shorten_what_runs_side_by_side_alone(cases):
     assert walls == sorted(walls, reverse=True)
     alone = sum(task.budget for task in tasks(cases) if task.alone)
     assert walls[-1] > alone > 0
+
+
+STUDY = registry["density"]
+
+
+@pytest.mark.parametrize("name", protocols.names())
+def test_every_rule_of_a_protocol_can_be_trained(name: str) -> None:
+    """Its flows take their options, and its settings are a training's, on every set it names."""
+    read = protocols.read(name)
+    assert read.version >= 1
+    for flow in {flow for rule in read.rules for flow in rule.flows} - {"*"}:
+        for dataset in {dataset for rule in read.rules for dataset in rule.datasets}:
+            try:
+                rule = read.of(flow, dataset)
+            except ValueError:
+                continue
+            flows.members[flow].complete(rule.options)
+            training = Training.model_validate(rule.training)
+            assert rule.batch
+            assert rule.updates
+            assert not training.patience or training.keep == "best"
+            stated = {"batch", "updates", *rule.training, *rule.options}
+            assert set(rule.ours) <= stated
+
+
+@pytest.mark.parametrize("name", TABLE_4)
+def test_ffjord_has_the_nets_of_its_table_4(name: str) -> None:
+    """Those of the library, of as many parameters; and the five published sets, no other."""
+    options = protocols.read("ffjord").of("ffjord", name.lower()).options
+    table = {key: value for key, value in TABLE_4[name].items() if key != "dim"}
+    assert {key: options[key] for key in table} == table
+    dim = PUBLISHED[name.lower()].dim
+    flow, known = flows.build("ffjord", dim, **options), flows.build("ffjord", **TABLE_4[name])
+    assert [p.shape for p in flow.parameters()] == [p.shape for p in known.parameters()]
+
+
+def test_faults_name_the_choices() -> None:
+    with pytest.raises(ValueError, match=r"nosuch.*ffjord, nsf, quick"):
+        protocols.read("nosuch")
+    with pytest.raises(ValueError, match=r"'ffjord' on 'magic'.*bsds300, gas"):
+        protocols.read("ffjord").of("ffjord", "magic")
+    with pytest.raises(ValueError, match=r"flow 'glow'.*nsf_ar, nsf_coupling"):
+        protocols.read("nsf").of("glow", "power")
+    with pytest.raises(ValueError, match=r"'mine'.*rules\.0\.batch"):
+        protocols.parsed("mine", 'about = ""\n[[rules]]\nbatch = 0')
+
+
+def test_nearer_options_override() -> None:
+    """A flow before its study, the study before the protocol, a later rule before an earlier."""
+    rule = protocols.read("quick").of("realnvp", "magic")
+    assert rule.training["preprocessing"] == "whiten"
+    assert protocols.read("quick").of("realnvp", "moons").training["preprocessing"] == "none"
+
+    def resolved(flow: dict[str, object], **study: object) -> tuple[Trainee, Training]:
+        options = DensityOptions.model_validate({"flows": [flow], "datasets": ["magic"], **study})
+        return options.resolve(options.flows[0], "magic")
+
+    named, training = resolved({"flow": "realnvp", "protocol": "quick"})
+    assert (named.batch, named.updates) == (rule.batch, rule.updates)
+    assert training == Training(**rule.training)
+    of_study = resolved({"flow": "realnvp"}, protocol="quick")
+    assert of_study == (named.model_copy(update={"protocol": None}), training)
+    study, training = resolved(
+        {"flow": "realnvp"}, protocol="quick", updates=7, training={"clip": 2.0}
+    )
+    assert study.updates == 7
+    assert training == Training(**rule.training, clip=2.0)
+    flow = {"flow": "realnvp", "updates": 9, "training": {"clip": 3.0}, "options": {"layers": 2}}
+    own, training = resolved(
+        flow, protocol="quick", updates=7, training={"clip": 2.0}, sizes={"hidden": 5}
+    )
+    assert own.updates == 9
+    assert training.clip == 3.0
+    assert own.options == {**rule.options, "hidden": 5, "layers": 2}
+    wide, _ = resolved({"flow": "realnvp", "parameters": 999}, protocol="quick")
+    assert "hidden" not in wide.options
+    assert resolved({"flow": "realnvp"})[0].options == {}
+
+
+def test_training_options_of_a_flow_are_checked_when_they_are_read() -> None:
+    """Each by itself; together once those of the study and of the protocol are known."""
+    for training in ({"shedule": "cosine"}, {"clip": -1.0}, {"schedule": "linear"}):
+        with pytest.raises(ValidationError):
+            Trainee(flow="realnvp", training=training)
+    plateau = {"flow": "realnvp", "training": {"schedule": "plateau"}}
+    about = {"flows": [plateau], "datasets": ["8gaussians"], "baselines": []}
+    with pytest.raises(ValueError, match=r"^training of flow 'realnvp': .*patience.*$"):
+        list(STUDY.cases(DensityOptions.model_validate(about), Common()))
+    about["training"] = {"patience": 3}
+    (case,) = STUDY.cases(DensityOptions.model_validate(about), Common())
+    assert case.settings["training"]["schedule"] == "plateau"
+
+
+def test_a_case_holds_the_rules_of_its_protocol() -> None:
+    """So that its key changes with it, and is that of one where all is written out."""
+    rule = protocols.read("quick").of("ffjord", "8gaussians")
+    common, about = Common(), {"datasets": ["8gaussians"], "baselines": []}
+    short = {"flows": [{"flow": "ffjord", "protocol": "quick"}], **about}
+    written = {"options": rule.options, "training": rule.training, "updates": rule.updates}
+    long = {"flows": [{"flow": "ffjord", "batch": rule.batch, **written}], **about}
+    one, other = (
+        list(STUDY.cases(DensityOptions.model_validate(o), common)) for o in (short, long)
+    )
+    assert [case.key for case in one] == [case.key for case in other]

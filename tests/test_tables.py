@@ -14,17 +14,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from benchmarks import datasets
-from benchmarks.cli.app import app
 from benchmarks.core.frame import load
 from benchmarks.datasets import load_file, load_frame, tables
 from benchmarks.datasets.tables import examine, spacing
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.versions import dependencies
+from runs import flowgauge
 
-cli = CliRunner()
 PAGE = Path(__file__).parent.parent / "docs" / "data.md"
 X = np.random.default_rng(0).normal(2, 5, (2000, 3)).round(6)
 FRAME = pd.DataFrame(X, columns=["mass", "flux", "age"])
@@ -243,8 +241,7 @@ def test_faults_are_named(change, words, tmp_path: Path) -> None:
     name = written(tmp_path, change(FRAME))
     with pytest.raises(ValueError, match=r"x\.csv") as error:
         load_file(name)
-    result = cli.invoke(app, ["data", "info", name])
-    assert result.exit_code == 1
+    result = flowgauge("data", "info", name, status=1)
     for word in words:
         assert word in str(error.value)
         assert word in result.stderr
@@ -366,16 +363,14 @@ def test_a_file_goes_through_run_status_and_report(tmp_path: Path, monkeypatch) 
     lines += ["[[studies]]", *(f"{k} = {json.dumps(v)}" for k, v in plan["studies"][0].items())]
     Path("s.toml").write_text("\n".join(lines))
     with datasets.registry.temporary():
-        done = cli.invoke(app, ["run", "s.toml", "--out", "out", "--data", "my.csv"])
-        assert done.exit_code == 0, done.output
+        flowgauge("run", "s.toml", "--out", "out", "--data", "my.csv")
         assert list(load("out")["dataset"]) == ["my.csv"]
         assert Path("out/report/tables/density-my-csv.csv").is_file()
         status = ["status", "s.toml", "--out", "out", "--data", "my.csv"]
-        assert cli.invoke(app, status).exit_code == 0
-    assert cli.invoke(app, ["report", "out"]).exit_code == 0
+        flowgauge(*status)
+    flowgauge("report", "out")
     for wrong in ("nosuch.csv", "nosuch"):
-        refused = cli.invoke(app, ["run", "s.toml", "--out", "out", "--data", wrong])
-        assert refused.exit_code == 2
+        refused = flowgauge("run", "s.toml", "--out", "out", "--data", wrong, status=2)
         assert wrong in refused.stderr
 
 
@@ -388,8 +383,7 @@ def test_the_suite_of_the_page_on_data_scores_flows_and_baselines(tmp_path, monk
     (text,) = re.findall(r"```toml\n# own.toml.*?\n(.*?)```", PAGE.read_text(), re.S)
     Path("elsewhere/own.toml").write_text(text)
     few = ["-s", "density.updates=3"]
-    done = cli.invoke(app, ["run", "elsewhere/own.toml", "--out", "out", *few])
-    assert done.exit_code == 0, done.output
+    flowgauge("run", "elsewhere/own.toml", "--out", "out", *few)
     frame = load("out")
     assert set(frame["dataset"]) == {"my.csv"}
     assert set(frame["flow"]) > {"realnvp", "maf", "nsf_coupling", "gaussian", "mixture"}

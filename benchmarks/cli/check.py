@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measure.process import Child
     from flows.conformance import Outcome
-    from flows.packages import Library
+    from flows.registry import Library
 
 DIMS = (1, 2, 3, 10)
 DTYPES = ("float64", "float32")

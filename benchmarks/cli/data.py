@@ -68,7 +68,7 @@ def _libraries() -> dict[str, str | Text]:
     """Version of each library and its number of flows, or its fault and the remedy."""
     from benchmarks.measure import foreign
     from flows import members
-    from flows.packages import version_of
+    from flows.registry import version_of
 
     rows: dict[str, str | Text] = {
         library.name: f"{library.fault}; {library.remedy}"

@@ -160,7 +160,7 @@ def _check_place(suite: Suite, asked: Asked) -> None:
 def ending() -> Iterator[None]:
     """End the command where a run was stopped, or its folder or cluster cannot be used."""
     from benchmarks.core.store import FolderError
-    from benchmarks.execution.run import ClusterError, Terminated
+    from benchmarks.execution.process import ClusterError, Terminated
 
     def end(*_: object) -> NoReturn:
         """Stop at checkpoints; a signal that comes twice, to the group as well, counts once."""

@@ -96,9 +96,9 @@ class Column:
 
     def within(self, name: str, frame: pd.DataFrame) -> Column:
         """The column of a frame by its name, with the parts that the frame has."""
-        parts = {part: f"{name}{end}" for part, end in ENDINGS.items() if not getattr(self, part)}
-        present: dict[str, Any] = {part: name for part, name in parts.items() if name in frame}
-        return replace(self, label=self.label or name, **present)
+        ends = {part: f"{name}{end}" for part, end in ENDINGS.items() if not getattr(self, part)}
+        parts: dict[str, Any] = {part: column for part, column in ends.items() if column in frame}
+        return replace(self, label=self.label or name, **parts)
 
 
 def columns(*given: str | Mapping[str, str | Column]) -> dict[str, Column]:

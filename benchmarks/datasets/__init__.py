@@ -270,14 +270,14 @@ def drawn(
                 f"data set {name!r}: context_dim must be from 0 to {width - 1}, since its rows "
                 f"have {width} columns, got {context_dim}"
             )
-        known = "exact density" if log_prob else "density not known"
+        density = "exact density" if log_prob else "density not known"
         return Dataset(
             name,
             width - context_dim,
             **parts,
             context_dim=context_dim,
             units="raw units",
-            about=f"{about}; {counts(rows.values())} independent rows; {known}.",
+            about=f"{about}; {counts(rows.values())} independent rows; {density}.",
             sample=sample,
             log_prob=log_prob,
             entropy=entropy(),

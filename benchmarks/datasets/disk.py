@@ -200,18 +200,17 @@ def _unpacked(archive: Path, wanted: dict[str, str], root: Path, checked: bool) 
     """
     try:
         with ExitStack() as stack:
-            opened: dict[str, Callable[[], Any]]
+            members: dict[str, tuple[int, Callable[[], Any]]]  # size and content by name
             if zipfile.is_zipfile(archive):
                 file = stack.enter_context(zipfile.ZipFile(archive))
-                sizes = {member.filename: member.file_size for member in file.infolist()}
-                opened = {name: partial(file.open, name) for name in sizes}
+                listed = file.infolist()
+                members = {m.filename: (m.file_size, partial(file.open, m)) for m in listed}
             elif tarfile.is_tarfile(archive):
                 tar = stack.enter_context(tarfile.open(archive))
                 files = {str(PurePosixPath(m.name)): m for m in tar if m.isfile()}
                 while tar.fileobj and tar.fileobj.read(1 << 20):  # the sum is at the end
                     pass
-                sizes = {name: member.size for name, member in files.items()}
-                opened = {name: partial(tar.extractfile, file) for name, file in files.items()}
+                members = {n: (m.size, partial(tar.extractfile, m)) for n, m in files.items()}
             elif ARCHIVE.search(archive.name):
                 raise ValueError("it is not an archive, or cut off")
             elif not checked and archive.suffix != ".gz":
@@ -220,13 +219,12 @@ def _unpacked(archive: Path, wanted: dict[str, str], root: Path, checked: bool) 
                     f"byte: if it is right, its source can state sha256:{sha256(archive)}"
                 )
             else:
-                sizes = {archive.name: archive.stat().st_size}
-                opened = {archive.name: partial(archive.open, "rb")}
-            check_size(archive, sum(sizes.values()))
-            if lacking := [name for name in wanted if name not in sizes]:
-                raise FetchError(f"{archive.name} lacks {lacking[0]}; it has {', '.join(sizes)}")
-            ordered = [name for name in sizes if name in wanted]  # so that a tar never rewinds
-            return [_written(root / wanted[name], opened[name]()) for name in ordered]
+                members = {archive.name: (archive.stat().st_size, partial(archive.open, "rb"))}
+            check_size(archive, sum(size for size, _ in members.values()))
+            if lacking := [name for name in wanted if name not in members]:
+                raise FetchError(f"{archive.name} lacks {lacking[0]}; it has {', '.join(members)}")
+            ordered = [name for name in members if name in wanted]  # so that a tar never rewinds
+            return [_written(root / wanted[name], members[name][1]()) for name in ordered]
     except Exception as error:
         if isinstance(error, FetchError) or (isinstance(error, OSError) and error.errno):
             raise  # the latter of a file that cannot be written

@@ -436,22 +436,28 @@ def examine(
     if faults := _not_numbers(table):
         return Inspection(faults)
     x = table.to_numpy(dtype="float64")
-    spacings = {place: spacing(x[:, place]) for place in range(columns)}
-    steps = {place: step for place, step in spacings.items() if step is not None}
+    spacings = map(spacing, x.T)
+    steps = {place: step for place, step in enumerate(spacings) if step is not None}
     repeats = len(steps) == columns
     kept = table if repeats else table.drop_duplicates()
     faults = _too_few(tables, len(kept)) or _degenerate(table, x)
     if dequantised and not steps:
         faults.append("no column has whole numbers or equal steps: leave out :dequantise")
-    if not dequantised:
-        classes = table[list(targets)].nunique()
-        faults += [
-            f"target {short(name)} has {count} values: a class has no density, take a classifier"
-            for name, count in classes[classes <= CLASSES].items()
-        ]
+    for name in () if dequantised else targets:
+        if (count := table[name].nunique()) <= CLASSES:
+            fault = f"has {count} values: a class has no density, take a classifier"
+            faults.append(f"target {short(name)} {fault}")
     shared = [name for name in first.attrs.get("shared", ()) if name in first]
     remarks = [f"columns of one name in the file: {quoted(shared)}"] if shared else []
-    remarks += _repeated(tables, int(table.duplicated().sum()), rows, repeats)
+    if copies := int(table.duplicated().sum()):
+        if len(tables) > 1:
+            end = "rows stand in it more than once, perhaps in two parts"
+        elif repeats:
+            end = "repeated rows, which are kept, since all columns have steps"
+        else:
+            end = f"of {rows:,} rows are repeats, of which the first alone is kept: the density is "
+            end += "that of distinct rows"
+        remarks.append(f"{copies:,} {end}")
     remarks += [*_stepped(table, x, steps, dequantised), *_heaps(kept, steps)]
     if len(kept) < max(FEW[0], FEW[1] * columns):
         remarks.append(
@@ -479,17 +485,6 @@ def spacing(values: np.ndarray) -> float | None:
     rounding = 4 * np.finfo(np.float32).eps * np.abs(distinct).max()
     even = step > 100 * rounding and np.abs(multiples - np.round(multiples)).max() < 0.01
     return float(np.median(gaps / np.round(multiples))) if even else None
-
-
-def heap(values: np.ndarray) -> tuple[float, int, int] | None:
-    """Return the commonest value of a column (N,), its rows, and the number of such values.
-
-    None where no value is held by far more rows than others are.
-    """
-    distinct, counts = np.unique(values, return_counts=True)
-    heaped = counts >= max(HEAP[0], HEAP[1] * len(values), 10 * float(np.median(counts)))
-    top = int(counts.argmax())
-    return (float(distinct[top]), int(counts[top]), int(heaped.sum())) if heaped.any() else None
 
 
 def short(text: object) -> str:
@@ -560,20 +555,6 @@ def _too_few(tables: Mapping[str, pd.DataFrame], kept: int) -> list[str]:
     return [f"its part {part} is empty" for part, table in tables.items() if not len(table)]
 
 
-def _repeated(
-    tables: Mapping[str, pd.DataFrame], count: int, rows: int, repeats: bool
-) -> Iterator[str]:
-    if count and len(tables) > 1:
-        yield f"{count:,} rows stand in it more than once, perhaps in two parts"
-    elif count and repeats:
-        yield f"{count:,} repeated rows, which are kept, since all columns have steps"
-    elif count:
-        yield (
-            f"{count:,} of {rows:,} rows are repeats, of which the first alone is kept: the "
-            "density is that of distinct rows"
-        )
-
-
 def _stepped(
     table: pd.DataFrame, x: np.ndarray, steps: Mapping[int, float], dequantised: bool
 ) -> Iterator[str]:
@@ -594,23 +575,27 @@ def _stepped(
 
 
 def _heaps(table: pd.DataFrame, steps: Mapping[int, float]) -> Iterator[str]:
-    """Remarks on columns of few values without steps, and on the largest heap of each other one."""
-    others = [name for place, name in enumerate(table.columns) if place not in steps]
-    counts = {name: table[name].nunique() for name in others}
-    discrete = [name for name in others if SHARED * counts[name] <= len(table)]
-    if discrete:
-        listed = ", ".join(f"{counts[name]:,} in {short(name)}" for name in discrete[:MOST])
-        more = " and others" * (len(discrete) > MOST)
-        yield f"few values, at unequal distances: {listed}{more}; {UNBOUNDED}"
-    heaps = []
-    for name in others:
-        held = None if name in discrete else heap(table[name].to_numpy(dtype="float64"))
-        if held is not None:
-            value, rows, values = held
-            more = f" (and {counted(values - 1, 'other value')} like it)" if values > 1 else ""
-            heaps.append(f"{number(value, '.6g')} in {rows:,} rows of {short(name)}{more}")
+    """Remarks on columns of few values without steps, and on the largest heap of each other one.
+
+    A heap is a value that far more rows have than others.
+    """
+    few, heaps = [], []
+    for place, name in enumerate(table.columns):
+        values, rows = np.unique(table[name].to_numpy(dtype="float64"), return_counts=True)
+        least = max(HEAP[0], HEAP[1] * len(table), 10 * float(np.median(rows)))
+        count, top = int((rows >= least).sum()), rows.argmax()
+        if place not in steps and SHARED * len(values) <= len(table):
+            few.append(f"{len(values):,} in {short(name)}")
+        elif place not in steps and count:
+            more = f" (and {counted(count - 1, 'other value')} like it)" if count > 1 else ""
+            value = number(float(values[top]), ".6g")
+            heaps.append(f"{value} in {rows[top]:,} rows of {short(name)}{more}")
+    if few:
+        yield f"few values, at unequal distances: {_first(few)}; {UNBOUNDED}"
     if heaps:
-        yield (
-            "heaped values, where a flow may put a spike and likelihoods have no bound: "
-            f"{', '.join(heaps[:MOST])}{' and others' * (len(heaps) > MOST)}"
-        )
+        spike = "where a flow may put a spike and likelihoods have no bound"
+        yield f"heaped values, {spike}: {_first(heaps)}"
+
+
+def _first(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:MOST]) + " and others" * (len(texts) > MOST)

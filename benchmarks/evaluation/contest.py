@@ -47,24 +47,23 @@ class Ours:
     in their first calls.
     """
 
-    own: Calls
+    subject: Calls
     views: Mapping[str, Any]
     compiled: bool
     timed: dict[str, Work]
     counted: tuple[dict[str, float], dict[str, Any]]
 
     @classmethod
-    def of(cls, own: Calls, case: Case, compiled: bool) -> Ours:
+    def of(cls, subject: Calls, case: Case, compiled: bool) -> Ours:
         """Count the calls of a flow, and view it with each way to its gradient."""
-        counted, views = own.count(), {"gradient": own.flow}
+        counted, views = subject.count(), {"gradient": subject.flow}
         if solver := case.options.get("solver"):
-            described, ways = Solver.of(solver), {"gradient": "backprop", "adjoint": "adjoint"}
-            views = {
-                name: own.flow.using(solver=replace(described, gradient=way))
-                for name, way in ways.items()
-            }
+            by_backprop = replace(Solver.of(solver), gradient="backprop")
+            by_adjoint = replace(by_backprop, gradient="adjoint")
+            views = {"gradient": subject.flow.using(solver=by_backprop)}
+            views["adjoint"] = subject.flow.using(solver=by_adjoint)
         views = {name: view.compiled() for name, view in views.items()} if compiled else views
-        ours = cls(own, views, compiled, {}, counted)
+        ours = cls(subject, views, compiled, {}, counted)
         ours.timed["log_prob"] = ours.log_prob
         ours.timed["sample"] = lambda: views["gradient"].sample(case.batch)
         ours.timed.update({name: partial(ours.gradient, name) for name in views})
@@ -73,20 +72,20 @@ class Ours:
     def log_prob(self) -> Tensor:
         """Log-densities of the batch, (N,)."""
         with torch.no_grad():
-            result: Tensor = self.views["gradient"].log_prob(self.own.batch)
+            result: Tensor = self.views["gradient"].log_prob(self.subject.batch)
         return result
 
     def gradient(self, name: str) -> None:
         """Gradients of the loss, in the parameters."""
-        self.own.flow.zero_grad()
-        self.views[name].loss(self.own.batch).backward()
+        self.subject.flow.zero_grad()
+        self.views[name].loss(self.subject.batch).backward()
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Log-densities or a gradient, by name."""
         if name == "log_prob":
             return {name: self.log_prob().cpu().numpy()}
         self.gradient(name)
-        return {"gradient": _gradient(self.own.flow)}
+        return {"gradient": _gradient(self.subject.flow)}
 
     def count(self) -> tuple[dict[str, float], dict[str, Any]]:
         """What is known without a clock, and notes."""
@@ -97,7 +96,7 @@ class Ours:
         seconds = {}
         for name in [*self.timed] if self.compiled else ():
             try:
-                device = str(self.own.batch.device)
+                device = str(self.subject.batch.device)
                 seconds[f"{name}_compile_seconds"] = compiling(self.timed[name], device)
             except (NotImplementedError, ValueError) as error:
                 if name != "sample":
@@ -120,18 +119,18 @@ class Contest(ExitStack):
 
         Raises ForeignError for a peer that cannot be used, ValueError for an unknown name.
         """
-        by, own = str(case.settings["by"]), calls(case)
-        _move(own, case)
+        by, subject = str(case.settings["by"]), calls(case)
+        _move(subject, case)
         if by in MODES:
-            competitor = Ours.of(own, case, by == "compiled")
-            self._solutions[case.key] = self._solution(own, case)
+            competitor = Ours.of(subject, case, by == "compiled")
+            self._solutions[case.key] = self._solution(subject, case)
             return competitor
-        ours = {n: p.detach().cpu().numpy() for n, p in own.flow.named_parameters()}
-        x, size = own.batch.cpu().numpy(), trainable(own.flow)
+        ours = {n: p.detach().cpu().numpy() for n, p in subject.flow.named_parameters()}
+        x, size = subject.batch.cpu().numpy(), trainable(subject.flow)
         peer = self.enter_context(ForeignFlow.of(by, case, x, size, ours))
         peer.timed = {call: Remote(peer, call) for call in CALLS if call in peer.facts["calls"]}
         if peer.facts["same_weights"]:
-            self._solutions[case.key] = self._solution(own, case)
+            self._solutions[case.key] = self._solution(subject, case)
         else:
             density, slope = peer.precise("log_prob", "gradient")
             self._solutions[case.key] = Solution(density["log_prob"], slope["gradient"])
@@ -151,12 +150,12 @@ class Contest(ExitStack):
             metrics[f"{name}_error"] = float(ratio)
         return metrics
 
-    def _solution(self, own: Calls, case: Case) -> Solution:
+    def _solution(self, subject: Calls, case: Case) -> Solution:
         """Solve our flow's ODE tightly in float64, once for the same weights."""
-        weights = [p.detach().cpu().numpy().tobytes() for p in own.flow.parameters()]
+        weights = [p.detach().cpu().numpy().tobytes() for p in subject.flow.parameters()]
         key = sha256(b"".join(weights)).hexdigest()
         if key not in self._by_weights:
-            best, x = exact(own.flow, float(case.settings["tolerance"])), own.batch.double()
+            best, x = exact(subject.flow, float(case.settings["tolerance"])), subject.batch.double()
             with torch.no_grad():
                 expected = best.log_prob(x).cpu().numpy()
             best.zero_grad()
@@ -165,16 +164,16 @@ class Contest(ExitStack):
         return self._by_weights[key]
 
 
-def _move(own: Calls, case: Case) -> None:
+def _move(subject: Calls, case: Case) -> None:
     """Multiply matrices by the case's gain, and train for its updates."""
-    optimiser = torch.optim.Adam(own.flow.parameters())
+    optimiser = torch.optim.Adam(subject.flow.parameters())
     with torch.no_grad():
-        for parameter in own.flow.parameters():
+        for parameter in subject.flow.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(float(case.settings["gain"]))
     for _ in range(case.updates):
         optimiser.zero_grad()
-        own.flow.loss(own.batch).backward()
+        subject.flow.loss(subject.batch).backward()
         optimiser.step()
 
 

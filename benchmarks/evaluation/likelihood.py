@@ -51,12 +51,12 @@ def solve_loosely(
     accurate: list[tuple[int, dict[str, Any]]] = []
     for ratio in (1, 100):
         for rtol in TOLERANCES:
-            tried = {**(solver or {}), "rtol": rtol, "atol": ratio * rtol}
-            view = flow.using(trace="exact", solver=tried)
+            trial = {**(solver or {}), "rtol": rtol, "atol": ratio * rtol}
+            view = flow.using(trace="exact", solver=trial)
             with flows.count_nfe(view) as nfe:
                 error = (view.log_prob(x).double() - expected).abs().max().item()
             if error <= accuracy:
-                accurate.append((nfe.forward, tried))
+                accurate.append((nfe.forward, trial))
                 break
     if not accurate:
         least = TOLERANCES[-1]

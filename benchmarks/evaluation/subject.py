@@ -70,8 +70,8 @@ class Subject:
     def variance(self, trace: Trace, matrices: Tensor) -> Tensor:
         """Return Hutchinson's variance (N,) by its closed formula, for matrices (N, K, K)."""
         squared = ((matrices + matrices.mT) / 2 / self.norm).square()
-        own = torch.einsum("nii->n", squared) if trace.noise == "rademacher" else 0
-        return 2 * (squared.sum((1, 2)) - own) / trace.probes
+        diagonal = torch.einsum("nii->n", squared) if trace.noise == "rademacher" else 0
+        return 2 * (squared.sum((1, 2)) - diagonal) / trace.probes
 
 
 def field_of(flow: flows.Flow) -> nn.Module:

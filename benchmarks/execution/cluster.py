@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import dask
 import distributed
@@ -28,11 +28,21 @@ from distributed.utils import silence_logging_cmgr
 from benchmarks.core import locks
 from benchmarks.core.study import Result
 from benchmarks.execution.plan import Task, longest_first
-from benchmarks.execution.process import Cancelled, Measured, Setup, Worker
-from benchmarks.execution.run import GRACE, ClusterError, Order, Recorder, Terminated
+from benchmarks.execution.process import (
+    STOPPING,
+    Cancelled,
+    ClusterError,
+    Measured,
+    Setup,
+    Terminated,
+    Worker,
+)
 from benchmarks.measure.machine import memory_bytes
 from benchmarks.measure.process import SAFE
 from flows.plugins import load_plugin, loaded_files
+
+if TYPE_CHECKING:
+    from benchmarks.execution.run import Order, Recorder
 
 HOST = "flowgauge-host"  # the resource of a worker that may have its host to itself: one a host
 POLL = 1.0  # seconds between two looks at the workers, and two attempts to connect
@@ -138,7 +148,7 @@ class Cluster:
         except Terminated:
             self.end()
             with suppress(Lost):
-                self._wait(GRACE if self.workers else 0.0, "ALL_COMPLETED")
+                self._wait(STOPPING if self.workers else 0.0, "ALL_COMPLETED")
                 self._finish(left, recorder)
             raise
         finally:

@@ -67,6 +67,7 @@ STOPPED = "stopped"  # the answer to STOP
 LOOK = 0.2  # seconds between two looks at the number of processes
 START = 600.0  # seconds in which a process has to begin, on a loaded machine too
 GRACE = 10.0  # seconds in which a process ends that has closed its pipe
+STOPPING = 90.0  # seconds in which blocks come to a checkpoint
 IMPORTED = (  # by the server; the first optimiser and the first score would, within a time limit
     "torch._dynamo",
     "scipy.stats",
@@ -123,6 +124,14 @@ class WorkerLost(RuntimeError):
 
 class Cancelled(Exception):
     """The run was stopped while a block was being measured."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end: trainings stop at a checkpoint, and go on in the next run."""
+
+
+class ClusterError(RuntimeError):
+    """A cluster cannot measure; the message says what to change."""
 
 
 def plugins_of(cases: Iterable[Case]) -> tuple[str, ...]:

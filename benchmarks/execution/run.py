@@ -27,21 +27,21 @@ from benchmarks.core.case import Case, defaults_of, digest
 from benchmarks.core.record import Declared, Record, Status, Values
 from benchmarks.core.study import Result, Skipped, study_of
 from benchmarks.execution import plan, versions
-from benchmarks.execution.process import Cancelled, Files, Measured, Setup, Worker, measured
+from benchmarks.execution.process import (
+    STOPPING,
+    Cancelled,
+    Files,
+    Measured,
+    Setup,
+    Terminated,
+    Worker,
+    measured,
+)
 from benchmarks.execution.suite import Suite
 from benchmarks.measure import machine
 from benchmarks.training import PLATEAU
 
 CHECKPOINTS = "checkpoints"  # the subfolder of cases that were cut off
-GRACE = 90.0  # seconds that workers have to come to a checkpoint
-
-
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end: trainings stop at a checkpoint, and go on in the next run."""
-
-
-class ClusterError(RuntimeError):
-    """A cluster cannot measure; the message says what to change."""
 
 
 class Progress(Protocol):
@@ -84,7 +84,7 @@ class Recorder:
             order.needs[key] = needs = versions.dependencies_at_hand(case)
             mark = digest([needs.declared, needs.files])[:16]
             weights = (self.folder / plan.WEIGHTS / key).absolute() if self.keep_weights else None
-            checkpoint = (self.folder / CHECKPOINTS / f"{key}-{mark}.safetensors").absolute()
+            checkpoint = (self.folder / CHECKPOINTS / f"{key}-{mark}.pt").absolute()
             order.files[key] = Files(checkpoint, weights)
             try:
                 order.cases[key] = resolved = self._resolved(case)
@@ -347,7 +347,7 @@ class Pool:
                 if isinstance(error, Terminated):
                     for worker in workers:
                         worker.cancel(gently=True)
-                    deadline = time.monotonic() + GRACE
+                    deadline = time.monotonic() + STOPPING
                     for thread in threads:
                         thread.join(max(0.0, deadline - time.monotonic()))
                 for worker in workers:

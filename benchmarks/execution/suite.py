@@ -19,7 +19,7 @@ from benchmarks.core.case import Case, Settings, canonical, digest, of_part
 from benchmarks.core.formats import brief
 from benchmarks.core.study import Common, registry
 from benchmarks.datasets.tables import admit
-from flows.member import SIZES
+from flows.registry import SIZES
 
 NAME = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,200}")  # that of a folder too
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # as NumPy takes it

@@ -42,8 +42,8 @@ def prepare(case: Case, train: Tensor, preprocessing: str = "none") -> flows.Flo
     flow = flows.build(case.flow, case.dim, **case.options)
     flow.to(getattr(torch, case.dtype))
     if preprocessing != "none":
-        own = train[:, : case.dim] if train.shape[1] > case.dim else train
-        flow.prepend(fit(preprocessing, own))
+        columns = train[:, : case.dim] if train.shape[1] > case.dim else train
+        flow.prepend(fit(preprocessing, columns))
     if flow.context_dim and train.shape[1] > case.dim:
         flow = Conditional(flow, train[:, case.dim :])
     generator = torch.Generator().manual_seed(case.seeds.batches)
@@ -183,19 +183,21 @@ def measured(
         start = perf_counter()
         try:
             with unchanged(f"flow {case.flow!r}", silent=False):  # for the next of the block
-                own = build(case)
-                first = own.first() if seconds else {}
-                more = beside(case, own)
-                counts, uncounted = own.count()
+                subject = build(case)
+                first = subject.first() if seconds else {}
+                more = beside(case, subject)
+                counts, uncounted = subject.count()
             metrics = {**counts, **first, **more}
             results[case.key] = Result(metrics, notes=uncounted, seconds=perf_counter() - start)
-            built[case.key] = own
+            built[case.key] = subject
         except Exception as error:
             yield case.key, Result.of(error)
     samples: dict[str, list[float]] = {}
     how: dict[str, Any] = {"seconds": seconds, "device": cases[0].device, "heap": heap}
     while built:
-        works = {f"{k}/{n}": work for k, own in built.items() for n, work in own.timed.items()}
+        works = {
+            f"{k}/{n}": work for k, subject in built.items() for n, work in subject.timed.items()
+        }
         try:
             with meanwhile():
                 samples = interleave({**works, **reference}, warm=warm, **how)
@@ -205,8 +207,8 @@ def measured(
             for key in [k for k, peer in peers.items() if peer.get("module") == error.module]:
                 del built[key]
                 yield key, replace(Result.of(error), seconds=results[key].seconds)
-    for key, own in built.items():
-        names = own.timed if samples else {}
+    for key, subject in built.items():
+        names = subject.timed if samples else {}
         times = {f"{name}_seconds": samples[f"{key}/{name}"] for name in names}
         times |= {f"{name}_seconds": samples[name] for name in reference if samples}
         yield key, with_times(results[key], times, samples.get(REFERENCE))
@@ -245,8 +247,8 @@ def with_times(
     if reference is None:
         return result
     metrics = {**result.metrics, **times, "reference_seconds": reference}
-    own = sum(map(sum, times.values()))
-    return replace(result, metrics=metrics, seconds=(result.seconds or 0.0) + own)
+    timing = sum(map(sum, times.values()))
+    return replace(result, metrics=metrics, seconds=(result.seconds or 0.0) + timing)
 
 
 def resident_bytes(case: Case, call: str) -> int:

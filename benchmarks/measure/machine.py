@@ -228,8 +228,8 @@ def _contained() -> bool:
 
 def _own() -> float:
     """Return core-seconds of this process, its children, those alive too, and its parent."""
-    own = os.times()
-    total = own.user + own.system + own.children_user + own.children_system
+    used = os.times()
+    total = used.user + used.system + used.children_user + used.children_system
     for process in (*psutil.Process().children(), *psutil.Process().parents()[:2]):
         with suppress(psutil.Error):
             times = process.cpu_times()

@@ -159,7 +159,7 @@ class _Live(TorchDispatchMode):
         super().__init__()
         self.device = torch.device(device).type
         self.bytes = self.peak = 0
-        self.known: dict[int, tuple[object, int, int]] = {}  # weak reference, bytes before, now
+        self.storages: dict[int, tuple[object, int, int]] = {}  # weak reference, bytes before, now
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -184,16 +184,16 @@ class _Live(TorchDispatchMode):
             return
         storage = tensor.untyped_storage()
         key, size = id(storage), storage.nbytes()
-        if key not in self.known:
+        if key not in self.storages:
             before = 0 if new else size
-            self.known[key] = (weakref.ref(storage, lambda _: self.forget(key)), before, before)
-        reference, before, now = self.known[key]
-        self.known[key] = (reference, before, size)
+            self.storages[key] = (weakref.ref(storage, lambda _: self.forget(key)), before, before)
+        reference, before, now = self.storages[key]
+        self.storages[key] = (reference, before, size)
         self.bytes += size - now
 
     def forget(self, key: int) -> None:
         """Remove a storage that was freed."""
-        _, before, now = self.known.pop(key)
+        _, before, now = self.storages.pop(key)
         self.bytes -= now - before
 
 

@@ -68,7 +68,7 @@ class ForeignFlow(Child):
             mode="json", include={"dim", "options", "dtype", "device", "threads"}
         )
         request |= {"family": case.flow, "seed": case.seeds.init, "parameters": parameters, "x": x}
-        request |= {f"{foreign.OURS}{name}": array for name, array in (ours or {}).items()}
+        request |= {"ours": ours or {}, "theirs": {}}
         return cls(foreign.peer(name).__name__, request)
 
     @cached_property
@@ -101,8 +101,7 @@ class ForeignFlow(Child):
 
     def in_float64(self, weights: Arrays) -> Self:
         """Return the same flow with these weights in float64, in another process."""
-        theirs = {f"{foreign.THEIRS}{name}": array for name, array in weights.items()}
-        return type(self)(self.module, {**self.request, **theirs, "dtype": "float64"})
+        return type(self)(self.module, {**self.request, "theirs": weights, "dtype": "float64"})
 
     def precise(self, *calls: str) -> list[Arrays]:
         """Arrays of calls on the batch by the weights as they are now in float64."""

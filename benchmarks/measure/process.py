@@ -90,10 +90,10 @@ def end_with_parent(lifeline: int) -> None:
     """
     threading.Thread(target=_exit_at_end, args=(lifeline,), daemon=True).start()
     with suppress(OSError):  # a description of its own, which has one owner
-        own = os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY)
+        descriptor = os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY)
         signal.signal(signal.SIGIO, signal.SIG_DFL)
-        fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
+        fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 class ChildError(RuntimeError):
@@ -198,6 +198,7 @@ def serve(descriptor: str, lifeline: str) -> None:
     with suppress(EOFError):
         while True:
             message = pipe.recv_bytes()
+            answer: tuple[type[Exception] | None, Any]
             try:
                 function, arguments = pickle.loads(message)
                 answer = None, function(*arguments)
@@ -257,16 +258,16 @@ def bound_forks(limit: int, end: signal.Signals) -> None:
     A copy that forks in every call would grow faster than another process could count and kill.
     Forks of this process itself are not counted, nor those that Python knows nothing of.
     """
-    own, forks, leave = os.getpid(), mmap.mmap(-1, 8), os._exit  # which all copies share
+    parent, forks, leave = os.getpid(), mmap.mmap(-1, 8), os._exit  # which all copies share
 
     def count() -> None:
-        if os.getpid() == own:
+        if os.getpid() == parent:
             return
         number = int.from_bytes(forks[:], "big") + 1
         forks[:] = number.to_bytes(8, "big")
         if number > limit:
             with suppress(ProcessLookupError):  # it has ended before its copies
-                os.kill(own, end)
+                os.kill(parent, end)
             leave(1)
 
     os.register_at_fork(before=count)

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import JsonValue, PositiveFloat, PositiveInt, model_validator
 
 import flows
-from benchmarks.core.case import Settings, canonical
+from benchmarks.core.case import Case, Settings, canonical
+from benchmarks.core.study import Common
 from flows.budget import width
-from flows.member import Member
+from flows.registry import Member
 
 
 class Contender(Settings, frozen=True):
@@ -62,6 +63,14 @@ class Contender(Settings, frozen=True):
                 chosen.pop("hidden", None)
             chosen["hidden"] = _width(member, dim, self.parameters, json.dumps(chosen))
         return dict(canonical(member.complete(chosen)))
+
+    def case(
+        self, common: Common, dim: int, sizes: Mapping[str, int], seed: int = 0, **fields: Any
+    ) -> Case:
+        """The case of the flow at D, of its own batch if it has one; the width's rule is a role."""
+        fields |= {"batch": self.batch or fields["batch"], "flow": self.flow, "dim": dim}
+        roles = {**fields.pop("roles", {}), **self.rules}
+        return common.case(seed, options=self.complete(sizes, dim), roles=roles, **fields)
 
 
 @cache

@@ -79,7 +79,6 @@ class Trainees(Settings, frozen=True):
         dim: int,
         settings: Mapping[str, Any],
         fixed: Mapping[str, JsonValue] = {},
-        roles: Mapping[str, JsonValue] = {},
         **fields: Any,
     ) -> Iterator[Case]:
         """Yield a case for each flow and seed on a data set.
@@ -93,16 +92,15 @@ class Trainees(Settings, frozen=True):
             if training.fresh:
                 training.source(datasets.load(dataset))  # raises if there is none
             for seed in common.seeds:
-                yield common.case(
+                yield trainee.case(
+                    common,
+                    dim,
+                    sized(self.sizes, dataset),
                     seed,
-                    flow=trainee.flow,
-                    dim=dim,
-                    options=trainee.complete(sized(self.sizes, dataset), dim),
                     dataset=dataset,
-                    batch=trainee.batch or self.batch,
+                    batch=self.batch,
                     updates=trainee.updates or self.updates,
                     settings={**settings, "training": training.model_dump()},
-                    roles={**roles, **trainee.rules},
                     **fields,
                 )
 

@@ -157,8 +157,8 @@ class Mixture:
         noise = torch.randn(rows, self.means.shape[1], 1, generator=generator).to(self.means)
         draws = self.means.new_empty(rows, self.means.shape[1])
         for component in picks.unique():
-            own = picks == component
-            draws[own] = self.means[component] + noise[own, :, 0] @ self.factors[component].T
+            places = picks == component
+            draws[places] = self.means[component] + noise[places, :, 0] @ self.factors[component].T
         return draws
 
     def leading(self, count: int) -> Mixture:
@@ -174,9 +174,9 @@ class Mixture:
         scale = first.factors.diagonal(dim1=1, dim2=2).log().sum(1)
         weights = (self.logits - scale)[:, None] - 0.5 * noise.square().sum(1)
         picks = torch.multinomial(weights.softmax(0).T, 1, generator=generator)[:, 0]
-        own = noise.permute(2, 0, 1)[torch.arange(len(x)), picks]
+        first_noise = noise.permute(2, 0, 1)[torch.arange(len(x)), picks]
         rest = torch.randn(len(x), self.means.shape[1] - x.shape[1], generator=generator).to(x)
-        steps = self.factors[picks] @ torch.cat([own, rest], 1)[:, :, None]
+        steps = self.factors[picks] @ torch.cat([first_noise, rest], 1)[:, :, None]
         return torch.cat([x, (self.means[picks] + steps[:, :, 0])[:, x.shape[1] :]], 1)
 
 
@@ -256,22 +256,22 @@ def kde(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
     )
     rows, dim = centres.shape
     scott = rows ** (-1 / (dim + 4))  # Scott, Multivariate Density Estimation, 1992
-    tried: dict[float, float] = {}
+    scores: dict[float, float] = {}
     for octaves in (OCTAVES, FINER):
-        middle = max(tried, key=lambda width: tried[width]) if tried else scott
+        middle = max(scores, key=lambda width: scores[width]) if scores else scott
         widths = [middle * 2**octave for octave in octaves]
-        tried |= zip(widths, _by_kernels(held, centres, widths).mean(1).tolist(), strict=True)
-    width = max(tried, key=lambda width: tried[width])
+        scores |= zip(widths, _by_kernels(held, centres, widths).mean(1).tolist(), strict=True)
+    width = max(scores, key=lambda width: scores[width])
     generator = torch.Generator().manual_seed(seed)
 
     def noisy(picks: Tensor) -> Tensor:
-        own = centres[picks]
-        return own + width * torch.randn(own.shape, generator=generator, dtype=own.dtype)
+        draws = centres[picks]
+        return draws + width * torch.randn(draws.shape, generator=generator, dtype=draws.dtype)
 
     def density(x: np.ndarray) -> np.ndarray:
         """Of the first columns, as many as x (N, C) has."""
-        own = centres[:, : x.shape[1]] if x.shape[1] < dim else centres
-        values: np.ndarray = _by_kernels(torch.from_numpy(x).double(), own, [width])[0].numpy()
+        kernels = centres[:, : x.shape[1]] if x.shape[1] < dim else centres
+        values: np.ndarray = _by_kernels(torch.from_numpy(x).double(), kernels, [width])[0].numpy()
         return values
 
     def completed(x: np.ndarray) -> np.ndarray:
@@ -279,8 +279,8 @@ def kde(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
         for chunk in torch.from_numpy(x).double().split(KERNEL_CHUNK):
             squares = torch.cdist(chunk, centres[:, : x.shape[1]]).square()
             weights = (-0.5 / width**2 * squares).softmax(1)
-            own = noisy(torch.multinomial(weights, 1, generator=generator)[:, 0])
-            draws.append(torch.cat([chunk, own[:, x.shape[1] :]], 1))
+            draw = noisy(torch.multinomial(weights, 1, generator=generator)[:, 0])
+            draws.append(torch.cat([chunk, draw[:, x.shape[1] :]], 1))
         return torch.cat(draws).numpy()
 
     return Baseline(
@@ -291,10 +291,10 @@ def kde(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
         completed=completed,
         notes={
             "bandwidth": width,
-            "validation_ll": tried[width],
+            "validation_ll": scores[width],
             "validation_rows": len(held),
             "rows": rows,
-            "tried": [{"bandwidth": h, "validation_ll": tried[h]} for h in sorted(tried)],
+            "tried": [{"bandwidth": h, "validation_ll": scores[h]} for h in sorted(scores)],
         },
     )
 
@@ -492,8 +492,8 @@ def fit(
     def mapped(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows that are fitted, x before y, and the log-determinant of y's map."""
         z, ladj = first.forward(torch.from_numpy(rows[:, :split]).double())
-        known = [_image(own.forward, rows[:, split:]) for own in context]
-        return np.concatenate([*known, z.numpy()], 1), ladj.numpy()
+        contexts = [_image(bijection.forward, rows[:, split:]) for bijection in context]
+        return np.concatenate([*contexts, z.numpy()], 1), ladj.numpy()
 
     def log_prob(rows: np.ndarray) -> np.ndarray:
         z, ladj = mapped(rows)
@@ -513,8 +513,8 @@ def fit(
     notes = {**fitted.notes, "preprocessing": entry.preprocessing}
     if "tried" in notes:  # validation likelihoods of the raw rows
         shift = float(ladj[: notes["validation_rows"]].mean())
-        for own in (notes, *(tried := [dict(one) for one in notes["tried"]])):
-            own["validation_ll"] += shift
+        for attempt in (notes, *(tried := [dict(one) for one in notes["tried"]])):
+            attempt["validation_ll"] += shift
         notes["tried"] = tried
     return replace(fitted, log_prob=log_prob, sample=sample, notes=notes)
 

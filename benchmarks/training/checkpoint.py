@@ -1,12 +1,14 @@
 """Checkpoints inside a case: a training that was killed resumes to the result it would have had.
 
-One safetensors file holds weights, optimiser, random streams and history. It is written between two
-updates, so that everything after it is the same bit for bit, except seconds.
+One file holds weights, optimiser, random streams and history. It is written between two updates, so
+that everything after it is the same bit for bit, except seconds.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import io
 import json
 import warnings
 from collections.abc import Mapping
@@ -16,9 +18,6 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
 from benchmarks.core.case import Case
 from benchmarks.core.store import replace
@@ -28,6 +27,7 @@ from benchmarks.training.settings import Training
 from benchmarks.training.state import History, State
 
 SECONDS = 30.0  # between two checkpoints
+DIGEST = 32  # bytes of a sha256
 
 slots: dict[str, Path] = {}  # checkpoint files of the block in progress, by case key
 stopping = False  # set by a signal: trainings stop at their next update, with a checkpoint
@@ -56,14 +56,14 @@ def plateau(case: Case, settings: Training) -> Path | None:
     a longer one goes on from where a shorter one has left it, to the result that it would have had.
     Where operators are counted each goes the whole way.
     """
-    own = slot(case)
-    if settings.schedule != "wsd" or settings.clock or own is None or counting():
+    file = slot(case)
+    if settings.schedule != "wsd" or settings.clock or file is None or counting():
         return None
     training = {"training": settings.model_dump(exclude={"decay", "finish"})}
     way = {"settings": training, "roles": {}, "needs": (), "resolves": ""}
     key = case.changed(study="", updates=0, **way).key
-    mark = own.stem.split("-")[1]  # of the versions
-    return own.with_name(f"{PLATEAU}-{mark}-{key}{own.suffix}")
+    mark = file.stem.split("-")[1]  # of the versions
+    return file.with_name(f"{PLATEAU}-{mark}-{key}{file.suffix}")
 
 
 def write(path: Path, state: State, owner: str) -> None:
@@ -71,37 +71,28 @@ def write(path: Path, state: State, owner: str) -> None:
 
     A training goes on where its file cannot be written; a warning says so.
     """
-    scalars = {name: getattr(state, name) for name in state.SCALARS}
-    content = {"owner": owner, "scalars": scalars, "history": asdict(state.history)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, packed(content, _tensors(state)))
+        replace(path, packed({"owner": owner, **_content(state)}))
     except OSError as error:
         text = f"no checkpoint in {str(path.parent)!r}, trainings go on without: {error.strerror}"
         warnings.warn(text, stacklevel=2)
 
 
-def packed(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
-    """Return the bytes of a checkpoint of JSON content and tensors, with their checksum."""
-    text = json.dumps(content)
-    # a copy of each: the format refuses tensors that share memory
-    copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    return save(copies, {"state": text, "sha256": _digest(text, copies)})
+def packed(content: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a checkpoint: the sha256 of all that follows, then what torch saves."""
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    return hashlib.sha256(buffer.getbuffer()).digest() + buffer.getvalue()
 
 
-def unpacked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return content and tensors of a file of `packed` bytes.
-
-    Raises ValueError if its checksum is wrong, and OSError, SafetensorError, KeyError or TypeError
-    if it is no such file.
-    """
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dict)
-    text = metadata["state"]
-    if metadata["sha256"] != _digest(text, tensors):
+def unpacked(data: bytes) -> dict[str, Any]:
+    """Return the content of `packed` bytes; ValueError if their checksum is wrong."""
+    digest, saved = data[:DIGEST], data[DIGEST:]
+    if hashlib.sha256(saved).digest() != digest:
         raise ValueError("its checksum is wrong")
-    return json.loads(text), tensors
+    content: dict[str, Any] = torch.load(io.BytesIO(saved), "cpu", weights_only=True)
+    return content
 
 
 def read(path: Path, state: State, owner: str, latest: int) -> bool:
@@ -112,71 +103,47 @@ def read(path: Path, state: State, owner: str, latest: int) -> bool:
     """
     if not path.exists():
         return False
-    fresh = {name: value.clone() for name, value in _tensors(state).items()}
+    fresh = copy.deepcopy(_content(state))
     try:
-        content, tensors = unpacked(path)
+        content = unpacked(path.read_bytes())
         if content["owner"] != owner:
             raise ValueError("it is of another training")
         if content["scalars"]["update"] > latest:
             return False
-        history = TypeAdapter(History).validate_python(content["history"])
-        scalars = {name: content["scalars"][name] for name in state.SCALARS}
-        _restore(state, tensors)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        _restore(state, content)
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         _restore(state, fresh)
         text = f"checkpoint {path.name} cannot be used, the training starts anew: {error!r}"
         warnings.warn(text, stacklevel=2)
         return False
-    state.history = history
-    for name, value in scalars.items():
-        setattr(state, name, value)
     return True
 
 
-def _tensors(state: State) -> dict[str, Tensor]:
-    """All tensors of a state, by name in the file."""
-    tensors = {f"flow.{name}": value for name, value in state.flow.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in state.best.items()}
-    for name, stream in state.streams.items():
-        own = torch.get_rng_state() if stream is None else stream.get_state()
-        tensors[f"stream.{name}"] = own
-    for index, moments in state.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
-    return tensors | {"order": state.order}
+def _content(state: State) -> dict[str, Any]:
+    """All that determines what follows, as tensors, numbers and text."""
+    return {
+        "flow": state.flow.state_dict(),
+        "best": state.best,
+        "optimiser": state.optimiser.state_dict(),
+        "streams": {
+            name: torch.get_rng_state() if stream is None else stream.get_state()
+            for name, stream in state.streams.items()
+        },
+        "order": state.order,
+        "scalars": {name: getattr(state, name) for name in state.SCALARS},
+        "history": json.dumps(asdict(state.history)),
+    }
 
 
-def _restore(state: State, tensors: Mapping[str, Tensor]) -> None:
-    """Load the tensors of a file into a state."""
-    state.flow.load_state_dict(_under("flow.", tensors))
+def _restore(state: State, content: Mapping[str, Any]) -> None:
+    state.flow.load_state_dict(content["flow"])
     device = next(iter(state.best.values())).device
-    state.best = {name: value.to(device) for name, value in _under("best.", tensors).items()}
-    groups = state.optimiser.state_dict()["param_groups"]
-    state.optimiser.load_state_dict({"state": _moments(tensors), "param_groups": groups})
+    state.best = {name: value.to(device) for name, value in content["best"].items()}
+    state.optimiser.load_state_dict(content["optimiser"])
     for name, stream in state.streams.items():
-        if stream is None:
-            torch.set_rng_state(tensors[f"stream.{name}"])
-        else:
-            stream.set_state(tensors[f"stream.{name}"])
-    state.order = tensors["order"]
-
-
-def _moments(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """The optimiser's tensors by the number of the parameter and by name."""
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under("optimiser.", tensors).items():
-        index, _, key = name.partition(".")
-        moments.setdefault(int(index), {})[key] = value
-    return moments
-
-
-def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """sha256 of the metadata and of every tensor's bytes, in the order of names."""
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        set_state = torch.set_rng_state if stream is None else stream.set_state
+        set_state(content["streams"][name])
+    state.order = content["order"]
+    for name in state.SCALARS:
+        setattr(state, name, content["scalars"][name])
+    state.history = TypeAdapter(History).validate_python(json.loads(content["history"]))

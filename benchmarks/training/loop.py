@@ -292,13 +292,13 @@ def continued(turns: _Turns, share: float) -> Estimate | None:
     goal, rate = turns.goal(done - 1), settings.learning_rate * 10.0**-state.drops
     constant = {"schedule": "constant", "warmup": 0, "learning_rate": rate}
     steady, each = settings.model_copy(update=constant), max(1, round(share * done / WINDOWS))
-    own = replace(state, history=History(), in_a_row=0)
+    branch = replace(state, history=History(), in_a_row=0)
 
     def step() -> bool:
         if checkpoint.stopping:
             raise checkpoint.Stopped
-        update(own, turns.batch(own), goal, steady, case)
-        return own.in_a_row < PATIENCE
+        update(branch, turns.batch(branch), goal, steady, case)
+        return branch.in_a_row < PATIENCE
 
     with state.undone():
         if not all(step() for _ in range(SETTLING * each)):
@@ -321,10 +321,10 @@ def _curves(turns: _Turns, step: Callable[[], bool], each: int) -> Iterator[np.n
                 return
             for mean, p in zip(means, weights, strict=True):
                 mean += p.detach() / each
-        own = [p.detach().clone() for p in weights]
+        last = [p.detach().clone() for p in weights]
         _copy(means, weights)
         log_prob = turns.log_prob()
-        _copy(own, weights)
+        _copy(last, weights)
         if log_prob is None:
             return
         yield log_prob.double().cpu().numpy()
@@ -332,5 +332,5 @@ def _curves(turns: _Turns, step: Callable[[], bool], each: int) -> Iterator[np.n
 
 @torch.no_grad()
 def _copy(values: Sequence[Tensor], to: Sequence[Tensor]) -> None:
-    for own, value in zip(to, values, strict=True):
-        own.copy_(value)
+    for target, value in zip(to, values, strict=True):
+        target.copy_(value)

@@ -144,8 +144,8 @@ class State(training.State):
         """Every random stream that a training draws from; None stands for torch's global one."""
         streams: dict[str, torch.Generator | None] = {"global": None, "batches": self.generator}
         for name, module in self.flow.named_modules():
-            if isinstance(own := getattr(module, "generator", None), torch.Generator):
-                streams[f"module.{name}"] = own
+            if isinstance(stream := getattr(module, "generator", None), torch.Generator):
+                streams[f"module.{name}"] = stream
         if torch.cuda.is_available():
             for index, stream in enumerate(torch.cuda.default_generators):
                 streams[f"cuda.{index}"] = stream
@@ -156,7 +156,9 @@ class State(training.State):
         """Undo at the end what updates within do to weights and random streams."""
         weights, streams = copy.deepcopy(self.flow.state_dict()), self.streams
         with torch.random.fork_rng([]):
-            saved = {name: own.get_state() for name, own in streams.items() if own is not None}
+            saved = {
+                name: stream.get_state() for name, stream in streams.items() if stream is not None
+            }
             try:
                 yield
             finally:

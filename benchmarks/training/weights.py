@@ -23,14 +23,14 @@ def keep(case: Case, flow: flows.Flow, data: Dataset, **notes: Any) -> None:
     """
     if (folder := folders.get(case.key)) is None:
         return
-    own = copy.deepcopy(flow.flow if isinstance(flow, Conditional) else flow)
-    like = own.reference()
+    raw = copy.deepcopy(flow.flow if isinstance(flow, Conditional) else flow)
+    like = raw.reference()
     if (scaling := data.scaling) is not None:
         parts = [scaling.mean.split([data.dim, data.context_dim])]
         parts += [scaling.factor.split([data.dim, data.context_dim])]
         of_rows, of_context = (Standardization(*part).to(like) for part in zip(*parts, strict=True))
-        own.prepend(of_rows)
+        raw.prepend(of_rows)
         if data.context_dim:
-            own.scale_context(of_context)
+            raw.scale_context(of_context)
     columns = list(data.columns) if data.columns else None
-    flows.save(own, folder, key=case.key, dataset=case.dataset, columns=columns, **notes)
+    flows.save(raw, folder, key=case.key, dataset=case.dataset, columns=columns, **notes)

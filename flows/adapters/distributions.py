@@ -75,8 +75,8 @@ def from_distribution(distribution: Distribution) -> Flow:
     """A distribution over vectors of D entries as a Flow of the same density, its noise the data.
 
     Independent columns may stand as a batch: ``Normal(loc, scale)`` with loc (D,) is one over R^D.
-    Raises TypeError for what is no Distribution, and ValueError for a discrete one, for a batch of
-    distributions over vectors and for one whose support is unknown.
+    Raises TypeError for another type, and ValueError for a discrete distribution, for a batch of
+    distributions over vectors and for an unknown support.
     """
     if not isinstance(distribution, Distribution):
         raise TypeError(f"expected a torch Distribution, got {type(distribution).__name__}")

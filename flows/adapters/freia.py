@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from flows.adapters.library import LibraryTransform, Sizes, family, numpy_seeded
 from flows.flow import Flow
-from flows.member import SIZES
+from flows.registry import SIZES
 
 
 class FreiaTransform(LibraryTransform):
@@ -66,15 +66,15 @@ def from_freia(network: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     return Flow(FreiaTransform(network), dim, context_dim)
 
 
-# name -> (class of FrEIA.modules, its options, whether it takes a condition)
-BLOCKS: Mapping[str, tuple[str, Mapping[str, Any], bool]] = {
-    "nice": ("NICECouplingBlock", {}, True),
-    "realnvp": ("RNVPCouplingBlock", {}, True),
-    "glow": ("GLOWCouplingBlock", {}, True),
-    "gin": ("GINCouplingBlock", {}, True),
-    "one_sided": ("AffineCouplingOneSided", {}, True),
-    "all_in_one": ("AllInOneBlock", {"permute_soft": True}, True),
-    "iresnet": ("IResNetLayer", {}, False),
+# name -> (class of FrEIA.modules, its options)
+BLOCKS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "nice": ("NICECouplingBlock", {}),
+    "realnvp": ("RNVPCouplingBlock", {}),
+    "glow": ("GLOWCouplingBlock", {}),
+    "gin": ("GINCouplingBlock", {}),
+    "one_sided": ("AffineCouplingOneSided", {}),
+    "all_in_one": ("AllInOneBlock", {"permute_soft": True}),
+    "iresnet": ("IResNetLayer", {}),
 }
 
 
@@ -85,11 +85,11 @@ def _subnet(sizes: Sizes, inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(*chain.from_iterable(layers), nn.Linear(widths[-1], outputs))
 
 
-def _family(name: str, kind: str, options: Mapping[str, Any], conditional: bool) -> None:
+def _family(name: str, kind: str, options: Mapping[str, Any]) -> None:
     """Register the family of a block; a fixed permutation follows each that makes none itself."""
     coupled = kind != "IResNetLayer"
     between = ", a random permutation after each" if coupled else ", its log-determinant random"
-    uses = SIZES if conditional else SIZES[:-1]
+    uses = SIZES if coupled else SIZES[:-1]  # a coupling takes a condition
 
     @family(f"freia_{name}", "FrEIA", uses, least=1 + coupled, about=f"FrEIA's {kind}{between}.")
     def flow(dim: int, sizes: Sizes) -> Flow:
@@ -112,5 +112,5 @@ def _family(name: str, kind: str, options: Mapping[str, Any], conditional: bool)
         return from_freia(network, dim, sizes.context_dim)
 
 
-for _name, (_kind, _options, _conditional) in BLOCKS.items():
-    _family(_name, _kind, _options, _conditional)
+for _name, (_kind, _options) in BLOCKS.items():
+    _family(_name, _kind, _options)

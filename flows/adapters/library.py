@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import flows
 from flows.flow import Flow
-from flows.member import SIZES
+from flows.registry import SIZES
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """normflows' flows as members, and any normflows model as a Flow.
 
 Its layers run from noise to data, the opposite of a Bijection: `forward` here is its ``inverse``.
-Its radial flow and its planar one with tanh have no inverse, and so no density of data; layers that
-are stochastic, or of images, are no members. Stimper et al., normflows: A PyTorch Package for
-Normalizing Flows, 2023, arXiv:2302.12014.
+Its radial flow and its planar one with tanh have no inverse, and so no density of data; these, and
+layers that are stochastic or for images, are left out. Stimper et al., normflows: A PyTorch Package
+for Normalizing Flows, 2023, arXiv:2302.12014.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from flows.adapters.library import LibraryTransform, Sizes, base_of, family
 from flows.flow import Flow
-from flows.member import SIZES
+from flows.registry import SIZES
 
 
 class NormflowsTransform(LibraryTransform):
@@ -210,9 +210,8 @@ def _residual(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
 
 @_member("planar", uses=("layers",))
 def _planar(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
-    """normflows' planar flow with leaky ReLU, the one of its planar flows that has an inverse.
+    """normflows' planar flow with leaky ReLU, the only one of its planar flows with an inverse.
 
-    Its radial flow has none, and so no density of data. Rezende and Mohamed, 2015,
-    arXiv:1505.05770.
+    Rezende and Mohamed, 2015, arXiv:1505.05770.
     """
     return [nf.flows.Planar((dim,), act="leaky_relu")]

@@ -1,8 +1,7 @@
 """torchflows' flows as members, and any torchflows flow of vectors as a Flow.
 
-Its planar, radial and Sylvester flows run from noise to data alone: they are no Bijections, and no
-members. Nor are architectures of images. Nabergoj and Štrumbelj, torchflows,
-https://github.com/davidnabergoj/torchflows.
+Its planar, radial and Sylvester flows, which run from noise to data alone, and its architectures
+for images are left out. Nabergoj and Štrumbelj, https://github.com/davidnabergoj/torchflows.
 """
 
 from __future__ import annotations
@@ -16,16 +15,15 @@ from torch import Tensor, nn
 from flows.adapters.library import LibraryTransform, Make, Sizes, base_of, family
 from flows.counting import NFE, new_solve
 from flows.flow import Flow
-from flows.member import SIZES
+from flows.registry import SIZES
 
 
 class TorchflowsTransform(LibraryTransform):
     """A Bijection made of that of a torchflows flow, which it holds whole: the same direction.
 
     ActNorm is set by the first batch that passes in training, or by `initialize`, and stays as it
-    is loaded: torchflows would set it anew, as it saves no mark. Evaluations of an ODE's field are
-    counted. torchflows' ``fit`` adds penalties of the layers to the loss; here it is the likelihood
-    alone, as for every flow.
+    is loaded: torchflows would set it anew. Evaluations of an ODE's field are counted. The loss is
+    the likelihood alone; torchflows' ``fit`` adds penalties of the layers to it.
     """
 
     def __init__(self, flow: nn.Module, context_dim: int = 0) -> None:

@@ -34,19 +34,15 @@ class ZukoTransform(nn.Module):
         return any(getattr(module, "passes", 1) > 1 for module in self.flow.modules())
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
         return self._call(x, self.flow.transform(context))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
         return self._call(z, self.flow.transform(context).inv)
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Data to noise alone: (N, D) -> (N, D)."""
         return self._image(x, self.flow.transform(context))
 
     def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Noise to data alone: (N, D) -> (N, D)."""
         return self._image(z, self.flow.transform(context).inv)
 
     def _image(self, x: Tensor, transform: Any) -> Tensor:
@@ -187,8 +183,8 @@ def from_zuko(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     """A zuko flow as a Flow that shares its parameters: the same density, log_prob for log_prob.
 
     ``dim`` D and ``context_dim`` are those that the flow was made with. Noise that is not the
-    standard normal is the Flow's ``base``. Raises TypeError for what is no zuko Flow, among them
-    zuko's mixture GMM, and ValueError for another dimension. Rozet et al., Zuko: Normalizing flows
+    standard normal is the Flow's ``base``. Raises TypeError for another type, such as zuko's
+    mixture GMM, and ValueError for another dimension. Rozet et al., Zuko: Normalizing flows
     in PyTorch, 2022, https://github.com/probabilists/zuko.
     """
     from zuko.flows.continuous import FFJTransform
@@ -292,9 +288,9 @@ def _naf(dim: int, sizes: Sizes, *, signal: int = 16) -> Flow:
     """zuko's NAF: a monotone network in each column, given ``signal`` features of those before it.
 
     Width and depth are those of the network that gives the features, and of the monotone one.
-    Between layers a soft clip to [-11, 11]. The inverse is bisection on [-10, 10], so columns are
-    to be standardised; outside it is none. In ``eval()`` zuko passes no parameters to it, and its
-    gradient is then that of the data alone. Huang et al., 2018, arXiv:1804.00779.
+    Between layers a soft clip to [-11, 11]. The inverse is bisection on [-10, 10] and does not
+    exist outside: standardise the columns. In ``eval()`` it has gradients for the data alone. Huang
+    et al., 2018, arXiv:1804.00779.
     """
     monotone = {"hidden_features": [max(sizes.hidden, 2)] * sizes.depth}  # its units work in pairs
     return _built("NAF", dim, sizes, signal=signal, network=monotone)
@@ -304,8 +300,8 @@ def _naf(dim: int, sizes: Sizes, *, signal: int = 16) -> Flow:
 def _unaf(dim: int, sizes: Sizes, *, signal: int = 16) -> Flow:
     """zuko's UNAF: the integral of a positive network in each column, by 32 nodes of Gauss.
 
-    What `zuko_naf` says of sizes, the soft clip, the inverse and ``eval()`` holds here. A sample
-    costs some thousand evaluations of the integrand. Wehenkel and Louppe, Unconstrained Monotonic
+    Sizes, soft clip, inverse and ``eval()`` are as in `zuko_naf`. A sample costs some thousand
+    evaluations of the integrand. Wehenkel and Louppe, Unconstrained Monotonic
     Neural Networks, 2019, arXiv:1908.05164.
     """
     return _built("UNAF", dim, sizes, signal=signal, network={"hidden_features": sizes.widths})
@@ -315,8 +311,8 @@ def _unaf(dim: int, sizes: Sizes, *, signal: int = 16) -> Flow:
 def _sospf(dim: int, sizes: Sizes, *, degree: int = 4, polynomials: int = 3) -> Flow:
     """zuko's SOSPF: the integral of a sum of squared polynomials in each column.
 
-    Between layers a soft clip to [-11, 11]; the inverse is bisection on [-10, 10], so columns are
-    to be standardised. Jaini et al., Sum-of-Squares Polynomial Flow, 2019, arXiv:1905.02325.
+    Between layers a soft clip to [-11, 11]; the inverse is bisection on [-10, 10]: standardise the
+    columns. Jaini et al., Sum-of-Squares Polynomial Flow, 2019, arXiv:1905.02325.
     """
     return _built("SOSPF", dim, sizes, degree=degree, polynomials=polynomials)
 
@@ -334,8 +330,8 @@ def _bpf(dim: int, sizes: Sizes, *, degree: int = 16) -> Flow:
 def _gf(dim: int, sizes: Sizes, *, components: int = 8) -> Flow:
     """zuko's GF: a mixture's distribution function in each column, rotations between.
 
-    Width and depth are those of the network of a context; without one there is none. The inverse is
-    bisection on [-10, 10], so columns are to be standardised. Meng et al., Gaussianization Flows,
+    Width and depth are those of the network of a context; without a context there is none. The
+    inverse is bisection on [-10, 10]: standardise the columns. Meng et al., Gaussianization Flows,
     2020, arXiv:2003.01941.
     """
     return _built("GF", dim, sizes, networks=bool(sizes.context_dim), components=components)

@@ -1,7 +1,7 @@
 """The conformance kit: measure whether a flow is a density and behaves as one.
 
 ``check`` returns a figure and its bound for each property that every flow must have. The rows are
-defined in the modules `densities`, `gradients` and `conduct`.
+defined in the modules `densities` and `conduct`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import flows
-from flows.conformance import conduct, densities, gradients
+from flows.conformance import conduct, densities
 from flows.conformance.subject import (
     BOTH,
     Finding,
@@ -33,7 +33,7 @@ __all__ = ["Conformance", "Outcome", "check"]
 version = 2
 pace = 1
 
-ROWS: tuple[Row, ...] = (*densities.rows, *gradients.rows, *conduct.rows)
+ROWS: tuple[Row, ...] = (*densities.rows, *conduct.rows)
 GIVEN = " given a context"  # behind the name of a row of the same flow built with one
 Status = Literal["pass", "fail", "not applicable"]
 
@@ -101,13 +101,12 @@ def check(
     at, by default samples of the flow; some rows are enough. ``context`` (N, C) or (1, C) is that
     of a conditional flow, by default a random one. A family that takes ``context_dim`` is judged
     a second time with a context, in float64, unless ``options`` or ``context`` say which: its rows
-    end in "given a context". ODEs are solved by dopri5 at a tolerance of 1e-10
-    (float64) or 1e-5 (float32), those of other libraries, and all at the thousands of points of the
-    rows "total mass" and "samples and density", at 1e-6, or as the flow has it where they cannot
-    be; batch independence is judged as the flow has it. ``report`` is given each outcome as
-    it comes. torch's random stream is left as it was. Raises ValueError or TypeError for an unknown
-    name or option, and for points and contexts that do not fit; a flow that fails, or that raises,
-    is a failed row.
+    end in "given a context". ODEs are solved by dopri5 at a tolerance of 1e-10 (float64) or 1e-5
+    (float32). Those of other libraries, and all in the rows "total mass" and "samples and density",
+    are solved at 1e-6. Where that fails, and for batch independence, the flow's own solver counts.
+    ``report`` is given each outcome as it comes. torch's random stream is left as it was. Raises
+    ValueError or TypeError for an unknown name or option, and for points and contexts that do not
+    fit; a flow that fails, or that raises, is a failed row.
     """
     subjects = [(options, tuple(dtypes), "")]
     if isinstance(flow, str) and context is None and "context_dim" not in options:

@@ -12,42 +12,23 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from flows.conformance.subject import (
-    ONCE,
-    Finding,
-    NotApplicable,
-    Row,
-    Subject,
-    dtype_of,
-    jitter,
-    row,
-)
+from flows.compiled import log_density
+from flows.conformance.subject import ONCE, Finding, NotApplicable, Row, Subject, dtype_of, jitter
 from flows.flow import Flow
-
-rows: list[Row] = []
 
 POINTS = 64
 FEW = 16  # points of the rows on contexts
-IN_TURN = 13  # rows, of which nothing else has as many, since a cache may go by their number
+IN_TURN = 13  # rows; no other batch has as many, since a cache may go by their number
 UNMOVED = 1e-6  # nats by which the tolerance of an ODE may move what does not depend on a context
 
 
-def _contexts(subject: Subject, n: int = FEW) -> Tensor:
-    """n rows of context; NotApplicable for a flow without."""
-    context = subject.contexts(n)
-    if context is None:
-        raise NotApplicable("it is not conditional")
-    return context
-
-
-@row(rows, "columns of the context", ONCE)
 @torch.no_grad()
 def columns_of_the_context(subject: Subject) -> Finding:
     """How many columns of the context do not move log_prob when they move.
 
     On a copy whose parameters are moved a little, since nets that start at zero hide the rest.
     """
-    context, flow, x = _contexts(subject), copy.deepcopy(subject.flow), subject.x[:FEW]
+    context, flow, x = subject.needed_contexts(FEW), copy.deepcopy(subject.flow), subject.x[:FEW]
     jitter(flow, 0.05)
     before, unused = flow.log_prob(x, context), []
     for column, spread in enumerate(context.std(0).tolist()):
@@ -58,14 +39,13 @@ def columns_of_the_context(subject: Subject) -> Finding:
     return Finding(len(unused), 0, f"without effect: {', '.join(unused)}" if unused else "")
 
 
-@row(rows, "one context for all rows", ONCE)
 @torch.no_grad()
 def one_context_for_all_rows(subject: Subject) -> Finding:
-    """Difference between a context of one row and the same context at every row.
+    """Difference between a context of one row and the same at every row.
 
-    Of log_prob, in nats, and of samples from the same noise, the larger.
+    The larger of that of log_prob, in nats, and that of samples from the same noise.
     """
-    context, x = _contexts(subject)[:1], subject.x[:FEW]
+    context, x = subject.needed_contexts(FEW)[:1], subject.x[:FEW]
     differences = []
     for call in (lambda c: subject.flow.log_prob(x, c), lambda c: _drawn(subject, c)):
         one, many = call(context), call(context.repeat(FEW, 1))
@@ -79,7 +59,6 @@ def _drawn(subject: Subject, context: Tensor) -> Tensor:
     return subject.flow.sample(FEW, context)
 
 
-@row(rows, "contexts in turn", ONCE)
 @torch.no_grad()
 def contexts_in_turn(subject: Subject) -> Finding:
     """Difference between a flow that was used with other contexts before and one that was not.
@@ -87,18 +66,14 @@ def contexts_in_turn(subject: Subject) -> Finding:
     Of log_prob, in nats, and of the inverse, in training and in evaluation: what a flow keeps of
     an earlier context, or of a tensor that has changed since, shows here.
     """
-    first, x = _contexts(subject, IN_TURN), subject.x[:IN_TURN]
+    first, x = subject.needed_contexts(IN_TURN), subject.x[:IN_TURN]
     second = first.flip(0)
     if torch.equal(first, second):
         raise NotApplicable("its contexts are all the same")
 
-    def inverse(flow: Any, context: Tensor) -> Tensor:
-        z: Tensor = flow.transform.inverse(x, context)[0]
-        return z
-
-    calls: tuple[Callable[[Flow, Tensor], Tensor], ...] = (
+    calls: tuple[Callable[[Any, Tensor], Tensor], ...] = (
         lambda flow, context: flow.log_prob(x, context),
-        inverse,
+        lambda flow, context: flow.transform.inverse(x, context)[0],
     )
     differences = []
     for training in (True, False):
@@ -115,7 +90,6 @@ def contexts_in_turn(subject: Subject) -> Finding:
     return Finding(torch.stack(differences).max().item(), subject.bound(1e-9, 1e-3))
 
 
-@row(rows, "batch independence")
 @torch.no_grad()
 def batch_independence(subject: Subject) -> Finding:
     """How much a row's log_prob moves, in nats: alone, in parts, in another order, among others.
@@ -127,10 +101,9 @@ def batch_independence(subject: Subject) -> Finding:
     return Finding(_moves(flow.log_prob, subject).max().item(), subject.bound(1e-9, 1e-3, flow))
 
 
-@row(rows, "batch independence of samples")
 @torch.no_grad()
 def batch_independence_of_samples(subject: Subject) -> Finding:
-    """The same of its way from noise to data: of the point, relative, or in nats, the larger."""
+    """The same from noise to data: the larger of the relative move of points and that in nats."""
     flow = _frozen(subject)
     transform: Any = flow.transform
 
@@ -166,7 +139,6 @@ def _frozen(subject: Subject) -> Flow:
         raise NotApplicable("each row has noise of its own") from error
 
 
-@row(rows, "train and eval", ONCE)
 @torch.no_grad()
 def train_and_eval(subject: Subject) -> Finding:
     """Change of log_prob between the modes of training and of evaluation."""
@@ -182,7 +154,6 @@ def _log_prob_of(flow: Flow, subject: Subject) -> Tensor:
     return flow.using(noise=0).log_prob(subject.x[:POINTS].to(dtype), context)
 
 
-@row(rows, "cache in evaluation", ONCE)
 @torch.no_grad()
 def cache_in_evaluation(subject: Subject) -> Finding:
     """Difference of log_prob between a flow used in eval() before its parameters moved and another.
@@ -199,7 +170,6 @@ def cache_in_evaluation(subject: Subject) -> Finding:
     return Finding((values[0] - values[1]).abs().max().item(), 1e-9)
 
 
-@row(rows, "inputs changed in place", ONCE)
 @torch.no_grad()
 def inputs_changed_in_place(subject: Subject) -> Finding:
     """How many of its input tensors the transform changes."""
@@ -217,38 +187,35 @@ def inputs_changed_in_place(subject: Subject) -> Finding:
     return Finding(len(changed), 0, ", ".join(changed))
 
 
-@row(rows, "dtype and device")
+def _results(subject: Subject, n: int) -> dict[str, Tensor]:
+    """What a flow computes of n rows; samples have a gradient if the flow has one."""
+    flow, x, context = subject.own, subject.x[:n], subject.contexts(n)
+    try:
+        sample, log_prob = flow.rsample_and_log_prob(n, context)
+    except NotImplementedError:
+        with torch.no_grad():
+            sample, log_prob = flow.rsample_and_log_prob(n, context)
+    return {
+        "log_prob": flow.log_prob(x, context),
+        "to_noise": flow.to_noise(x, context),
+        "sample": flow.sample(n, context),
+        "rsample": sample,
+        "log_prob of rsample": log_prob,
+    }
+
+
 def dtype_and_device(subject: Subject) -> Finding:
     """How many results do not have the dtype and device of the parameters."""
     if not [*subject.own.parameters(), *subject.own.buffers()]:
         raise NotApplicable("it has no tensor that has a dtype")
     x, context = subject.x[:5], subject.contexts(5)
-    sample, log_prob = _samples(subject, 5)
     z, ladj = subject.own.transform(x, context)
-    results = {
-        "log_prob": subject.own.log_prob(x, context),
-        "to_noise": subject.own.to_noise(x, context),
-        "loss": subject.own.loss(x, context),
-        "sample": subject.own.sample(5, context),
-        "rsample": sample,
-        "log_prob of rsample": log_prob,
-        "forward": z,
-        "log-determinant": ladj,
-    }
+    results = {**_results(subject, 5), "loss": subject.own.loss(x, context)}
+    results |= {"forward": z, "log-determinant": ladj}
     wrong = [k for k, r in results.items() if (r.dtype, r.device) != (x.dtype, x.device)]
     return Finding(len(wrong), 0, ", ".join(wrong))
 
 
-def _samples(subject: Subject, n: int) -> tuple[Tensor, Tensor]:
-    """Samples and their log-densities, with a gradient if the flow has one."""
-    try:
-        return subject.own.rsample_and_log_prob(n, subject.contexts(n))
-    except NotImplementedError:
-        with torch.no_grad():
-            return subject.own.rsample_and_log_prob(n, subject.contexts(n))
-
-
-@row(rows, "state through safetensors", ONCE)
 @torch.no_grad()
 def state_through_safetensors(subject: Subject) -> Finding:
     """Change of log_prob when the saved state is loaded into another flow of its kind.
@@ -275,7 +242,6 @@ def _beside_the_state(flow: Flow) -> Iterator[str]:
                 yield f"{prefix}.{name}"
 
 
-@row(rows, "deepcopy", ONCE)
 @torch.no_grad()
 def deepcopy(subject: Subject) -> Finding:
     """Change of log_prob in a copy, and in the flow when the copy's parameters are moved."""
@@ -287,7 +253,6 @@ def deepcopy(subject: Subject) -> Finding:
     return Finding(max(in_copy, in_flow), 0.0)
 
 
-@row(rows, "NaN and infinity", ONCE)
 @torch.no_grad()
 def not_finite(subject: Subject) -> Finding:
     """Of three bad values in one row, how many the transform hides or spreads to other rows.
@@ -296,12 +261,12 @@ def not_finite(subject: Subject) -> Finding:
     """
     x, context = subject.x[:4], subject.contexts(4)
     transform, base = subject.flow.transform, subject.flow.base
-    clean, wrong = _log_prob(transform(x, context), base), []
+    clean, wrong = log_density(transform, base, x, context), []
     for value in (math.nan, math.inf, -math.inf):
         spoiled = x.clone()
         spoiled[1, 0] = value
         try:
-            values = _log_prob(transform(spoiled, context), base)
+            values = log_density(transform, base, spoiled, context)
         except (ValueError, RuntimeError):
             continue
         others = torch.tensor([0, 2, 3])
@@ -313,25 +278,28 @@ def not_finite(subject: Subject) -> Finding:
     return Finding(len(wrong), 0, ", ".join(wrong))
 
 
-def _log_prob(result: tuple[Tensor, Tensor], base: Any) -> Tensor:
-    z, ladj = result
-    log_prob: Tensor = base.log_prob(z) + ladj
-    return log_prob
-
-
-@row(rows, "small batches", ONCE)
 def small_batches(subject: Subject) -> Finding:
-    """How many results have the wrong shape for a batch of none or of one."""
+    """How many results have the wrong shape for a batch of no row or of one."""
     wrong = []
     for n in (0, 1):
-        x, context = subject.x[:n], subject.contexts(n)
-        sample, log_prob = _samples(subject, n)
-        shapes = {
-            f"log_prob of {n}": (subject.own.log_prob(x, context), (n,)),
-            f"to_noise of {n}": (subject.own.to_noise(x, context), (n, subject.dim)),
-            f"sample of {n}": (subject.own.sample(n, context), (n, subject.dim)),
-            f"rsample of {n}": (sample, (n, subject.dim)),
-            f"log_prob of {n} drawn": (log_prob, (n,)),
-        }
-        wrong += [name for name, (result, shape) in shapes.items() if result.shape != shape]
+        for name, result in _results(subject, n).items():
+            shape = (n,) if name.startswith("log_prob") else (n, subject.dim)
+            wrong += [f"{name} of {n}"] if result.shape != shape else []
     return Finding(len(wrong), 0, ", ".join(wrong))
+
+
+rows = (
+    Row("columns of the context", columns_of_the_context, ONCE),
+    Row("one context for all rows", one_context_for_all_rows, ONCE),
+    Row("contexts in turn", contexts_in_turn, ONCE),
+    Row("batch independence", batch_independence),
+    Row("batch independence of samples", batch_independence_of_samples),
+    Row("train and eval", train_and_eval, ONCE),
+    Row("cache in evaluation", cache_in_evaluation, ONCE),
+    Row("inputs changed in place", inputs_changed_in_place, ONCE),
+    Row("dtype and device", dtype_and_device),
+    Row("state through safetensors", state_through_safetensors, ONCE),
+    Row("deepcopy", deepcopy, ONCE),
+    Row("NaN and infinity", not_finite, ONCE),
+    Row("small batches", small_batches, ONCE),
+)

@@ -1,21 +1,33 @@
-"""Rows on the density: its log-determinant, inverse, mass, and samples."""
+"""Rows on the density: its log-determinant, inverse, mass, samples, loss and gradients."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flows.bijection import StandardNormal, parts, to_data, to_noise
-from flows.conformance.subject import LOOSEST, ONCE, Finding, NotApplicable, Row, Subject, row
+from flows.conformance.subject import (
+    LOOSEST,
+    ONCE,
+    Finding,
+    NotApplicable,
+    Row,
+    Subject,
+    jitter,
+    tolerance_of,
+)
 from flows.flow import Flow
 
-rows: list[Row] = []
-
+FEW = 8  # points, for gradients
+DIRECTIONS = 8  # of the context, where one may miss that it is rounded
 POINTS = 32  # for Jacobians; in float64 half as many in the tails too
 ESTIMATES = 64  # of a random log-determinant
 STANDARD_ERRORS = 4.0  # largest error of their mean
@@ -51,7 +63,8 @@ def _reference(subject: Subject, direction: str, x: Tensor) -> tuple[Tensor, Ten
     return ladj, subject.dim * torch.finfo(torch.float64).eps * condition
 
 
-def _log_determinant(subject: Subject, direction: str) -> Finding:
+def log_determinant(subject: Subject, direction: str = "forward") -> Finding:
+    """Largest difference, in nats, from slogdet of the autograd Jacobian of a direction."""
     x = subject.x[:POINTS]
     if subject.dtype == torch.float64:
         x = torch.cat([x, TAILS * x[::2]])
@@ -66,19 +79,6 @@ def _log_determinant(subject: Subject, direction: str) -> Finding:
     return Finding(error[worst].item(), bounds[worst].item())
 
 
-@row(rows, "log-determinant")
-def log_determinant(subject: Subject) -> Finding:
-    """Largest difference, in nats, from slogdet of the autograd Jacobian, data to noise."""
-    return _log_determinant(subject, "forward")
-
-
-@row(rows, "inverse log-determinant")
-def inverse_log_determinant(subject: Subject) -> Finding:
-    """The same from noise to data."""
-    return _log_determinant(subject, "inverse")
-
-
-@row(rows, "estimated log-determinant")
 def estimated_log_determinant(subject: Subject) -> Finding:
     """Standard errors between the mean of 64 estimates and slogdet, at the worst point."""
     if not subject.estimated:
@@ -93,13 +93,14 @@ def estimated_log_determinant(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def _round_trip(subject: Subject, there: str, back: str, scale: float = 1.0) -> Finding:
+def round_trip(subject: Subject, there: str = "forward", scale: float = 1.0) -> Finding:
     """Error of the points that went there, back and there again, relative to the largest.
 
     Where a map is all but flat no inverse finds the point again, but its image it must: so each
     row's error is that of the point or that of its image, whichever is less. The nats by which the
     log-determinants of both ways differ count in float64; elsewhere rounding moves what is steep.
     """
+    back = "inverse" if there == "forward" else "forward"
     x, transform = scale * subject.x, subject.flow.transform
     context = subject.contexts(len(x))
     y, _ = getattr(transform, there)(x, context)
@@ -118,19 +119,6 @@ def _relative(y: Tensor, x: Tensor) -> Tensor:
     return (y - x).abs().amax(1) / max(1.0, x.abs().max().item())
 
 
-@row(rows, "round trip from data")
-def round_trip_from_data(subject: Subject) -> Finding:
-    """Data to noise and back: relative error of the points or nats left over, the larger."""
-    return _round_trip(subject, "forward", "inverse")
-
-
-@row(rows, "round trip from noise")
-def round_trip_from_noise(subject: Subject) -> Finding:
-    """Noise to data and back."""
-    return _round_trip(subject, "inverse", "forward")
-
-
-@row(rows, "images alone")
 @torch.no_grad()
 def images_alone(subject: Subject) -> Finding:
     """Relative error of noise and of data that come without a log-determinant, the larger."""
@@ -145,13 +133,6 @@ def images_alone(subject: Subject) -> Finding:
     return Finding(torch.stack(errors).max().item(), subject.bound(1e-7, 2e-3))
 
 
-@row(rows, "round trip in the tails")
-def round_trip_in_the_tails(subject: Subject) -> Finding:
-    """Data to noise and back, ten times farther out."""
-    return _round_trip(subject, "forward", "inverse", TAILS)
-
-
-@row(rows, "total mass", ONCE)
 def mass_at_contexts(subject: Subject) -> Finding:
     """`resolved_mass`, the worst of a few contexts where there are any."""
     if subject.context is None:
@@ -218,7 +199,6 @@ def _masses(subject: Subject, side: int) -> tuple[float, float, float]:
     return masses.sum().item(), coarse, edges
 
 
-@row(rows, "log_prob of samples")
 @torch.no_grad()
 def log_prob_of_samples(subject: Subject) -> Finding:
     """log_prob of samples against the base density less the inverse's log-determinant."""
@@ -228,7 +208,6 @@ def log_prob_of_samples(subject: Subject) -> Finding:
     return Finding(error, subject.bound(1e-7, 5e-3))
 
 
-@row(rows, "samples and density", ONCE)
 def samples_and_density(subject: Subject) -> Finding:
     """Whether the noise of samples is distributed as the base density.
 
@@ -246,14 +225,12 @@ def samples_and_density(subject: Subject) -> Finding:
         counts = [SAMPLES if context is None else len(context) for context in given]
         samples = map(flow.sample, counts, given)
         noises = [flow.to_noise(x, context) for x, context in zip(samples, given, strict=True)]
-    statistics = _distances if isinstance(flow.base, StandardNormal) else _deviations
-    values = [statistics(flow, noise) for noise in noises]
+    normal = isinstance(flow.base, StandardNormal)
+    values = [(_distances if normal else _deviations)(flow, noise) for noise in noises]
     share = 0.5 * LEVEL / sum(map(len, values))
-    if isinstance(flow.base, StandardNormal):
-        critical = (-0.5 * torch.log(torch.tensor(share))).sqrt().item()
-    else:
-        critical = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(1 - share)).item()
-    return Finding(torch.cat(values).max().item(), critical)
+    quantile = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(1 - share))
+    critical = (-0.5 * torch.log(torch.tensor(share))).sqrt() if normal else quantile
+    return Finding(torch.cat(values).max().item(), critical.item())
 
 
 def _distances(flow: Flow, noise: Tensor) -> Tensor:
@@ -286,3 +263,172 @@ def _kolmogorov(a: Tensor, b: Tensor) -> float:
         torch.searchsorted(part.sort().values, both, right=True) / len(part) for part in (a, b)
     ]
     return (ranks[0] - ranks[1]).abs().max().item()
+
+
+def _against_differences(
+    subject: Subject,
+    objective: Callable[[], Tensor],
+    tensors: Mapping[str, Tensor],
+    directions: int = 1,
+) -> Finding:
+    """The largest relative error of a gradient along random directions of all tensors.
+
+    If it is beyond the bound, that of one tensor that is wrong, which is found by halves.
+    Central differences, less what a step of twice the length changes in them: that much they are
+    off by themselves. The step is larger where an adaptive solver makes the objective rough.
+    """
+    step = max(1e-6, 10 * tolerance_of(subject.flow) ** 0.5)
+    named = {name: t for name, t in tensors.items() if t.numel() and t.requires_grad}
+    if not named:
+        raise NotApplicable("it has no parameters")
+    value = objective()
+    gradients: Sequence[Tensor | None] = [None] * len(named)
+    if value.requires_grad:
+        gradients = torch.autograd.grad(value, list(named.values()), allow_unused=True)
+    gradient_of = dict(zip(named, gradients, strict=True))
+
+    def error_of(*names: str) -> float:
+        directions = {name: torch.randn_like(named[name]) for name in names}
+        directions = {name: d / d.norm() for name, d in directions.items()}
+        moves = [(named[name], d) for name, d in directions.items()]
+        near, far = (_difference(objective, moves, k * step) for k in (1, 2))
+        slopes = [(g * d).sum() for n, d in directions.items() if (g := gradient_of[n]) is not None]
+        slope = float(sum(slopes))
+        return (abs(slope - near) - abs(near - far)) / (1 + abs(near))
+
+    bound = max(1e-5, min(1e6 * tolerance_of(subject.flow), LOOSEST))
+    errors = [error_of(*named) for _ in range(directions)]
+    names, error = list(named), max(errors, key=lambda error: math.inf if error != error else error)
+    while not error <= bound and len(names) > 1:
+        first, second = names[: len(names) // 2], names[len(names) // 2 :]
+        names, error = first, error_of(*first)
+        if error <= bound:
+            names, error = second, error_of(*second)
+    wrong = f"wrong for {names[0]}: differences have another slope"
+    note = "all tensors along one direction" if error <= bound else wrong
+    return Finding(max(error, 0.0), bound, note)
+
+
+@torch.no_grad()
+def _difference(
+    objective: Callable[[], Tensor], moves: Sequence[tuple[Tensor, Tensor]], step: float
+) -> float:
+    """The slope of the objective, with every tensor moved along its direction."""
+    before, values = [tensor.clone() for tensor, _ in moves], []
+    for sign in (1, -1):
+        for (tensor, direction), old in zip(moves, before, strict=True):
+            tensor.copy_(old + sign * step * direction)
+        values.append(objective().item())
+    for (tensor, _), old in zip(moves, before, strict=True):
+        tensor.copy_(old)
+    return (values[0] - values[1]) / (2 * step)
+
+
+def _of_log_prob(
+    subject: Subject,
+    x: Tensor,
+    context: Tensor | None,
+    tensors: Mapping[str, Tensor],
+    directions: int = 1,
+) -> Finding:
+    """The gradient of a weighted sum of log_prob, for these tensors."""
+    weights = torch.randn_like(x[:, 0])
+    return _against_differences(
+        subject, lambda: (subject.flow.log_prob(x, context) * weights).sum(), tensors, directions
+    )
+
+
+def gradient_for_x(subject: Subject) -> Finding:
+    """Against central differences, relative to one and the slope."""
+    x = subject.x[:FEW].clone().requires_grad_()
+    return _of_log_prob(subject, x, subject.contexts(FEW), {"x": x})
+
+
+def gradient_for_the_context(subject: Subject) -> Finding:
+    """The same for what the density is conditioned on."""
+    context = subject.needed_contexts(FEW).requires_grad_()
+    return _of_log_prob(subject, subject.x[:FEW], context, {"context": context}, DIRECTIONS)
+
+
+def gradient_for_parameters(subject: Subject) -> Finding:
+    """Against central differences for every parameter; the note names the worst."""
+    parameters = dict(subject.flow.named_parameters())
+    return _of_log_prob(subject, subject.x[:FEW], subject.contexts(FEW), parameters)
+
+
+def gradient_of_samples(subject: Subject) -> Finding:
+    """Of samples and their log-densities at fixed noise, for parameters and the context."""
+    weights = torch.randn(FEW, subject.dim + 1, dtype=subject.dtype)
+    context = subject.contexts(FEW)
+
+    def objective() -> Tensor:
+        torch.manual_seed(subject.seed)
+        x, log_prob = subject.flow.rsample_and_log_prob(FEW, context)
+        return (torch.cat([x, log_prob[:, None]], 1) * weights).sum()
+
+    tensors: dict[str, Tensor] = dict(subject.flow.named_parameters())
+    if context is not None:
+        tensors["context"] = context.requires_grad_()
+    try:
+        return _against_differences(subject, objective, tensors)
+    except NotImplementedError as error:
+        raise NotApplicable(f"its samples have no gradient: {error}") from error
+
+
+@torch.no_grad()
+def loss(subject: Subject) -> Finding:
+    """How far a loss of its own is from the mean of -log_prob, in nats."""
+    flow = subject.flow
+    if type(flow).loss is Flow.loss:
+        raise NotApplicable("its loss is that of every Flow")
+    if flow.objective != Flow.objective:
+        raise NotApplicable(f"its objective is {flow.objective}")
+    log_prob = flow.log_prob(subject.x, subject.context)
+    difference = flow.loss(subject.x, subject.context) + log_prob.mean()
+    return Finding(difference.abs().item(), subject.bound(1e-9, 1e-3))
+
+
+def parameters_without_gradient(subject: Subject) -> Finding:
+    """How many the loss does not reach, but for those that a module declares.
+
+    On a copy whose parameters are moved a little, since nets that start at zero hide the rest. A
+    module declares by ``structural_zeros``, names of its parameters that cannot have a gradient.
+    """
+    flow = copy.deepcopy(subject.own)
+    if not any(p.requires_grad for p in flow.parameters()):
+        raise NotApplicable("it has no parameters")
+    jitter(flow, 0.01)
+    flow.loss(subject.x, subject.context).backward()
+    declared = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in flow.named_modules()
+        for name in getattr(module, "structural_zeros", ())
+    }
+    missing = [
+        name
+        for name, p in flow.named_parameters()
+        if p.requires_grad and p.numel() and name not in declared
+        if p.grad is None or not bool(p.grad.abs().max() > 0)
+    ]
+    note = ", ".join(missing) or (f"declared: {', '.join(sorted(declared))}" if declared else "")
+    return Finding(len(missing), 0, note)
+
+
+rows = (
+    Row("log-determinant", log_determinant),
+    Row("inverse log-determinant", partial(log_determinant, direction="inverse")),
+    Row("estimated log-determinant", estimated_log_determinant),
+    Row("round trip from data", round_trip),
+    Row("round trip from noise", partial(round_trip, there="inverse")),
+    Row("images alone", images_alone),
+    Row("round trip in the tails", partial(round_trip, scale=TAILS)),
+    Row("total mass", mass_at_contexts, ONCE),
+    Row("log_prob of samples", log_prob_of_samples),
+    Row("samples and density", samples_and_density, ONCE),
+    Row("gradient for x", gradient_for_x, ONCE),
+    Row("gradient for the context", gradient_for_the_context, ONCE),
+    Row("gradient for parameters", gradient_for_parameters, ONCE),
+    Row("gradient of samples", gradient_of_samples, ONCE),
+    Row("loss", loss, ONCE),
+    Row("parameters without gradient", parameters_without_gradient, ONCE),
+)

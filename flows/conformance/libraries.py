@@ -17,7 +17,7 @@ from nflows.nn.nets import ResidualNet
 from nflows.utils import create_alternating_binary_mask as mask
 
 import flows
-from flows.packages import Library
+from flows.registry import Library
 
 SIZES = {"hidden": 16, "depth": 2, "layers": 2, "context_dim": 0}  # small: a fault stands out
 SIGMOIDS = {"layers": 1, "hidden": 4}
@@ -69,10 +69,7 @@ def _built(build: Build, dim: int, *, hidden: int = 16, layers: int = 2) -> flow
 
 def _families() -> Iterator[tuple[str, Build]]:
     yield "realnvp", lambda *sizes: SimpleRealNVP(*sizes, 1)._transform
-    yield (
-        "nice",
-        lambda *sizes: SimpleRealNVP(*sizes, 1, use_volume_preserving=True)._transform,
-    )
+    yield ("nice", lambda *sizes: SimpleRealNVP(*sizes, 1, use_volume_preserving=True)._transform)
     yield "maf", lambda *sizes: MaskedAutoregressiveFlow(*sizes, 1)._transform
     yield "glow", _glow
     for spline in ("Linear", "Quadratic", "Cubic", "RationalQuadratic"):

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -35,11 +35,10 @@ class Refused(ValueError):
 class Subject:
     """One flow under test, in one dtype.
 
-    ``own`` is a copy of the ``original`` that solves its ODEs by its own settings; ``flow`` a view
-    of it that solves them tightly and, where its log-determinant is an estimate, with the exact
-    trace (or, without one, with frozen noise); ``reference`` the same in float64, differentiated
-    through its steps. ``fresh`` builds another of its kind. ``x`` is (ROWS, D), ``context`` None or
-    (ROWS, C).
+    ``own`` is a copy of the ``original`` with its own solver; ``flow`` a view of it that solves
+    ODEs tightly, with the exact trace or, where there is none, with frozen noise; ``reference`` the
+    same in float64, differentiated through its steps. ``fresh`` builds another of its kind. ``x``
+    is (ROWS, D), ``context`` None or (ROWS, C).
     """
 
     name: str
@@ -75,6 +74,12 @@ class Subject:
         """n context rows, over and over where n is more than there are."""
         return None if self.context is None else _cycled(self.context, n)
 
+    def needed_contexts(self, n: int) -> Tensor:
+        """n context rows; NotApplicable for a flow without."""
+        if (context := self.contexts(n)) is None:
+            raise NotApplicable("it is not conditional")
+        return context
+
     def bound(self, of_float64: float, of_float32: float, flow: Flow | None = None) -> float:
         """The bound of this dtype, or what the tolerance of the ODEs leaves, if that is more."""
         plain = of_float64 if self.dtype == torch.float64 else of_float32
@@ -96,7 +101,10 @@ def subject_of(
     fresh: Callable[[], Flow] | None = None
     if isinstance(flow, str):
         own, name, original = _built(flow, dim, options), flow, None
-        fresh = partial(_fresh, flow, own.dim or 0, options, dtype)
+
+        def fresh() -> Flow:
+            return flows.build(name, own.dim or 0, **options).to(dtype)
+
         jitter(own, 0.2 if moved else 0.0)
         data = 1.5 * torch.randn(ROWS, own.dim or 1, dtype=torch.float64) + 0.3
         context = _drawn(own, options.get("context_dim", 0)) if context is None else context
@@ -142,10 +150,6 @@ def _built(name: str, dim: int | None, options: Mapping[str, Any]) -> Flow:
         if dim == 1 and "dim=1" in str(error):
             raise Refused(str(error)) from error
         raise
-
-
-def _fresh(name: str, dim: int, options: Mapping[str, Any], dtype: torch.dtype) -> Flow:
-    return flows.build(name, dim, **options).to(dtype)
 
 
 def _copied(flow: Flow) -> Flow:
@@ -272,16 +276,4 @@ class Row:
 
     name: str
     measure: Callable[[Subject], Finding]
-    dtypes: tuple[torch.dtype, ...]
-
-
-def row(
-    rows: list[Row], name: str, dtypes: tuple[torch.dtype, ...] = BOTH
-) -> Callable[[Callable[[Subject], Finding]], Callable[[Subject], Finding]]:
-    """Decorator: add a measurement to the rows of a module."""
-
-    def decorate(measure: Callable[[Subject], Finding]) -> Callable[[Subject], Finding]:
-        rows.append(Row(name, measure, dtypes))
-        return measure
-
-    return decorate
+    dtypes: tuple[torch.dtype, ...] = BOTH

@@ -86,7 +86,7 @@ def _grid(solver: Solver, _: Any, state: Tensor, times: Tensor) -> Tensor:
 
 
 class _Watched:
-    """A Dynamics as torchdiffeq calls it: at (t, (x, integrals..., context...))."""
+    """A Dynamics as torchdiffeq calls it, at (t, (x, integrals..., context...)), with callbacks."""
 
     def __init__(self, dynamics: Dynamics, start: float) -> None:
         self.dynamics, self.progress, self.start = dynamics, dynamics.progress, start
@@ -112,14 +112,12 @@ class Fixed(_Watched):
     """Under a fixed-step solver, which has no callback after an adjoint's last step."""
 
     def __call__(self, t: Tensor, state: Parts) -> Parts:
-        """The derivative of every part of the state; checked where no step follows it."""
         rates = super().__call__(t, state)
         if self.progress.backward:
             self.progress.check_finite(float(t.detach()))
         return rates
 
     def callback_step(self, t: Tensor, state: Parts, dt: Tensor) -> None:
-        """Called by torchdiffeq before each step."""
         self.check(t, state, dt)
 
     callback_step_adjoint = callback_step
@@ -129,20 +127,15 @@ class Adaptive(_Watched):
     """Under an adaptive solver, which also reports accepted and rejected steps."""
 
     def callback_step(self, t: Tensor, state: Parts, dt: Tensor) -> None:
-        """Called by torchdiffeq before each step; detach its size from the graph.
-
-        torchdiffeq detaches all but the first, whose graph would reach every time of the solve
-        and add a derivative of the solver's error.
-        """
+        # torchdiffeq detaches the size of all steps but the first, whose graph would reach every
+        # time of the solve and add a derivative of the solver's error
         dt.detach_()
         self.check(t, state, dt)
 
     def callback_accept_step(self, t: Tensor, state: Parts, dt: Tensor) -> None:
-        """Called by torchdiffeq after a step whose error is within the tolerance."""
         self.progress.count_step(True)
 
     def callback_reject_step(self, t: Tensor, state: Parts, dt: Tensor) -> None:
-        """Called by torchdiffeq after a step whose error is beyond the tolerance."""
         self.progress.count_step(False)
 
     callback_step_adjoint = callback_step
@@ -154,7 +147,6 @@ class Scipy(_Watched):
     """Under scipy's solver, which has no callbacks and no limit of evaluations."""
 
     def __call__(self, t: Tensor, state: Parts) -> Parts:
-        """The derivative of every part of the state; stops a solve that cannot end."""
         rates = super().__call__(t, state)
         now, progress = float(t.detach()), self.progress
         progress.check_finite(now)

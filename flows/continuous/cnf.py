@@ -16,16 +16,16 @@ from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
 import flows
+from flows.compiled import Functions
 from flows.continuous import regularizers as penalty
-from flows.continuous.activations import ActivationName
 from flows.continuous.compiled_steps import Compiled, Evaluation
 from flows.continuous.dynamics import Dynamics, Parts, Progress
 from flows.continuous.point import arity
+from flows.continuous.shallow import ActivationName
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLPField, TimeName
 from flows.counting import NFE
-from flows.graphs import Functions
 
 
 class CNF(nn.Module):
@@ -168,9 +168,8 @@ class CNF(nn.Module):
                     f"steps of {self.solver.method!r} by torchdiffeq cannot be compiled: choose a "
                     "method of the native engine, or use the flow itself, not compiled()"
                 )
-            compiled = Compiled(
-                self.functions, evaluation, field, context, probes, beside, progress
-            )
+            fixed = (context, probes, beside)
+            compiled = Compiled(self.functions, evaluation, field, fixed, progress)
             dynamics.rate, dynamics.compiled = compiled.rate, compiled
         end, *integrals = self.solver.integrate(dynamics, x, t0, t1, context)
         for penalties in self.penalties if penalised else ():
@@ -191,10 +190,7 @@ class Net:
 
 @dataclass(frozen=True)
 class ODE:
-    """The ODE of a flow: ``layers`` pieces of time, each with a field of its own, and how to solve.
-
-    The others are arguments of `CNF`.
-    """
+    """The ODE of a flow: ``layers`` pieces of time with a field each, and arguments of `CNF`."""
 
     layers: int = 1
     trace: Trace = Trace()
@@ -233,10 +229,7 @@ def flat(factory: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pieces(field: Callable[[], nn.Module], ode: ODE, **options: Any) -> CompositeTransform:
-    """[0, 1] in equal pieces, each a CNF with a field of its own; ``options`` are further of CNF's.
-
-    ``field`` builds one.
-    """
+    """[0, 1] in equal pieces, each a CNF with a new field; ``options`` are those of `CNF`."""
     options.update(trace=ode.trace, solver=ode.solver, train_end_time=ode.train_end_time)
     times = pairwise(k / ode.layers for k in range(ode.layers + 1))
     return CompositeTransform([CNF(field(), t0=t0, t1=t1, **options) for t0, t1 in times])
@@ -245,10 +238,7 @@ def pieces(field: Callable[[], nn.Module], ode: ODE, **options: Any) -> Composit
 @flows.register("cnf", uses=("hidden", "depth", "layers", "context_dim"))
 @flat
 def cnf(
-    dim: int,
-    *,
-    net: Net = Net(),
-    ode: ODE = ODE(trace=Trace("closed_form")),
+    dim: int, *, net: Net = Net(), ode: ODE = ODE(trace=Trace("closed_form"))
 ) -> CompositeTransform:
     """CNF: an ODE with an MLP field and the exact trace, in closed form or ``trace="loop"``.
 

@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
+from flows.compiled import Functions
 from flows.continuous import regularizers as penalty
 from flows.continuous.dynamics import Parts, Progress
 from flows.continuous.native import Attempt, Rates, State, Step, Stepper
 from flows.continuous.point import Point
 from flows.continuous.trace import Probes, Trace
-from flows.graphs import Functions
+
+# what all evaluations of a solve share: context, probes of the trace and of the penalties
+Fixed = tuple[Tensor | None, Probes | None, Probes | None]
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,7 @@ class Compiled:
     functions: Functions
     evaluation: Evaluation
     field: nn.Module
-    context: Tensor | None
-    probes: Probes | None
-    beside: Probes | None
+    fixed: Fixed
     progress: Progress
 
     def rate(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Parts:
@@ -62,17 +63,8 @@ class Compiled:
         if torch.is_grad_enabled():  # as for steps
             x = _differentiable(x)
         kind = (self.evaluation, type(self.field))
-        fixed = (context, self.probes, self.beside)
-        rates: Parts = self.functions(
-            rate_of_an_ode,
-            kind,
-            (t[None], x, context),
-            self.evaluation,
-            self.field,
-            t,
-            x.contiguous(),
-            *fixed,
-        )
+        arguments = (self.evaluation, self.field, t, x.contiguous(), context, *self.fixed[1:])
+        rates: Parts = self.functions(rate_of_an_ode, kind, (t[None], x, context), *arguments)
         return rates
 
     def attempt(self, stepper: Stepper, step: Step) -> Attempt:
@@ -101,14 +93,14 @@ class Compiled:
         if rates is not None:
             of_q = tuple(of if of is None else of.contiguous() for of in rates[1])
             rates = rates[0].contiguous(), of_q
-        if stepper.control is not None:  # one function for solves of any length
-            stepper = replace(stepper, control=replace(stepper.control, first_step=None))
+        # one function for solves of any length
+        stepper = replace(stepper, control=replace(stepper.control, first_step=None))
         attempt: Attempt = self.functions(
             function,
             (stepper, self.evaluation, type(self.field), *more[:1]),
             [
                 t
-                for t in tree_leaves((step.state, rates, self.context))
+                for t in tree_leaves((step.state, rates, self.fixed[0]))
                 if t is not None and t.dim()
             ],
             stepper,
@@ -118,9 +110,7 @@ class Compiled:
             rates,
             torch.as_tensor(step.length, dtype=y.dtype, device=y.device),
             torch.stack(list(step.times)),
-            self.context,
-            self.probes,
-            self.beside,
+            self.fixed,
             *more,
         )
         dx, of_q = attempt.rates
@@ -158,14 +148,12 @@ def step_of_an_ode(
     rates: tuple[Tensor, Rates] | None,
     length: Tensor,
     times: Tensor,
-    context: Tensor | None,
-    probes: Any,
-    beside: Any,
+    fixed: Fixed,
 ) -> Attempt:
     """One step of the given length with stages at ``times``, as one graph."""
 
     def rate(t: Tensor, x: Tensor) -> tuple[Tensor, Rates]:
-        dx, *of_q = evaluation(field, t, x, context, probes, beside)
+        dx, *of_q = evaluation(field, t, x, *fixed)
         return dx, tuple(of_q)
 
     return stepper.attempt(rate, Step(state, rates, length, times.unbind()))
@@ -179,21 +167,20 @@ def step_of_an_adjoint(
     rates: tuple[Tensor, Rates] | None,
     length: Tensor,
     times: Tensor,
-    context: Tensor | None,
-    probes: Any,
-    beside: Any,
+    fixed: Fixed,
     moving: bool,
     of_integrals: Parts,
 ) -> Attempt:
     """One step of the adjoint's state, as `flows.continuous.native` has it, as one graph."""
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    context, *probes = fixed
     contexts = [] if context is None else [context]
 
     def rate(t: Tensor, y: Tensor) -> tuple[Tensor, Rates]:
         def values(inputs: dict[str, Any]) -> Parts:
             at = inputs["t"][0] if moving else t
-            fixed = (at, inputs["x"], *(inputs["contexts"] or [None]), probes, beside)
-            result: Parts = functional_call(module, inputs["parameters"], fixed)
+            arguments = (at, inputs["x"], *(inputs["contexts"] or [None]), *probes)
+            result: Parts = functional_call(module, inputs["parameters"], arguments)
             return result
 
         inputs = {"x": y[0], "t": [t] * moving, "contexts": contexts, "parameters": parameters}

@@ -95,9 +95,9 @@ class Progress:
 class Dynamics:
     """dx/dt (N, D) and the rates (N,) of ``integrals`` at (t, x), the log-determinant's first.
 
-    One object a solve, so that its noise is frozen. ``rate(t, x, context)`` computes both, with a
-    context where there is one. ``parameters`` are the field's: an adjoint has gradients for those
-    that require one, and their number says what an evaluation costs.
+    One object a solve, so that its noise is frozen. ``rate(t, x, context)`` computes both.
+    ``parameters`` are the field's: an adjoint has gradients for those that require one, and their
+    number says what an evaluation costs.
     """
 
     def __init__(

@@ -37,11 +37,7 @@ TABLE_4: dict[str, dict[str, Any]] = {
 @flows.register("ffjord", uses=("hidden", "depth", "layers", "context_dim"))
 @flat
 def ffjord(
-    dim: int,
-    *,
-    net: Net = Net(),
-    ode: ODE = ODE(trace=Trace("hutchinson")),
-    bottleneck: int = 0,
+    dim: int, *, net: Net = Net(), ode: ODE = ODE(trace=Trace("hutchinson")), bottleneck: int = 0
 ) -> CompositeTransform:
     """FFJORD: a CNF whose trace is Hutchinson's estimate with one Rademacher probe a solve.
 

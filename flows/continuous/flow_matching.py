@@ -52,8 +52,8 @@ class FlowMatching(Flow):
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Mean of ‖v(t, x_t) - (x₁ - x₀)‖² at x_t = (1 - t) x₀ + t x₁, for data x₁ and noise x₀.
 
-        One t ~ U(0, 1) and one x₀ a row, from torch's global stream. It is no likelihood, and the
-        best field's is not zero: the variance of x₁ - x₀ given x_t stays.
+        One t ~ U(0, 1) and one x₀ a row, from torch's global stream. The loss is not a likelihood.
+        For the best field it is the variance of x₁ - x₀ given x_t, not zero.
         """
         context = self.validate(x, context)
         *before, last = parts(self.transform)
@@ -86,11 +86,7 @@ def assignment(x: Tensor, noise: Tensor) -> Tensor:
 @flows.register("flow_matching", uses=("hidden", "depth", "context_dim"))
 @flat
 def flow_matching(
-    dim: int,
-    *,
-    net: Net = Net(),
-    coupling: Coupling = "independent",
-    solver: Solver = Solver(),
+    dim: int, *, net: Net = Net(), coupling: Coupling = "independent", solver: Solver = Solver()
 ) -> FlowMatching:
     """Flow matching: a CNF with an MLP field, trained by regression instead of likelihood.
 

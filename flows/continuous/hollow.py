@@ -10,9 +10,8 @@ from nflows.transforms.made import MADE
 from torch import Tensor, nn
 
 import flows
-from flows.continuous.activations import tanh
 from flows.continuous.cnf import ODE, flat, pieces
-from flows.continuous.shallow import value_and_trace
+from flows.continuous.shallow import check_context, tanh, value_and_trace
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLP
 
@@ -27,13 +26,7 @@ class HollowField(nn.Module):
     """
 
     def __init__(
-        self,
-        dim: int,
-        *,
-        hidden: int = 64,
-        depth: int = 2,
-        features: int = 8,
-        context_dim: int = 0,
+        self, dim: int, *, hidden: int = 64, depth: int = 2, features: int = 8, context_dim: int = 0
     ) -> None:
         if min(dim, hidden, depth, features) < 1:
             raise ValueError(
@@ -63,9 +56,7 @@ class HollowField(nn.Module):
 
     def conditioner(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """c (N, D, 2 F) at a scalar t and x (N, D); c_i does not depend on x_i."""
-        if (context is None) != (self.context_dim == 0):
-            takes = "needs a context" if self.context_dim else "takes no context"
-            raise ValueError(f"this HollowField {takes}: context_dim decides, at construction")
+        check_context(self, context, self.context_dim > 0)
         beside = t.reshape(1, 1).expand(len(x), 1)
         beside = beside if context is None else torch.cat([beside, context], 1)
         shape = (self.dim, self.features)

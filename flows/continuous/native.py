@@ -136,11 +136,11 @@ class Control:
 
 @dataclass(frozen=True)
 class Stepper:
-    """One step of a method, with an estimate of its error where a ``control`` chooses steps."""
+    """One step of a method, with an estimate of its error where the method has one."""
 
     method: Method
     norm: Norm
-    control: Control | None = None
+    control: Control
 
     def attempt(self, rate: Rate, step: Step) -> Attempt:
         """Take a step."""
@@ -161,13 +161,12 @@ class Stepper:
         columns = zip(state.q, zip(*of_q, strict=True), strict=True)
         q = tuple(_sum(part, length, method.solution, column) for part, column in columns)
         end = State(y, q)
-        ratio = self._ratio(self.control, state, end, of_y, of_q, length) if self.control else None
+        ratio = self._ratio(state, end, of_y, of_q, length) if self.method.error else None
         return Attempt(end, (of_y[-1], of_q[-1]), ratio)
 
     @torch.no_grad()
     def _ratio(
         self,
-        control: Control,
         start: State,
         end: State,
         of_y: Sequence[Tensor],
@@ -178,7 +177,7 @@ class Stepper:
             if rates[0] is None:
                 return before.new_zeros(())
             error = _sum(before.new_zeros(()), length, self.method.error, rates)
-            return control.scaled(error, before, after)
+            return self.control.scaled(error, before, after)
 
         columns = zip(*of_q, strict=True)
         q = [scaled(*parts) for parts in zip(start.q, end.q, columns, strict=True)]
@@ -186,23 +185,17 @@ class Stepper:
 
     @torch.no_grad()
     def first_step(
-        self,
-        control: Control,
-        rate: Rate,
-        state: State,
-        rates: tuple[Tensor, Rates],
-        now: Tensor,
-        way: float,
+        self, rate: Rate, state: State, rates: tuple[Tensor, Rates], now: Tensor, way: float
     ) -> float:
         """Hairer, Nørsett and Wanner's choice, Solving ODEs I, section II.4: one evaluation."""
         of_y, of_q = rates
 
         def size(y: Tensor, q: Rates) -> Tensor:
             parts = [
-                before.new_zeros(()) if value is None else control.scaled(value, before)
+                before.new_zeros(()) if value is None else self.control.scaled(value, before)
                 for value, before in zip(q, state.q, strict=True)
             ]
-            return self.norm(control.scaled(y, state.y), parts)
+            return self.norm(self.control.scaled(y, state.y), parts)
 
         value, slope = size(state.y, state.q), size(of_y, of_q)
         tiny = torch.full_like(value, 1e-6)
@@ -286,18 +279,13 @@ def fixed(
 
 
 def adaptive(
-    clock: Clock,
-    progress: Progress,
-    stepper: Stepper,
-    control: Control,
-    take: Take,
-    rate: Rate,
-    state: State,
+    clock: Clock, progress: Progress, stepper: Stepper, take: Take, rate: Rate, state: State
 ) -> State:
     """The state at the end, by steps with errors within the tolerance, the last to land there."""
+    control = stepper.control
     t, way = clock.start, math.copysign(1.0, clock.end - clock.start)
     rates = rate(clock.first, state.y)
-    dt = control.first_step or stepper.first_step(control, rate, state, rates, clock.first, way)
+    dt = control.first_step or stepper.first_step(rate, state, rates, clock.first, way)
     while t != clock.end:
         progress.check_step(t, dt)
         lands = way * t + dt >= way * clock.end
@@ -318,14 +306,15 @@ def adaptive(
 
 @dataclass(frozen=True)
 class Engine:
-    """How to solve: a method, and for a length of time the number of its steps or their control.
+    """How to solve: a method, and for a length of time the number of equal steps and their control.
 
     ``norm`` steers the steps. An adjoint's are steered by that of x, of its gradient, and of the
     gradients of the end time and of each parameter; the parameters' not where ``seminorm``.
     """
 
     method: Method
-    steps: Callable[[float], int | Control]
+    steps: Callable[[float], int]
+    control: Callable[[float], Control]
     norm: Norm
     seminorm: bool = False
 
@@ -373,14 +362,14 @@ class Engine:
         ``attempt`` takes a Stepper's place where steps are compiled.
         """
         clock, progress = Clock(start, end), dynamics.progress
-        steps = self.steps(abs(clock.end - clock.start))
-        stepper = Stepper(self.method, norm, steps if isinstance(steps, Control) else None)
+        span = abs(clock.end - clock.start)
+        stepper = Stepper(self.method, norm, self.control(span))
         take = partial(attempt, stepper) if attempt else partial(stepper.attempt, rate)
         with threads_for(state.y.shape[-2] * dynamics.weights):
-            if isinstance(steps, Control):
-                state = adaptive(clock, progress, stepper, steps, take, rate, state)
+            if self.method.error:
+                state = adaptive(clock, progress, stepper, take, rate, state)
             else:
-                state = fixed(clock, progress, self.method, take, state, steps)
+                state = fixed(clock, progress, self.method, take, state, self.steps(span))
         progress.check_state(clock.end, (state.y, *state.q))
         return state
 

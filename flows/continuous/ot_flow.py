@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import flows
-from flows.continuous.activations import tanh
 from flows.continuous.cnf import ODE, flat, pieces
 from flows.continuous.regularizers import Regularized
+from flows.continuous.shallow import tanh
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 

@@ -9,9 +9,8 @@ from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
 import flows
-from flows.continuous.activations import ACTIVATIONS
 from flows.continuous.cnf import ODE, flat, pieces
-from flows.continuous.shallow import affine, paths, value_and_trace
+from flows.continuous.shallow import ACTIVATIONS, affine, check_context, paths, value_and_trace
 from flows.continuous.trace import Trace
 
 TANH = ACTIVATIONS["tanh"]
@@ -56,9 +55,7 @@ class PlanarField(nn.Module):
         return torch.sigmoid(self.gate(t.reshape(-1, 1)))  # (1, H), or (N, H)
 
     def _bias(self, context: Tensor | None) -> Tensor:
-        if (context is None) != (self.context is None):
-            takes = "takes no context" if self.context is None else "needs a context"
-            raise ValueError(f"this PlanarField {takes}: context_dim decides, at construction")
+        check_context(self, context, self.context is not None)
         bias = self.inner.bias
         return bias if self.context is None else bias + self.context(context)
 
@@ -66,11 +63,7 @@ class PlanarField(nn.Module):
 @flows.register("planar_cnf", uses=("hidden", "layers", "context_dim"))
 @flat
 def planar_cnf(
-    dim: int,
-    *,
-    hidden: int = 64,
-    context_dim: int = 0,
-    ode: ODE = ODE(trace=Trace("closed_form")),
+    dim: int, *, hidden: int = 64, context_dim: int = 0, ode: ODE = ODE(trace=Trace("closed_form"))
 ) -> CompositeTransform:
     """Planar CNF: an ODE with one gated hidden layer, its trace exact in closed form.
 

@@ -148,7 +148,7 @@ def arity(function: Callable[..., Any]) -> int:
 
 @cache
 def _arity(function: Callable[..., Any]) -> int:
-    """Of what is no plain function: slow, and nothing that torch.compile can follow."""
+    """`arity` of other callables: slow, and nothing that torch.compile can follow."""
     parameters = inspect.signature(function).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     bare = inspect.Parameter.empty

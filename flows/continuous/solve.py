@@ -13,7 +13,7 @@ from torch import Tensor
 from flows.continuous import by_torchdiffeq
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
 from flows.continuous.native import TABLEAUS, Control, Engine, Norm, embedded
-from flows.member import Described
+from flows.registry import Described
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 _ADAMS = ("explicit_adams", "implicit_adams", "fixed_adams")
@@ -149,9 +149,8 @@ class Solver(Described):
         if not self.native:
             arguments = (dynamics, x, beside, start, end, self.by_adjoint)
             return by_torchdiffeq.solve(self, norm, *arguments)
-        steps = self.steps if self.fixed else self._control
         method = TABLEAUS[self.method] if self.fixed else embedded(self.method)
-        engine = Engine(method, steps, norm, self.gradient == "seminorm")
+        engine = Engine(method, self.steps, self._control, norm, self.gradient == "seminorm")
         return engine.solve(dynamics, x, beside, start, end, self.by_adjoint)
 
     def _control(self, span: float) -> Control:

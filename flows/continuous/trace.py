@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from flows.continuous.point import Point
-from flows.member import Described
+from flows.registry import Described
 
 Noise = Literal["rademacher", "gaussian"]
 Mode = Literal["backward", "forward"]
@@ -37,7 +37,7 @@ def basis(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Tens
     """Exact trace by the same D products in one vectorised pass, backward or forward."""
     n, dim = point.x.shape
     units = torch.eye(dim, dtype=point.x.dtype, device=point.x.device)[:, None].expand(-1, n, -1)
-    products = _products(point, units, trace.mode)
+    products = point.jvp(units) if trace.mode == "forward" else point.vjp(units)
     return point.dx, products.diagonal(dim1=0, dim2=2).sum(1)
 
 
@@ -144,13 +144,6 @@ def bottleneck(point: Point, trace: Trace, noise: Probes) -> tuple[Tensor, Tenso
 
 def _mean(estimates: list[Tensor]) -> Tensor:
     return estimates[0] if len(estimates) == 1 else torch.stack(estimates).mean(0)
-
-
-def _products(point: Point, vectors: Tensor, mode: Mode) -> Tensor:
-    if mode == "forward":
-        return point.jvp(vectors)
-    point.linearize()
-    return point.vjp(vectors)
 
 
 @dataclass(frozen=True)

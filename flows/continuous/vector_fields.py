@@ -15,8 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flows.continuous.activations import ACTIVATIONS, ActivationName
-from flows.continuous.shallow import affine, paths, value_and_trace
+from flows.continuous.shallow import (
+    ACTIVATIONS,
+    ActivationName,
+    affine,
+    check_context,
+    paths,
+    value_and_trace,
+)
 
 
 class TimeLayer(nn.Linear):
@@ -120,24 +126,17 @@ Link = tuple[Tensor, Tensor | None]  # a weight (out, in), and the slopes (N, ou
 def trace_of(links: Sequence[Link]) -> Tensor:
     """Trace (N,) of the product of ``links``, the first of which is applied first.
 
-    At least one link has slopes. With one diagonal: O(N H); with two: Σ_ij s₂_i M_ij s₁_j with
-    M = W₂ ∘ (W₁ W₃)ᵀ, O(N H²); with more: from the cyclic shift that takes the fewest operations.
-    The products of weights do not depend on N.
+    Two links or more have slopes. With two: Σ_ij s₂_i M_ij s₁_j with M = W₂ ∘ (W₁ W₃)ᵀ, O(N H²).
+    With more: from the cyclic shift that takes the fewest operations. The products of weights do
+    not depend on N.
     """
     slopes = [between for _, between in links if between is not None]
     if len(slopes) > 2:
         rotations = [_rotated(links, start) for start in range(len(links))]
         return _close(_fused(min(rotations, key=_operations)))
-    if len(slopes) == 1:
-        return slopes[0] @ _paths(links)
-    return ((slopes[1] @ _paths(links)) * slopes[0]).sum(1)
-
-
-def _paths(links: Sequence[Link]) -> Tensor:
-    """What is between the slopes of one or two diagonals: (H,), or M of s₂ᵀ M s₁, (H₂, H₁)."""
-    last = max(index for index, (_, slopes) in enumerate(links) if slopes is not None)
-    (first, _), *others = _fused(_rotated(links, last + 1))
-    return others[0][0] * first.T if others else first.diagonal()
+    last = max(index for index, (_, between) in enumerate(links) if between is not None)
+    (first, _), (second, _) = _fused(_rotated(links, last + 1))
+    return ((slopes[1] @ (second * first.T)) * slopes[0]).sum(1)
 
 
 def _rotated(links: Sequence[Link], start: int) -> list[Link]:
@@ -264,10 +263,7 @@ class MLP(nn.Module):
         return value, push
 
     def _bias(self, context: Tensor | None) -> Tensor | None:
-        if (context is None) != (self.context is None):
-            takes = "takes no context" if self.context is None else "needs a context"
-            name = type(self).__name__
-            raise ValueError(f"this {name} {takes}: context_dim decides, at construction")
+        check_context(self, context, self.context is not None)
         return None if self.context is None else self.context(context)
 
 

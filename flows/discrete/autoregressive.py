@@ -34,12 +34,8 @@ def maf(
 
     Growth in D at fixed width: log_prob 1, sampling 2.
     """
-    return CompositeTransform(
-        chain.from_iterable(
-            (ActNorm(dim), ReversePermutation(dim), step)
-            for step in _affine(dim, hidden, depth, layers, context_dim)
-        )
-    )
+    steps = _affine(dim, hidden, depth, layers, context_dim)
+    return _mixed(dim, steps)
 
 
 @flows.register("iaf", uses=("hidden", "depth", "layers", "context_dim"))
@@ -55,14 +51,16 @@ def iaf(
 
     Growth in D at fixed width: log_prob 2, sampling 1.
     """
-    return CompositeTransform(
-        chain.from_iterable(
-            (ActNorm(dim), ReversePermutation(dim), InverseTransform(step))
-            for step in _affine(dim, hidden, depth, layers, context_dim)
-        )
-    )
+    steps = _affine(dim, hidden, depth, layers, context_dim)
+    return _mixed(dim, [InverseTransform(step) for step in steps])
 
 
 def _affine(dim: int, hidden: int, depth: int, layers: int, context_dim: int) -> list[nn.Module]:
     sizes = made_options(hidden, depth, context_dim)
     return [MaskedAffineAutoregressiveTransform(dim, **sizes) for _ in range(layers)]
+
+
+def _mixed(dim: int, steps: list[nn.Module]) -> CompositeTransform:
+    """Steps with an ActNorm and reversed columns before each."""
+    triples = ((ActNorm(dim), ReversePermutation(dim), step) for step in steps)
+    return CompositeTransform(chain.from_iterable(triples))

@@ -92,10 +92,7 @@ def realnvp(
     sizes = {"hidden": hidden, "depth": depth, "context_dim": context_dim}
     return CompositeTransform(
         chain.from_iterable(
-            (
-                ActNorm(dim),
-                coupling(AffineCouplingTransform, dim, even=k % 2 == 0, **sizes),
-            )
+            (ActNorm(dim), coupling(AffineCouplingTransform, dim, even=k % 2 == 0, **sizes))
             for k in range(layers)
         )
     )

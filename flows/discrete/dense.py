@@ -71,12 +71,10 @@ class DenseResidual(nn.Module):
         self.g = ContractiveMLP(dim, hidden, depth)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         y, jacobian = self._with_jacobian(x, self.g.weights())
         return y, linalg.logabsdet(jacobian)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         weights = self.g.weights()
         start = self._fixed_point(z.detach(), [weight.detach() for weight in weights])
         y, jacobian = self._with_jacobian(start, weights)

@@ -1,15 +1,16 @@
 """nflows transforms repaired for today's torch, and made fair where a default is not.
 
-nflows 0.14 dates from 2020. Each class here is the nflows class of the same name with its faults
-mended; the tests show each fault in the original. Two faults need no class of their own: nflows'
-base distribution cannot sample in float64, and its ``sample`` cannot draw in parts with a context
+nflows 0.14 dates from 2020. Each class but `Spline` is the nflows class of the same name with its
+faults mended; the tests show each fault in the original. Two faults need no class: nflows' base
+distribution cannot sample in float64, and its ``sample`` cannot draw in parts with a context
 (`flows.Flow` has a base of its own and takes one context row for all).
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flows.bijection import concrete
-from flows.discrete.splines import Spline
 from flows.linalg import widened
 
 
@@ -74,11 +74,9 @@ class _Coupling:
         self._arrange()
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
         return self._couple("forward", inputs, context)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
         return self._couple("inverse", inputs, context)
 
     def _couple(
@@ -182,6 +180,94 @@ class MaskedAffineAutoregressiveTransform(_Masked, transforms.MaskedAffineAutore
         return F.softplus(scale + math.log(math.expm1(1 - self._epsilon))) + self._epsilon, shift
 
 
+NARROWEST = 1e-3  # share of the interval that each bin has at least, in width and in height
+FLATTEST = 1e-3  # smallest slope at a knot
+UNIT_SLOPE = math.log(math.expm1(1 - FLATTEST))  # softplus of it, plus FLATTEST, is one
+
+
+class Spline:
+    """y(x) on [-bound, bound] by K bins, and y = x outside, for each entry of x apart.
+
+    ``raw`` (..., 3K - 1) holds unconstrained widths, heights and inner slopes; zeros are the
+    identity. Both directions return the result and log |dy/dx| or log |dx/dy|, shaped as x. The
+    points ±bound belong to the tails, so that no rounding of the last knot matters, and every
+    entry goes the same way, so that torch.func can map it. Durkan et al., Neural Spline Flows,
+    2019, arXiv:1906.04032, equations 4 to 8.
+    """
+
+    def __init__(self, raw: Tensor, bound: float) -> None:
+        bins = (raw.shape[-1] + 1) // 3
+        sizes, slopes = raw.split((2 * bins, bins - 1), -1)
+        inner = FLATTEST + F.softplus(slopes + UNIT_SLOPE)
+        knots = _knots(sizes.unflatten(-1, (2, bins)), bound)
+        self.bound = bound
+        # (..., 3, K + 1): x, y and slope at each knot
+        self.table = torch.cat([knots, F.pad(inner, (1, 1), value=1.0)[..., None, :]], -2)
+
+    def double(self) -> Spline:
+        """The same curve, evaluated in float64."""
+        other = copy.copy(self)
+        other.table = self.table.double()
+        return other
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """y and log dy/dx."""
+        inside, x0, y0, w, h, s, d0, d1 = self._bin(x, 0)
+        rise, slope = _curve((x.clamp(-self.bound, self.bound) - x0) / w, h, s, d0, d1)
+        return torch.where(inside, y0 + rise, x), torch.where(inside, slope.log(), 0.0)
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x, log dx/dy, and by how much y(x) misses y: rounding may spoil the quadratic's root."""
+        inside, x0, y0, w, h, s, d0, d1 = self._bin(y, 1)
+        above = y.clamp(-self.bound, self.bound) - y0
+        bend = above * (d0 + d1 - 2 * s)
+        a, b, c = h * (s - d0) + bend, h * d0 - bend, -s * above
+        root = (b**2 - 4 * a * c).clamp(min=torch.finfo(y.dtype).tiny).sqrt()
+        theta = (2 * c / (-b - root)).clamp(0, 1)
+        rise, slope = _curve(theta, h, s, d0, d1)
+        ladj = torch.where(inside, -slope.log(), 0.0)
+        return torch.where(inside, x0 + theta * w, y), ladj, (rise - above).abs()
+
+    def _bin(self, value: Tensor, axis: int) -> tuple[Tensor, ...]:
+        """Whether a value lies inside; its bin's corner, width, height, chord and slopes."""
+        index = (value[..., None] >= self.table[..., axis, 1:-1]).sum(-1)
+        ends = torch.stack((index, index + 1), -1)[..., None, :].expand(*index.shape, 3, 2)
+        x0, x1, y0, y1, d0, d1 = self.table.gather(-1, ends).flatten(-2).unbind(-1)
+        w, h = x1 - x0, y1 - y0
+        return value.abs() < self.bound, x0, y0, w, h, h / w, d0, d1
+
+
+def _knots(raw: Tensor, bound: float) -> Tensor:
+    """Positions of K + 1 knots from -bound to bound: (..., K) -> (..., K + 1).
+
+    The softmax is written out: torch's own is several times slower on the CPU where K is small.
+    Like that one it is of float32 under autocast.
+    """
+    bins = raw.shape[-1]
+    half, device = raw.dtype in (torch.bfloat16, torch.float16), raw.device.type
+    if half and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        raw = raw.float()
+    knots = (raw - raw.detach().amax(-1, keepdim=True)).exp_().cumsum(-1)
+    knots = knots / knots[..., -1:]
+    least = 2 * bound * NARROWEST
+    options: Any = {"dtype": knots.dtype, "device": knots.device}
+    lowest = torch.linspace(least - bound, bins * least - bound, bins, **options)
+    knots = torch.add(lowest, knots, alpha=2 * bound - bins * least)
+    knots = F.pad(knots, (1, -1), value=-bound)
+    return F.pad(knots, (0, 1), value=bound)
+
+
+def _curve(theta: Tensor, h: Tensor, s: Tensor, d0: Tensor, d1: Tensor) -> tuple[Tensor, Tensor]:
+    """Rise above the bin's lower corner at the share theta of its width, and the slope there."""
+    rest = 1 - theta
+    square, mixed = theta * theta, theta * rest
+    denominator = torch.addcmul(s, torch.sub(d0 + d1, s, alpha=2), mixed)
+    rise = h * torch.addcmul(s * square, d0, mixed) / denominator
+    slopes = torch.addcmul(torch.addcmul(d1 * square, s, mixed, value=2), d0, rest * rest)
+    ratio = s / denominator
+    return rise, slopes * ratio * ratio
+
+
 class _Splined:
     """A rational-quadratic spline with linear tails in place of nflows' own.
 
@@ -254,30 +340,30 @@ class _Linear:
     """
 
     def forward(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
-        original: Any = super()
-        return _fresh(self, original.forward, self.forward_no_cache, inputs)
+        if not self._cached():
+            direct: tuple[Tensor, Tensor] = self.forward_no_cache(inputs)
+            return direct
+        cached: tuple[Tensor, Tensor] = super().forward(inputs)  # type: ignore[misc]  # of nflows
+        return cached
 
     def inverse(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
-        original: Any = super()
-        return _fresh(self, original.inverse, self.inverse_no_cache, inputs)
+        if not self._cached():
+            direct: tuple[Tensor, Tensor] = self.inverse_no_cache(inputs)
+            return direct
+        cached: tuple[Tensor, Tensor] = super().inverse(inputs)  # type: ignore[misc]  # of nflows
+        return cached
 
-
-def _fresh(
-    layer: Any,
-    cached: Callable[[Tensor], tuple[Tensor, Tensor]],
-    direct: Callable[[Tensor], tuple[Tensor, Tensor]],
-    x: Tensor,
-) -> tuple[Tensor, Tensor]:
-    plain = not layer.using_cache or torch.is_grad_enabled()
-    if plain or any(p.is_inference() for p in layer.parameters()):
-        return direct(x)
-    state = [(p.data_ptr(), p._version, p.dtype) for p in layer.parameters()]
-    if state != getattr(layer, "cached_state", None):
-        layer.cache.invalidate()
-        layer.cached_state = state
-    return cached(x)
+    def _cached(self: Any) -> bool:
+        """Whether the cache may serve a call; renew it if a parameter has changed."""
+        if not self.using_cache or torch.is_grad_enabled():
+            return False
+        if any(p.is_inference() for p in self.parameters()):
+            return False
+        state = [(p.data_ptr(), p._version, p.dtype) for p in self.parameters()]
+        if state != getattr(self, "cached_state", None):
+            self.cache.invalidate()
+            self.cached_state = state
+        return True
 
 
 class NaiveLinear(_Linear, transforms.NaiveLinear):
@@ -339,13 +425,11 @@ class LULinear(_Linear, transforms.LULinear):
         self.register_buffer("_places", rows * features + columns, persistent=False)
 
     def forward_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         lower, upper, diagonal = self._factors()
         outputs = F.linear(F.linear(inputs, upper), lower, self.bias)
         return outputs, diagonal.log().sum().expand(len(inputs))
 
     def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         outputs = self._solve((inputs - self.bias).T).T
         return outputs, (-self.logabsdet()).expand(len(inputs))
 
@@ -378,7 +462,6 @@ class QRLinear(_Linear, transforms.QRLinear):
     """
 
     def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         half, _ = self.orthogonal.inverse(inputs - self.bias)
         outputs = widened(_solve_upper, self._create_upper(), half.T).T
         return outputs, (-self.logabsdet()).expand(len(outputs))
@@ -433,7 +516,6 @@ class ActNorm(transforms.ActNorm):
         self.initialized = True  # keeps the original from initialising in forward
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
         if inputs.dim() != 2:
             images: tuple[Tensor, Tensor] = super().forward(inputs, context)
             return images
@@ -441,7 +523,6 @@ class ActNorm(transforms.ActNorm):
         return outputs, self.log_scale.sum().expand(len(inputs))
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
         if inputs.dim() != 2:
             images: tuple[Tensor, Tensor] = super().inverse(inputs, context)
             return images

@@ -10,18 +10,18 @@ from typing import Any
 import flows
 from flows.discrete.autoregressive import made_options
 from flows.discrete.coupling import coupling
-from flows.discrete.linear import LinearName, linear_layer
+from flows.discrete.glow import LinearName, linear_layer
 from flows.discrete.nflows_compat import (
+    NARROWEST,
     ActNorm,
     CompositeTransform,
     MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
     PiecewiseRationalQuadraticCouplingTransform,
 )
-from flows.discrete.splines import NARROWEST
 
 
 def _spline(bins: int, tail_bound: float) -> dict[str, Any]:
-    """nflows' options of a spline; ValueError for one that is none."""
+    """nflows' options of a spline; ValueError for invalid ones."""
     most = round(1 / NARROWEST) - 1
     if isinstance(bins, bool) or not isinstance(bins, int) or not 2 <= bins <= most:
         raise ValueError(f"a spline needs bins to be a whole number from 2 to {most}, got {bins!r}")

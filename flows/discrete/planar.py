@@ -35,13 +35,11 @@ class Planar(nn.Module):
         self.b = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         u, k = self._direction()
         bend = torch.tanh(x @ self.w + self.b)
         return torch.addcmul(x, bend[:, None], u), _slope(bend, k).log()
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,)."""
         u, k = self._direction()
         wz = z @ self.w
         a = _root(wz.detach(), k.detach(), self.b.detach())

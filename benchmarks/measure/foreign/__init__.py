@@ -9,7 +9,7 @@ peer does. A peer imports its library where it is used, and has
 - ``FAMILIES``: our flows whose counterparts it builds;
 - ``build(request)``, which returns a `Built`. ``request`` has the ``family``, ``dim``, ``dtype``,
   ``device``, ``seed``, our flow's ``options`` and number of ``parameters``, the batch ``x`` (N, D),
-  and our flow's weights as ``ours.NAME``.
+  our flow's weights by name, ``ours``, and the peer's own, ``theirs``, if there are any.
 
 Calls are "log_prob" of the batch, "gradient" (loss and its gradient by all parameters), "sample"
 (as many rows as the batch has), and where there is one "adjoint" (the gradient by the adjoint ODE).
@@ -20,8 +20,7 @@ A peer that is a member of groups too takes any "x" for "log_prob" and "n" for "
 "step" (gradient and an update of Adam by a rate of 0), "construct" and "fit": updates that go on
 from those before, on the rows "picks" (U, N) of "x" by "rates" (U,) with gradients of a norm up to
 "clip", with "seconds" and "loss" of each. Without the same weights, a call "weights" gives arrays
-from which another process, in float64, builds the same model: there the request has them as
-``theirs.NAME``.
+from which another process, in float64, builds the same model, as ``theirs``.
 """
 
 from __future__ import annotations
@@ -47,7 +46,6 @@ pace = 1  # raised when it moves measured times alone
 
 Arrays = Mapping[str, np.ndarray]
 WIDEST = 2**16
-OURS, THEIRS = "ours.", "theirs."  # begin the names of arrays that are weights
 
 
 @dataclass(frozen=True)
@@ -150,11 +148,6 @@ def _version(package: str) -> str:
         return installed(package)
     except PackageNotFoundError:
         return "unknown"
-
-
-def weights(request: Mapping[str, Any], of: str) -> dict[str, np.ndarray]:
-    """Return the weights of a request, `OURS` or `THEIRS`, by name and in order."""
-    return {name.removeprefix(of): value for name, value in request.items() if name.startswith(of)}
 
 
 def width(count: Callable[[int], int], parameters: int) -> int:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.measure.foreign import OURS, Built, jitted, weights
+from benchmarks.measure.foreign import Built, jitted
 
 PACKAGES = ("jax", "diffrax")
 EXTRA = "peers"
@@ -46,7 +46,7 @@ def build(request: Mapping[str, Any]) -> Built:
     first = solver["first_step"] if isinstance(solver["first_step"], int | float) else None
     x = jnp.asarray(request["x"])
     rows, dim = x.shape
-    parameters = {name: jnp.asarray(value) for name, value in weights(request, OURS).items()}
+    parameters = {name: jnp.asarray(value) for name, value in request["ours"].items()}
     shape = (rows, dim)
 
     def norm(state: Any) -> Any:

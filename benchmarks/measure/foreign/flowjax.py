@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure.foreign import THEIRS, Built, called, weights, width
+from benchmarks.measure.foreign import Built, called, width
 
 PACKAGES = ("jax", "flowjax")
 EXTRA = "peers"
@@ -46,7 +46,7 @@ def build(request: Mapping[str, Any]) -> Built:
 
     size = width(count, request["parameters"])
     flow = _flow(request, size, key)
-    if given := weights(request, THEIRS):
+    if given := request["theirs"]:
         leaves, structure = jax.tree.flatten(eqx.filter(flow, eqx.is_array))
         cast = [jnp.asarray(v, old.dtype) for v, old in zip(given.values(), leaves, strict=True)]
         flow = eqx.combine(jax.tree.unflatten(structure, cast), flow)

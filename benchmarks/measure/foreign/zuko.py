@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure.foreign import OURS, THEIRS, Built, Call, weights, width
+from benchmarks.measure.foreign import Built, Call, width
 
 PACKAGES = ("torch", "zuko")
 EXTRA = "zuko"
@@ -32,7 +32,7 @@ def build(request: Mapping[str, Any]) -> Built:
     to = {"device": request["device"], "dtype": getattr(torch, request["dtype"])}
     x = torch.tensor(request["x"]).to(**to)
     continuous = request["family"] == "cnf"
-    arrays = weights(request, OURS if continuous else THEIRS)
+    arrays = request["ours" if continuous else "theirs"]
     given = {name: torch.tensor(value) for name, value in arrays.items()}
     facts: dict[str, Any] = {"same_weights": continuous, "compiles": False}
     if continuous:

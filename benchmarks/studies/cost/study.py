@@ -86,15 +86,8 @@ class Cost(Study):
                     continue
                 for number, (batch, sizes) in enumerate(grid):
                     point = {"point": number} if len(grid) > 1 else {}
-                    yield place.case(
-                        study=self.name,
-                        flow=contender.flow,
-                        dim=dim,
-                        options=contender.complete(sizes, dim),
-                        batch=contender.batch or batch,
-                        settings=how,
-                        roles={**point, **contender.rules},
-                    )
+                    fields: dict[str, Any] = {"study": self.name, "batch": batch, "settings": how}
+                    yield contender.case(place, dim, sizes, roles=point, **fields)
 
     def block(self, case: Case) -> str:
         """All contenders at one dimension and point of the grid."""

@@ -77,50 +77,57 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 
 def _summary(models: Models) -> pd.DataFrame:
     """A row a model of one data set, best first: means over its seeds, and how it stands."""
-    first, first_flow = (next(iter(m), None) for m in (models.done, models.flows))
-    behind = _behind_first(models.done)
-    lags = {"behind": (first, behind)}
-    if first_flow not in (first, None):
-        lags["behind_flow"] = (first_flow, _behind_first(models.flows))
-    standings, leads = paired.standing(behind), paired.leader(behind)
-    rows = []
+    rows, stands = [], _stands(models)
     for model, every in models.every.items():
         row: dict[str, Any] = {"model": model, "seeds": 0, RECORDS: tuple(every["key"])}
         if model not in models.done:
             rows.append(row | {"test_ll": str(every["status"].iloc[0]), "leads": False})
             continue
-        mark = improvement.mark(models.done[model])
-        row |= {**_means(models.done[model]), improvement.MARKS: mark}
-        row["leads"] = leads and model == first and not mark
-        row["standing"] = BESIDE[standings[model]] if model in standings else None
-        for name, (best, others) in lags.items():
-            row[name] = 0.0 if model == best else None
-            if model in others:
-                row |= {name: others[model].estimate.value, f"{name}_half": others[model].half}
+        seeds, mark = models.done[model], improvement.mark(models.done[model])
+        row |= {"seeds": len(seeds), "test_ll": seeds["test_ll"].mean(), improvement.MARKS: mark}
+        row[OVER_ROWS] = paired.error_over_rows(seeds)
+        if len(seeds) > 1:
+            row[OVER_SEEDS] = paired.over_seeds(seeds, seeds["test_ll"].to_numpy()).half(LEVEL)
+        row |= stands[model] | {"leads": stands[model]["leads"] and not mark}
+        if "gap" in seeds and seeds["gap"].notna().any():
+            row["gap"], row["gap_se"] = seeds.reindex(columns=["gap", "gap_se"]).mean()
+            row["gap.mark"] = MARK if row["gap"] < -ABOVE * row["gap_se"] else ""
+        if (gain := improvement.gain_of(seeds)) is not None:
+            row |= {improvement.GAIN: gain.value, "gain_half": gain.half(LEVEL)}
+        tests = ["sliced_wasserstein", "told_apart", "told_apart_se"]
+        row |= zip(tests, seeds.reindex(columns=tests).median(), strict=True)
+        row |= {name: notes_of(seeds)[0].get(name) for name in ("components", "trained_by")}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _stands(models: Models) -> dict[str, dict[str, Any]]:
+    """How each done model stands to the best, and to the best flow where that is another."""
+    behind = _behind_first(models.done)
+    standings, leads = paired.standing(behind), paired.leader(behind)
+    rows: dict[str, dict[str, Any]] = {
+        model: {
+            "leads": leads and model not in behind,
+            "standing": BESIDE[standings[model]] if model in standings else None,
+        }
+        for model in models.done
+    }
+    rivals = {"behind": models.done, "behind_flow": models.flows}
+    if list(models.flows)[:1] in ([], list(models.done)[:1]):
+        del rivals["behind_flow"]
+    for name, others in rivals.items():
+        lags = _behind_first(others)
+        for model, row in rows.items():
+            row[name] = 0.0 if model == next(iter(others)) else None
+            if model in lags:
+                row |= {name: lags[model].estimate.value, f"{name}_half": lags[model].half}
+    return rows
 
 
 def _behind_first(models: dict[str, pd.DataFrame]) -> dict[str, paired.Comparison]:
     """The first model compared with each of the others, by their names."""
     first, *others = models or [""]
     return {model: paired.compare(models[first], models[model]) for model in others}
-
-
-def _means(seeds: pd.DataFrame) -> dict[str, Any]:
-    """Means over a model's seeds with their errors; medians of the tests of samples."""
-    row: dict[str, Any] = {"seeds": len(seeds), "test_ll": seeds["test_ll"].mean()}
-    row[OVER_ROWS] = paired.error_over_rows(seeds)
-    if len(seeds) > 1:
-        row[OVER_SEEDS] = paired.over_seeds(seeds, seeds["test_ll"].to_numpy()).half(LEVEL)
-    if "gap" in seeds and seeds["gap"].notna().any():
-        row["gap"], row["gap_se"] = seeds.reindex(columns=["gap", "gap_se"]).mean()
-        row["gap.mark"] = MARK if row["gap"] < -ABOVE * row["gap_se"] else ""
-    if (gain := improvement.gain_of(seeds)) is not None:
-        row |= {improvement.GAIN: gain.value, "gain_half": gain.half(LEVEL)}
-    tests = ["sliced_wasserstein", "told_apart", "told_apart_se"]
-    row |= zip(tests, seeds.reindex(columns=tests).median(), strict=True)
-    return row | {name: notes_of(seeds)[0].get(name) for name in ("components", "trained_by")}
 
 
 def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
@@ -131,7 +138,7 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
     for models, summary in zip(sets, summaries, strict=True):
         rows = summary.set_index("model").reindex(records.index)
         parts = {"error": _error_of(summary), "leads": "leads", "mark": improvement.MARKS}
-        names = {"error": f"se.{models.data}"}
+        names: dict[str, Any] = {"error": f"se.{models.data}"}
         names |= {part: f"{part}.{models.data}" for part in ("leads", "mark")}
         frame[f"test_ll.{models.data}"] = rows["test_ll"].tolist()
         for part, name in parts.items():

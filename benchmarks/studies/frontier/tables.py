@@ -10,7 +10,7 @@ import pandas as pd
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.models import models_of
-from benchmarks.core.exhibit import RECORDS, Column, Table
+from benchmarks.core.exhibit import RECORDS, Column, Table, columns
 from benchmarks.core.formats import number
 from benchmarks.core.naming import counted, is_baseline, of_plugins
 from benchmarks.studies.density.tables import exactness, note_on_samples
@@ -19,40 +19,22 @@ from benchmarks.studies.frontier.rows import by_budget, finals, labelled, last
 
 MOST = 5  # models that a note names
 EXTREME = 10  # times the usual error over test rows, which then few rows decide
-COSTS = {
-    "model": Column("Model"),
-    "seconds": Column("Budget", "s", digits="g"),
-    "configuration": Column("Configuration"),
-    "val_ll": Column.of("val_ll", digits=".3f"),
-    "test_ll": Column.of("test_ll", digits=".3f", error="half", mark=improvement.MARKS),
-    "bits_per_dim": Column.of("bits_per_dim", digits=".3f"),
-    "updates": Column("Updates", digits=",.0f"),
-    "train_flops": Column.of("train_flops", digits=".3g"),
-    "train_seconds": Column.of("train_seconds", digits=".3g"),
-    "train_cpu_seconds": Column.of("train_cpu_seconds", digits=".3g"),
-    "timed": Column("Seeds timed"),
-    "parameters": Column.of("parameters", digits=",.0f"),
-}
-USES = {
-    "model": Column("Model"),
-    "seconds": Column("Budget", "s", digits="g"),
-    "gap": Column.of("gap", digits=".4f"),
-    "sliced_wasserstein": Column.of("sliced_wasserstein", digits=".3g"),
-    "told_apart": Column.of("told_apart", digits=".3f", error="told_apart_se"),
-    "row_flops": Column.of("row_flops", row=True, digits=".3g"),
-    "per_1000_seconds": Column.of("per_1000_seconds", digits=".3g"),
-    "per_1000_cpu_seconds": Column.of("per_1000_cpu_seconds", digits=".3g"),
-    "test_nfe": Column.of("test_nfe", digits=".0f"),
-    "sample_rate": Column.of("sample_rate", digits=".3g"),
-    "sample_cpu_rate": Column.of("sample_cpu_rate", digits=".3g"),
-}
-TRIALS = {
-    "model": Column("Model"),
-    "seconds": Column("Budget", "s", digits=".4g"),
-    "configuration": Column("Configuration"),
-    "updates": Column("Updates", digits=",.0f"),
-    "val_ll": Column.of("val_ll", digits=".3f"),
-}
+BUDGET = {"seconds": Column("Budget", "s", digits="g")}
+UPDATES = {"updates": Column("Updates", digits=",.0f")}
+COSTS = columns(
+    *("model", BUDGET, "configuration", "val_ll"),
+    {"test_ll": Column.of("test_ll", error="half", mark=improvement.MARKS)},
+    *("bits_per_dim", UPDATES, "train_flops", "train_seconds", "train_cpu_seconds"),
+    *({"timed": "Seeds timed"}, "parameters"),
+)
+USES = columns(
+    *("model", BUDGET, "gap", "sliced_wasserstein", "told_apart", "row_flops"),
+    *("per_1000_seconds", "per_1000_cpu_seconds", "test_nfe", "sample_rate", "sample_cpu_rate"),
+)
+TRIALS = columns(
+    *("model", {"seconds": Column("Budget", "s", digits=".4g")}, "configuration"),
+    *(UPDATES, "val_ll"),
+)
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:

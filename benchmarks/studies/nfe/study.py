@@ -70,12 +70,8 @@ class Nfe(TrainingStudy):
 
     def cases(self, options: NfeOptions, common: Common) -> Iterator[Case]:
         """A case for each data set, flow and seed."""
-        settings: dict[str, JsonValue] = {
-            "checks": options.checks,
-            "tolerances": list(options.tolerances),
-            "training": options.training.model_dump(),
-            "seconds": options.seconds,
-        }
+        names = {"checks", "tolerances", "training", "seconds"}
+        settings = options.model_dump(include=names)
         for name in options.datasets:
             dim = datasets.dim(name)
             for given in options.flows:
@@ -84,19 +80,10 @@ class Nfe(TrainingStudy):
                     "hidden_per_dim": given.hidden_per_dim or options.hidden_per_dim,
                 }
                 contender = given.model_copy(update=own)
+                fields: dict[str, Any] = {"study": self.name, "dataset": name, "settings": settings}
+                fields |= {"batch": options.batch, "updates": options.updates}
                 for seed in common.seeds:
-                    yield common.case(
-                        seed,
-                        study=self.name,
-                        flow=contender.flow,
-                        dim=dim,
-                        options=contender.complete(options.sizes, dim),
-                        dataset=name,
-                        batch=contender.batch or options.batch,
-                        updates=options.updates,
-                        settings=settings,
-                        roles=contender.rules,
-                    )
+                    yield contender.case(common, dim, options.sizes, seed, **fields)
 
     def budget(self, case: Case) -> float:
         """Seconds: some hundredths an update."""

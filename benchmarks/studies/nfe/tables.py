@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from benchmarks.analysis import nfe
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.growth import crossing
 from benchmarks.analysis.inference import Estimate
-from benchmarks.analysis.nfe import SHARE, Fit, Total, loosest_first
+from benchmarks.analysis.nfe import SHARE, Total, loosest_first
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, columns, with_interval
 from benchmarks.core.metrics import METRICS
 from benchmarks.studies.cost.tables import crossing_cells
@@ -65,9 +65,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     rows = own(frame)
     if rows.empty:
         return []
-    solved, direct = nfe.totals(frame)
-    totals = [_totals(solved, direct), _crossings(solved, direct)] if solved and direct else []
-    return [_training(rows), *_growth(nfe.families(rows)), *_at_equal_fit(nfe.fits(rows)), *totals]
+    return [_training(rows), *_growth(rows), *_at_equal_fit(rows), *_totals(frame)]
 
 
 def own(frame: pd.DataFrame) -> pd.DataFrame:
@@ -84,12 +82,12 @@ def _training(rows: pd.DataFrame) -> Table:
     return Table.of("nfe-training", title, TRAINING_NOTE, table, columns(*shown, *metrics))
 
 
-def _growth(families: Mapping[str, pd.DataFrame]) -> list[Table]:
+def _growth(frame: pd.DataFrame) -> list[Table]:
     """A row for each family: the slopes in ln D of ln NFE and of the logarithm of FLOPs."""
     shown = columns(FAMILY, {"from": "D from", "to": "D to", "dims": "Dimensions"}, "seeds")
     shown |= {metric: Column(METRICS[metric].title, digits=".2f") for metric in SLOPES}
     rows = []
-    for name, group in families.items():
+    for name, group in nfe.families(frame).items():
         row: dict[str, Any] = {"series": name, "from": group["dim"].min(), "to": group["dim"].max()}
         row |= {"dims": group["dim"].nunique(), "seeds": group["seed"].nunique()}
         for metric in [metric for metric in SLOPES if metric in group]:
@@ -104,9 +102,9 @@ def _slope(name: str, slope: Estimate | None) -> dict[str, Any]:
     return with_interval(name, slope.value, *slope.interval(LEVEL)) if slope else {name: np.nan}
 
 
-def _at_equal_fit(fits: Sequence[Fit]) -> list[Table]:
+def _at_equal_fit(frame: pd.DataFrame) -> list[Table]:
     """Slopes at equal fit, a row for each series; NFE of each series and dimension."""
-    if not fits:
+    if not (fits := nfe.fits(frame)):
         return []
     slopes, values = [], []
     for fit in fits:
@@ -141,8 +139,11 @@ def _reached(rows: pd.DataFrame) -> str:
     return f"{np.isfinite(rows['update']).sum()} of {len(rows)}"
 
 
-def _totals(solved: Sequence[Total], direct: Sequence[Total]) -> Table:
+def _totals(frame: pd.DataFrame) -> list[Table]:
     """A row for each series with its sizes, a range where D decides them, and its costs by D."""
+    solved, direct = nfe.totals(frame)
+    if not solved or not direct:
+        return []
     rows: list[dict[str, Any]] = []
     for total in (*solved, *direct):
         row: dict[str, Any] = {"flow": total.name, RECORDS: keys([total])}
@@ -157,7 +158,8 @@ def _totals(solved: Sequence[Total], direct: Sequence[Total]) -> Table:
     shown = columns("flow", "batch", "hidden", {"layers": "L"})
     shown |= {f"dim.{dim}": Column(f"D = {dim}", digits=".1e") for dim in nfe.dims(solved)}
     note = f"{TOTALS_NOTE} In parentheses the evaluations. N: rows of the call; H: the width."
-    return Table.of("nfe-totals", TOTALS, note, rows, shown)
+    table = Table.of("nfe-totals", TOTALS, note, rows, shown)
+    return [table, _crossings(solved, direct)]
 
 
 def _crossings(solved: Sequence[Total], direct: Sequence[Total]) -> Table:

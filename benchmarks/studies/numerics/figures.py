@@ -48,7 +48,7 @@ def figures(frame: pd.DataFrame) -> Iterator[Figure]:
             yield Figure.of(f"gradients-{slug}", title, note, _gradients, rows)
     for identity, picture in (("order", _orders), ("rate", _orders), ("estimate", _estimates)):
         if len(rows := name_runs(done(frame, identity), *NAMES)):
-            title, note, *_ = IDENTITIES[identity]
+            title, note = IDENTITIES[identity]
             yield Figure.of(f"identities-{identity}", title, note, picture, rows)
 
 

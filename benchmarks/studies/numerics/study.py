@@ -100,11 +100,8 @@ class Gradients(Study):
                 ):
                     yield replace(common, dtype=dtype).case(
                         seed,
-                        study=self.name,
-                        flow=flow,
-                        dim=dim,
+                        **{"study": self.name, "flow": flow, "dim": dim, "dataset": name},
                         options={**complete, "solver": canonical(solver)},
-                        dataset=name,
                         batch=options.batch,
                         updates=updates,
                         settings=settings,
@@ -278,15 +275,9 @@ class Identities(Study):
         common = replace(common, dtype="float64", seeds=common.seeds[:1])
         shared = {"part": options.part, "gain": options.gain}
         for identity, contender, dim, settings in _asked(options):
-            yield common.case(
-                common.seeds[0],
-                study=self.name,
-                flow=contender.flow,
-                dim=dim,
-                options=contender.complete(options.sizes, dim),
-                batch=options.batch,
-                settings={**shared, "identity": identity, **settings},
-            )
+            fields: dict[str, Any] = {"study": self.name, "batch": options.batch}
+            fields["settings"] = {**shared, "identity": identity, **settings}
+            yield contender.case(common, dim, options.sizes, common.seeds[0], **fields)
 
     def alone(self, case: Case) -> bool:
         """No: nothing is timed."""

@@ -112,11 +112,11 @@ def _ratio(done: pd.DataFrame, base: pd.DataFrame) -> dict[str, Any]:
     )
     if not (seeds := sorted(set(ours.index) & set(theirs.index))):
         return {}
-    pooled = [
+    pooled, base_pooled = (
         np.concatenate([np.asarray(side[seed]) / np.median(theirs[seed]) for seed in seeds])
         for side in (ours, theirs)
-    ]
-    return with_interval("backprop_ratio", *ratio_of_medians(*pooled))
+    )
+    return with_interval("backprop_ratio", *ratio_of_medians(pooled, base_pooled))
 
 
 def by_error(rows: pd.DataFrame) -> pd.DataFrame:
@@ -145,38 +145,29 @@ def by_error(rows: pd.DataFrame) -> pd.DataFrame:
 
 PLACES = {"hutchinson": "d", "bottleneck": "k"}  # estimator: space of its probes, R^D or R^K
 ERRORS = {"order": "solver_error", "rate": "rate_error"}  # by step, of a convergence
-IDENTITIES: dict[str, tuple[str, str, list[str], list[str]]] = {
-    # title, note, what a case is, and what is measured of it
+IDENTITIES = {  # title and note
     "euler": (
         "A residual network and Euler's method",
         "A residual network z + f_k(z), layer by layer with the weights of the field at t = k, "
         "beside Euler's method at step size one for the same field: float64, 16 rows.",
-        ["time", "dim", "blocks"],
-        ["different_elements", "solver_error"],
     ),
     "order": (
         "Orders of convergence",
         "Root mean square error at t = 1 for each number of steps, relative to a solution by "
         "dopri8 at 1e-12. Order: log2 of the ratio of errors between the two largest numbers of "
         "steps.",
-        ["method", "dim"],
-        ["convergence_order"],
     ),
     "density": (
         "Densities against a dense Jacobian",
         "Largest difference between the log-determinant and that of the Jacobian by autograd, and "
         "|∫ p dx - 1| in two dimensions on a grid. Beside each: the error that rounding, the "
         "solver's tolerance (1e-10) and the grid allow.",
-        ["flow", "dim"],
-        ["ladj_error", "ladj_bound", "mass_error", "mass_bound"],
     ),
     "rate": (
         "d log p/dt against the trace",
         "Largest |d log p/dt + tr ∂f/∂z| along trajectories, over the root mean square of the "
         "trace. d log p/dt is a finite difference of fourth order of log |det| of the solution's "
         "Jacobian, which rk4 computes in the given number of steps.",
-        ["time", "dim"],
-        ["convergence_order"],
     ),
     "estimate": (
         "Trace in R^D and in R^K, exact and estimated",
@@ -185,12 +176,10 @@ IDENTITIES: dict[str, tuple[str, str, list[str], list[str]]] = {
         "closed formula, 2 (‖S‖² − Σ S_ii²) for Rademacher and 2 ‖S‖² for Gaussian noise. "
         "Variance: that in R^K over that in R^D. Largest z: the largest mean error of a row, in "
         "its standard errors.",
-        ["dim", "width"],
-        ["status"],
     ),
 }
-SOURCES = {"time": "option.time", "blocks": "setting.blocks", "method": "setting.method"}
-SOURCES |= {"width": "option.bottleneck"}
+SOURCES = {"option.time": "time", "option.bottleneck": "width", "setting.blocks": "blocks"}
+SOURCES |= {"setting.method": "method", "setting.field": "field"}
 COLUMNS = columns(
     *("flow", "method", {"time": "Weights"}, "dim", "blocks", "different_elements"),
     *("solver_error", "ladj_error", "ladj_bound", "mass_error", "mass_bound", "convergence_order"),
@@ -249,26 +238,21 @@ def estimates(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _identity(identity: str, rows: pd.DataFrame) -> Table:
-    title, note, *_ = IDENTITIES[identity]
-    finished = rows[rows["status"] == "done"]
-    if identity == "estimate" and len(finished):
-        frame = estimates(finished)
-    else:
-        frame = pd.DataFrame([_case(row) for row in rows.to_dict("records")])
+    """A row a case, or a field of estimates; of a convergence errors by step."""
+    (title, note), done = IDENTITIES[identity], rows[rows["status"] == "done"]
+    frame = rows.rename(columns=SOURCES).assign(status=rows["status"].drop(done.index))
+    frame[RECORDS] = [(key,) for key in rows["key"]]
+    hidden = ("time", "width") if identity == "density" else ()  # options of some flows alone
+    shown = {name: column for name, column in COLUMNS.items() if name not in hidden}
+    if identity == "estimate" and len(done):
+        frame = estimates(done)
+    elif identity in ERRORS:
+        frame = frame.drop(columns=["solver_error", "convergence_order"], errors="ignore")
+        for place, row in done.iterrows():
+            steps, errors, order = convergence(row)
+            shown |= {f"error_{n}": Column(f"{n} steps", digits=".1e") for n in steps}
+            frame.loc[place, [*(f"error_{n}" for n in steps), "convergence_order"]] = *errors, order
+        shown["convergence_order"] = shown.pop("convergence_order")  # after the errors
     frame = frame.dropna(axis="columns", how="all")
-    steps = {n: n.removeprefix("error_") for n in map(str, frame) if n.startswith("error_")}
-    columns = COLUMNS | {n: Column(f"{number} steps", digits=".1e") for n, number in steps.items()}
-    return Table(f"identities-{identity}", title, note, frame, columns)
-
-
-def _case(row: dict[Any, Any]) -> dict[str, Any]:
-    """What a case is, with its metrics or else its status; of a convergence errors by step."""
-    *_, which, metrics = IDENTITIES[row["setting.identity"]]
-    case = {name: row[SOURCES.get(name, name)] for name in which} | {RECORDS: (row["key"],)}
-    if row["status"] != "done":
-        return case | dict.fromkeys(metrics, row["status"])
-    if row["setting.identity"] in ERRORS:
-        steps, errors, order = convergence(row)
-        case |= {f"error_{n}": error for n, error in zip(steps, errors, strict=True)}
-        return case | {"convergence_order": order}
-    return case | {metric: row[metric] for metric in metrics}
+    which = ("flow", "method", "time")
+    return Table.of(f"identities-{identity}", title, note, frame, shown, varying=which)

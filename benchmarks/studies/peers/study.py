@@ -112,9 +112,10 @@ class Group(Settings, frozen=True):
         options: LibrariesOptions | LikelihoodsOptions,
         common: Common,
         dim: int,
+        how: Mapping[str, Any],
         **fields: Any,
     ) -> Iterator[Case]:
-        """The case of each member that can be used, at D; ``fields`` are those that all have.
+        """The case of each member that can be used, at D, with the settings ``how``.
 
         Raises ValueError where no width has so many parameters as are asked for.
         """
@@ -122,18 +123,16 @@ class Group(Settings, frozen=True):
         settings = {"part": options.part, "group": self.name, "parameters": size}
         for place, entry in enumerate(self.members):
             if entry.usable():
-                budgeted = entry.model_copy(update={"parameters": size})
                 own = {"member": entry.name} | ({"by": entry.by} if entry.by else {})
-                yield common.case(
+                case = entry.model_copy(update={"parameters": size}).case(
+                    common,
+                    dim,
+                    options.sizes,
                     common.seeds[0] if "dataset" in fields else 0,
-                    study="peers",
-                    flow=entry.flow,
-                    dim=dim,
-                    batch=entry.batch or options.batch,
-                    options=budgeted.complete(options.sizes, dim),
-                    roles={"place": place},
-                    **{**fields, "settings": {**settings, **own, **fields["settings"]}},
+                    **{"study": "peers", "batch": options.batch, **fields},
+                    settings={**settings, **own, **how},
                 )
+                yield case.changed(roles={"place": place})
 
 
 class Groups(Settings, frozen=True):
@@ -182,7 +181,7 @@ class Libraries(Study):
         for dim in options.dims:
             for group in options.groups:
                 updates, weights = group.updates or options.updates, None
-                for case in group.cases(options, common, dim, updates=updates, settings=shared):
+                for case in group.cases(options, common, dim, shared, updates=updates):
                     if weights:
                         case = case.changed(settings={**case.settings, "weights": weights})
                     yield case
@@ -298,7 +297,7 @@ class Likelihoods(Study):
         for name in options.datasets:
             for group in options.groups:
                 updates, dim = group.updates or options.updates, datasets.dim(name)
-                for rate in group.cases(options, common, dim, dataset=name, settings=rated):
+                for rate in group.cases(options, common, dim, rated, dataset=name):
                     yield rate
                     timed = {**rate.settings, **scored, "stage": "seconds"}
                     equal = {**timed, "stage": "updates"}

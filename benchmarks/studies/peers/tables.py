@@ -163,8 +163,9 @@ def samples(row: Mapping[Any, Any], call: str) -> np.ndarray | None:
 def time_cells(row: Mapping[Any, Any], call: str, name: str) -> dict[str, Any]:
     """A call's median seconds, or the status in place of them, and their quartiles."""
     seconds, raw = row.get(f"{call}_seconds", np.nan), samples(row, call)
-    known = raw is not None and not pd.isna(seconds)  # some are not to be quoted
-    quartiles = tuple(map(float, np.quantile(raw, [0.25, 0.75]))) if known else None
+    quartiles = None
+    if raw is not None and not pd.isna(seconds):  # some are not to be quoted
+        quartiles = tuple(map(float, np.quantile(raw, [0.25, 0.75])))
     return {
         name: seconds if row["status"] == "done" else row["status"],
         f"{name}.interval": quartiles,

@@ -114,9 +114,10 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
     first, done = seeds.iloc[0], seeds[seeds["status"] == "done"]
     dataset, flow, by = str(first["dataset"]), str(first["flow"]), first["by"]
     published = figures().beside(flow, by)
-    values: Mapping[str, float] = published.values if published else {}
+    values: dict[Any, float] = dict(published.values) if published else {}
     published = published if dataset in values else None
-    row = {"dataset": dataset, "model": str(first["series"]), RECORDS: tuple(seeds["key"])}
+    row: dict[str, Any] = {"dataset": dataset, "model": str(first["series"])}
+    row[RECORDS] = tuple(seeds["key"])
     row |= {"theirs": published.model if published else "not published", "status": "done"}
     if done.empty:
         status = "absent" if first["notes"].get("absent") else str(first["status"])
@@ -206,7 +207,7 @@ def _literature() -> Table:
     """Every figure of the literature that comes with the project."""
     rows = []
     for row in figures().rows:
-        errors = {f"{name}_se": error for name, error in row.errors.items()}
+        errors: dict[Any, Any] = {f"{name}_se": error for name, error in row.errors.items()}
         words = {"source": f"arXiv:{figures().sources[row.source].arxiv}"}
         words |= {"certainty": row.certainty, "error_is": row.error_is}
         rows.append({"model": row.model, **row.values, **errors, **words, RECORDS: ()})

@@ -113,15 +113,14 @@ class Traces(Study):
             with torch.random.fork_rng(devices=[]):
                 field = field_of(flows.build(options.flow, dim, **complete))
             for work, trace in works(field, dim, options.probes):
-                yield common.case(
-                    study=self.name,
-                    flow=options.flow,
-                    dim=dim,
-                    options={**complete, "trace": canonical(trace)},
-                    batch=options.batch,
-                    settings={**settings, "work": work},
-                    roles=contender.rules,
+                traced = Contender(
+                    flow=options.flow, options={**complete, "trace": canonical(trace)}
                 )
+                how: dict[str, Any] = {
+                    "settings": {**settings, "work": work},
+                    "roles": contender.rules,
+                }
+                yield traced.case(common, dim, {}, study=self.name, batch=options.batch, **how)
 
     def block(self, case: Case) -> str:
         """All works on one field: the cases that differ in these alone."""

@@ -1,4 +1,4 @@
-"""Identities of numerics: every equality holds, and a fault injected into either side shows."""
+"""Numerics: identities hold and faults show; errors, memory and evaluations of gradients."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Result, registry, study_of
 from benchmarks.evaluation import equalities
 from benchmarks.evaluation.equalities import IDENTITIES
-from benchmarks.execution import suite
+from benchmarks.execution.plan import tasks
 from benchmarks.studies.numerics.figures import figures
-from benchmarks.studies.numerics.tables import tables
-from flows.continuous.solve import Solver
+from benchmarks.studies.numerics.tables import by_error, by_setting, tables, with_solver
+from flows.continuous import Solver
 from flows.continuous.trace import Trace
-from measuring import cases_of
+from measuring import GRADIENTS, cases_of, frame_of, gradient_cases, results_of
 from records import record_result
 
 STUDY = registry["numerics"]
@@ -77,15 +77,6 @@ def test_cases_are_told_apart_and_in_float64() -> None:
     assert {case.flow for case in everywhere} == set(flows.own())
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "complexity", "full"])
-def test_suites_have_every_identity(name: str) -> None:
-    """Each of them, and settings whose names no flow has for an option of its own."""
-    cases = [case for case in suite.read(name).cases() if case.former == "identities"]
-    assert {case.settings["identity"] for case in cases} == set(IDENTITIES)
-    options = {option for flow in flows.members for option in flows.members[flow].defaults}
-    assert not options & {name for case in cases for name in case.settings}
-
-
 # ---- a residual network and orders of convergence ---------------------------------------------
 
 
@@ -131,11 +122,6 @@ def test_a_wrong_determinant_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     ((_, wrong),) = measured("density", flows=[{"flow": "scaled_probe"}], sizes={})
     assert wrong.metrics["ladj_error"] == pytest.approx(0.1)
     assert wrong.metrics["mass_error"] == pytest.approx(torch.tensor(0.1).expm1().item(), rel=1e-2)
-
-
-def test_the_mass_is_that_of_two_dimensions() -> None:
-    ((_, result),) = measured("density", dims=[3])
-    assert set(result.metrics) == {"ladj_error", "ladj_bound"}
 
 
 # ---- the rate of log p ------------------------------------------------------------------------
@@ -205,5 +191,149 @@ def test_tables_and_figures_of_every_identity() -> None:
     failed = framed([(case, replace(result, failure="on purpose")) for case, result in pairs])
     for table in tables(failed):
         assert "failed" in table.frame.to_string(), table.name
-    assert figures(failed) == []
+    assert list(figures(failed)) == []
     assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
+
+
+pytestmark = pytest.mark.usefixtures("frozen")
+TOLERANCES, STEPS = GRADIENTS["solvers"].values()
+
+# untrained fields are so easy that the direct first step is as good at any tolerance
+HEURISTIC = {"solver": {"first_step": "torchdiffeq"}}
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    """The records of the cases, with a column for each part of the solver, and equal times.
+
+    Of the untrained field, dopri5 in float64 alone.
+    """
+    torch.set_num_threads(1)
+    cases = [
+        case
+        for case in gradient_cases(seconds=0, options=HEURISTIC)
+        if case.updates or (case.dtype, case.options["solver"]["method"]) == ("float64", "dopri5")
+    ]
+    rows = frame_of(cases, results_of(cases))
+    assert set(rows["status"]) == {"done"}
+    solver = pd.DataFrame([vars(Solver.of(options)) for options in rows["option.solver"]])
+    times = {"gradient_seconds": 1.0, "reference_seconds": 0.5}
+    times["gradient_seconds.values"] = [[0.9, 1.0, 1.2]] * len(rows)
+    rows = rows.assign(**times)
+    return pd.concat([rows, solver[["method", "rtol", "step_size", "gradient"]]], axis=1)
+
+
+def along(frame: pd.DataFrame, metric: str, **where: Any) -> list[float]:
+    """A metric at each tolerance or step size, from the loosest on."""
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    knob = "step_size" if frame["step_size"].notna().all() else "rtol"
+    assert frame[knob].is_unique
+    return frame.sort_values(knob, ascending=False)[metric].tolist()
+
+
+@pytest.mark.parametrize("updates", [0, 40])
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
+def test_the_error_falls_with_the_tolerance(
+    frame: pd.DataFrame, gradient: str, updates: int
+) -> None:
+    """In float64 by orders of magnitude, down to what the reference itself is known to."""
+    place = {"method": "dopri5", "dtype": "float64", "updates": updates, "gradient": gradient}
+    loose, middle, tight = along(frame, "gradient_error", **place)
+    assert loose > middle > tight
+    assert tight < (1e-3 if updates else 0.1) * loose
+    assert tight < 1e-6
+    assert max(along(frame, "reference_shift", **place)) < 0.1 * tight
+    assert along(frame, "gradient_cosine", **place)[-1] == pytest.approx(1, abs=1e-9)
+
+
+def test_steps_of_order_four_have_errors_of_order_four(frame: pd.DataFrame) -> None:
+    """Adjoint and backprop alike: half the step of rk4 leaves about a sixteenth of the error."""
+    for gradient in ("adjoint", "backprop"):
+        place = {"method": "rk4", "dtype": "float64", "updates": 40, "gradient": gradient}
+        first, second, third = along(frame, "gradient_error", **place)
+        assert 6 < first / second < 60
+        assert 8 < second / third < 40
+
+
+def test_float32_has_a_floor(frame: pd.DataFrame) -> None:
+    """At the tightest tolerance its rounding is all that is left, and far above float64's error."""
+    for gradient in ("adjoint", "seminorm", "backprop"):
+        place = {"method": "dopri5", "updates": 40, "gradient": gradient}
+        single, double = (
+            along(frame, "gradient_error", dtype=dtype, **place)[-1]
+            for dtype in ("float32", "float64")
+        )
+        assert 1e-8 < single < 1e-4
+        assert double < 0.3 * single
+
+
+def test_tables_and_figures_are_drawn_from_the_frame(frame: pd.DataFrame) -> None:
+    """A row a field, setting and gradient; what an error costs; a column a field."""
+    quickest, every = by_error(with_solver(frame)), by_setting(with_solver(frame))
+    assert len(every) == len(frame)
+    assert set(every["updates"]) == {0, 40}
+    assert (every["backprop_ratio"] == 1).all()  # by times that are equal
+    assert set(quickest["reference_ratio"]) == {2.0}
+    assert (quickest["gradient_error"] <= quickest["level"]).all()
+    which = ["updates", "dtype", "gradient", "method", "setting"]
+    assert not quickest.duplicated(which).any()
+    again = pd.concat([frame, frame.assign(seed=1, gradient_error=3 * frame["gradient_error"])])
+    pooled = by_setting(with_solver(again.reset_index(drop=True)))
+    assert pooled["gradient_error"].tolist() == pytest.approx(
+        (2 * every["gradient_error"]).tolist()
+    )
+    (figure,) = STUDY.figures(frame)
+    assert figure.draw()
+
+
+# ---- cases and faults ---------------------------------------------------------------------------
+
+
+def test_a_block_has_every_gradient_of_one_setting() -> None:
+    """No seminorm of fixed steps, which have no norm; the key has all that changes a number."""
+    groups = [
+        [case.options["solver"]["gradient"] for case in task.cases]
+        for task in tasks(gradient_cases())
+    ]
+    adaptive, fixed = 2 * 2 * len(TOLERANCES), 2 * 2 * len(STEPS)
+    assert groups.count(["adjoint", "seminorm", "backprop"]) == adaptive
+    assert groups.count(["adjoint", "backprop"]) == fixed
+    assert len(groups) == adaptive + fixed
+    changes: dict[str, Any] = {
+        "batch": 17,
+        "reference": 1e-10,
+        "training_batch": 65,
+        "training_solver": {"rtol": 1e-3},
+        "training": {"clip": 1.0},
+        "options": {"solver": {"error_norm": "state"}},
+    }
+    keys = {case.key for case in gradient_cases()}
+    for name, value in changes.items():
+        assert keys.isdisjoint(case.key for case in gradient_cases(**{name: value})), name
+
+
+def test_a_case_that_fails_has_its_reason_and_costs_no_other() -> None:
+    """Here more steps than are allowed: the looser tolerance is measured, and shown beside it."""
+    cases = gradient_cases(
+        solvers={"dopri5": (1e-1, 1e-8)},
+        options={"solver": {"max_steps": 2}},
+        updates=[0],
+        dtypes=["float64"],
+        gradients=["adjoint", "backprop"],
+    )
+    results = results_of(cases)
+    assert len(results) == len(cases) == 4
+    failures = [results[case.key].failure for case in cases]
+    assert failures[:2] == ["", ""]
+    assert all(text.startswith("SolveError: the solve passed its limit") for text in failures[2:])
+    frame = frame_of(cases, results)
+    *_, table = STUDY.tables(frame)
+    assert table.frame["gradient_error"].tolist()[2:] == ["failed", "failed"]
+    assert STUDY.figures(frame[frame["status"] == "failed"]) == []
+
+
+def test_a_flow_without_an_ode_is_refused() -> None:
+    """Before anything is measured."""
+    with pytest.raises(ValueError, match="flow 'glow' has no option 'solver'"):
+        gradient_cases(flows=["glow"])

@@ -1,21 +1,206 @@
-"""What the cost study shows, on made-up records: growth, crossings and figures."""
+"""Costs: cases and counts, growth as stated, tables and figures of made-up records, the command."""
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+import flows
 from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import ALWAYS, NEVER, Growth, crossing, crossings, growth
+from benchmarks.cli.run import numbers
+from benchmarks.core.case import Case
 from benchmarks.core.exhibit import Table
-from benchmarks.measure.calls import COUNTED
+from benchmarks.core.metrics import METRICS
+from benchmarks.core.study import registry
+from benchmarks.execution.suite import Suite
+from benchmarks.measure.calls import COUNTED, calls, resident_bytes
+from benchmarks.measure.operations import Operations, count_shapes
 from benchmarks.studies.cost.figures import figures, shares
 from benchmarks.studies.cost.tables import tables
+from flows.continuous.flow_matching import FlowMatching
+from flows.preprocessing import Whitening
+from runs import flowgauge
+
+SIZES = {"hidden": 8, "depth": 2, "layers": 2}
+STEPS = {"method": "rk4", "step_size": 0.5, "gradient": "backprop"}
+OURS = flows.own()
+
+
+def cases(*contenders: dict[str, Any], **options: Any) -> list[Case]:
+    entry = {"study": "cost", "flows": contenders, "sizes": SIZES, "dims": [3], "seconds": 0}
+    return Suite(name="test", about="", studies=({**entry, **options},)).cases()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_counts_from_shapes_are_those_of_a_run(name: str) -> None:
+    """The same integers on the meta device as where everything is computed."""
+    solver = {"solver": STEPS} if "solver" in flows.members[name].defaults else {}
+    computed, counted = cases({"flow": name, "options": solver}, counted_dims=[3])
+    assert (computed.device, counted.device) == ("cpu", "meta")
+    metrics = calls(computed).count()[0]
+    counts = count_shapes(counted)
+    assert counts == {name: metrics[name] for name in counts}
+    assert counts["log_prob_flops"] > 0 or counts["log_prob_determinant_flops"] == 0
+
+
+def test_counts_from_shapes_go_beyond_any_memory() -> None:
+    """A batch of dense Jacobians at D = 4096 would take 64 GiB; the count is of LU's degree."""
+    options = {"layers": 1, "hidden": 8}
+    (case,) = cases({"flow": "dense", "options": options}, batch=1024, dims=[], counted_dims=[4096])
+    counts = count_shapes(case)
+    assert counts["log_prob_determinant_flops"] == 1024 * (4096 * 4095 * (4 * 4096 + 1) // 6)
+
+
+def test_of_adaptive_steps_one_evaluation_is_counted() -> None:
+    """Their number is the data's."""
+    (case,) = cases({"flow": "cnf"}, dims=[], counted_dims=[3])
+    counts = count_shapes(case)
+    assert counts["rate_flops"] > counts["field_flops"] > 0
+    assert not any(name.startswith("log_prob") for name in counts)
+
+
+def test_a_count_that_fails_costs_no_other() -> None:
+    """It is a failed result with its reason."""
+    pair = cases({"flow": "glow"}, {"flow": "maf"}, dims=[], counted_dims=[1])
+    results = dict(registry["cost"].measure(pair))
+    failed, done = (results[case.key] for case in pair)
+    assert "at least two columns" in failed.failure
+    assert done.metrics["log_prob_flops"] > 0
+
+
+def test_several_sizes_make_a_grid() -> None:
+    """Each with each, all flows beside each other at every point; H = c D is no size of it."""
+    sizes = {"hidden": [4, 8], "depth": 1, "layers": [1, 2, 3]}
+    grid = cases({"flow": "realnvp"}, {"flow": "dense"}, sizes=sizes, batch=[5, 6])
+    assert len(grid) == 2 * (2 * 3 * 2)
+    planar = {"study": "cost", "flows": [{"flow": "planar"}], "sizes": sizes, "dims": [3]}
+    shared = Suite(name="test", studies=(planar,))  # of these sizes it has the layers alone
+    assert (len(shared.entries()), len(shared.cases())) == (6, 3)
+    star = cases({"flow": "realnvp"}, sizes=sizes, batch=[5, 6], one_at_a_time=True)
+    assert len(star) == 1 + 1 + 1 + 2
+    scaled = cases({"flow": "realnvp", "hidden_per_dim": 2}, sizes={"layers": 1}, dims=[3, 5])
+    assert [case.options["hidden"] for case in scaled] == [6, 10]
+    assert {case.roles["hidden_per_dim"] for case in scaled} == {2}
+    with pytest.raises(ValueError, match=r"'planar' has no 'hidden' that hidden_per_dim decides"):
+        cases({"flow": "planar", "hidden_per_dim": 2})
+    blocks = [registry["cost"].block(case) for case in grid]
+    assert [blocks.count(block) for block in set(blocks)] == [2] * 12  # flows beside each other
+
+
+@pytest.mark.slow
+def test_the_resident_set_tells_the_adjoint_from_backprop() -> None:
+    """Through many steps backprop keeps what the adjoint does not; a fresh process says so."""
+    grown = []
+    for gradient in ("adjoint", "backprop"):
+        solver = {"method": "rk4", "step_size": 1 / 16, "gradient": gradient}
+        options = {"hidden": 64, "depth": 2, "layers": 1, "solver": solver}
+        (case,) = cases({"flow": "cnf", "options": options}, batch=512, resident=True)
+        grown.append(resident_bytes(case, "step"))
+    saved = 16 * 4 * 3 * 512 * 64 * 4  # steps, evaluations, tensors (N, H) of float32
+    assert grown[1] - grown[0] > saved / 2
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_says_why() -> None:
+    """Its last words are the reason, and not only that it failed."""
+    (case,) = cases({"flow": "realnvp"})
+    with pytest.raises(RuntimeError, match="at least two columns"):
+        resident_bytes(case.model_copy(update={"dim": 1}), "log_prob")
+
+
+def test_a_heap_as_it_comes_changes_no_count() -> None:
+    """A fresh process measures the same metrics, and only times and memory are of its own."""
+    changes = {"seconds": 0.01, "batch": 16}
+    names = ({"flow": "maf"}, {"flow": "realnvp"})
+    steady, default = cases(*names, **changes), cases(*names, **changes, heap="default")
+    assert len({case.key for case in (*steady, *default)}) == 4
+    blocks = [dict(registry["cost"].measure(block)) for block in (steady, default)]
+    for here, afresh in zip(steady, default, strict=True):
+        known, fresh = blocks[0][here.key].metrics, blocks[1][afresh.key].metrics
+        assert set(known) == set(fresh)
+        exact = [name for name in known if METRICS[name].kind == "exact"]
+        assert {name: fresh[name] for name in exact} == {name: known[name] for name in exact}
+
+
+STATED = re.compile(r"Growth in D at fixed width: log_prob (\d), sampling (\d)\.")
+DIMS = (256, 1024)
+LEAST = {"hidden": 4, "depth": 1, "layers": 1}
+
+
+def _stated(name: str) -> tuple[int, int]:
+    match = STATED.search(inspect.getdoc(flows.members[name].factory) or "")
+    assert match, f"the docstring of {name} does not say how its cost grows with D"
+    return int(match[1]), int(match[2])
+
+
+def _flops(name: str, dim: int) -> tuple[float, float]:
+    """FLOPs of log_prob of two rows and of two samples, an evaluation of the field for an ODE."""
+    torch.manual_seed(0)
+    flow = flows.build(name, dim, **flows.members[name].applicable(LEAST))
+    if flows.members.module_of(name).startswith("flows.continuous"):
+        flow = flow.using(solver={"method": "euler", "step_size": 1.0})
+    x = torch.randn(2, dim)
+    counts = []
+    for call in (lambda: flow.log_prob(x), lambda: flow.sample(2)):
+        with torch.no_grad(), flows.count_nfe(flow) as nfe, Operations() as operations:
+            call()
+        counts.append(operations.flops / max(1, nfe.forward))
+    return counts[0], counts[1]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_growth_is_as_stated(name: str) -> None:
+    """The exponent of D between two large sizes, rounded, is the one of the docstring."""
+    small, large = (_flops(name, dim) for dim in DIMS)
+    for stated, low, high in zip(_stated(name), small, large, strict=True):
+        measured = math.log(high / low) / math.log(DIMS[1] / DIMS[0])
+        assert measured == pytest.approx(stated, abs=0.3)
+
+
+TRAINED = {"hidden": 32, "depth": 2, "layers": 2}
+QUARTERS = {"method": "rk4", "step_size": 0.25, "gradient": "backprop"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OURS)
+def test_a_narrow_gaussian_is_learned(name: str) -> None:
+    """Maximum likelihood on N(0, 0.1² I₂) reaches the true 1.767 nats within 0.02."""
+    torch.manual_seed(0)
+    truth = torch.distributions.Normal(torch.zeros(2), 0.1)
+    entropy = truth.entropy().sum().item()
+    assert -entropy == pytest.approx(1.767, abs=1e-3)
+    flow = flows.build(name, 2, **flows.members[name].applicable(TRAINED))
+    solved = flows.members.module_of(name).startswith("flows.continuous")
+    if solved:
+        flow = flow.using(solver=QUARTERS)
+    if isinstance(flow, FlowMatching):  # a regression in the data's units
+        flow.prepend(Whitening.fit(truth.sample((1000,))))
+    flow.initialize(truth.sample((1000,)))
+    updates = 400
+    optimiser = torch.optim.Adam(flow.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
+    for _ in range(updates):
+        optimiser.zero_grad()
+        flow.loss(truth.sample((256,))).backward()
+        optimiser.step()
+        schedule.step()
+    x = truth.sample((5000,))
+    # by steps that are controlled: those of the training may find too much, by whole nats
+    exact = flow.using(trace="exact", solver={"method": "dopri5"} if solved else None)
+    with torch.no_grad():  # against the truth of the same rows: without the noise of the test set
+        gap = (truth.log_prob(x).sum(1) - exact.log_prob(x)).mean().item()
+    assert -1e-3 < gap < 0.02, f"{-entropy - gap:.3f} nats"
+
 
 BATCH = 4
 H = {"option.hidden": 3}
@@ -38,27 +223,6 @@ def _frame(
 
 def _tables(frame: pd.DataFrame) -> dict[str, Table]:
     return {table.name: table for table in tables(frame)}
-
-
-def test_growth_has_the_calls_that_were_measured() -> None:
-    """Records from before sampling was measured still give their tables and figures."""
-    old = _frame(("log_prob", "step"), **H)
-    assert not any("sample" in name for table in tables(old) for name in table.frame)
-    assert all(figure.draw() for figure in figures(old))
-    frame = _frame(COUNTED, **H)
-    (row,) = _tables(frame)["cost-growth"].frame.to_dict("records")
-    assert (row["sample_flops"], row["sample_seconds"]) == (2, pytest.approx(1))
-    assert row["sample_seconds.interval"] == pytest.approx((1, 1))
-
-
-def test_counts_alone_have_their_tables_and_figure() -> None:
-    """Without a clock there are degrees and counts, and no column of seconds."""
-    frame = _frame(COUNTED, **H)
-    frame = frame[[column for column in frame if "seconds" not in column]]
-    for table in tables(frame):
-        assert not any("seconds" in str(name) for name in table.frame)
-    (figure,) = figures(frame)
-    assert figure.draw()
 
 
 def test_a_budget_is_one_series_though_its_width_varies() -> None:
@@ -125,26 +289,7 @@ def test_what_is_taken_once_for_a_batch_is_shown_apart() -> None:
     both = pd.concat([frame.assign(device="cpu"), counted], ignore_index=True)
     (row,) = _tables(both)["cost-growth"].frame.to_dict("records")
     assert (row["dim"], row["log_prob_flops"], row["precomputation_flops"]) == (64, 2, 3)
-    assert "32" in row["step_flops.mark"]
-    assert "32" in row["log_prob_seconds.mark"]
     assert all(figure.draw() for figure in figures(both))
-
-
-def test_the_linear_layer_alone() -> None:
-    """Its growth is a column, and where two are compared they have a figure."""
-    kinds = {"naive": 3, "lu": 2}
-    frames = [
-        _frame(COUNTED, "glow", **{"option.linear": kind, **H}).assign(
-            linear_flops=lambda f, p=p: f["dim"] ** float(p),
-            linear_seconds=lambda f: f["dim"] * 1.0,
-            **{"linear_seconds.values": lambda f: f["linear_seconds"].map(lambda s: [s] * 3)},
-        )
-        for kind, p in kinds.items()
-    ]
-    frame = pd.concat(frames, ignore_index=True)
-    assert _tables(frame)["cost-growth"].frame["linear_flops"].tolist() == [2, 3]
-    (figure,) = (figure for figure in figures(frame) if figure.name == "linear-layer")
-    assert figure.draw()
 
 
 def test_an_asymptote_that_is_not_reached_is_told() -> None:
@@ -155,20 +300,6 @@ def test_an_asymptote_that_is_not_reached_is_told() -> None:
     assert alone is not None
     assert beside.exponent == alone.exponent == pytest.approx(1)
     assert (beside.reached, alone.reached) == (False, True)
-
-
-def test_columns_that_say_nothing_are_left_out() -> None:
-    """One value in all rows stands in the note, none at all nowhere."""
-    solver = [{"method": "rk4", "step_size": 0.5, "first_step": None}] * 5
-    frame = _frame(COUNTED, "cnf", **{"option.layers": 2, "setting.hidden_per_dim": 1.0})
-    frame = frame.assign(**{"option.solver": solver, "option.trace": ["loop"] * 4 + ["exact"]})
-    frame["log_prob_first_seconds"], frame["step_resident_bytes"] = 0.5, float("nan")
-    table = _tables(frame)["cost-by-dimension"]
-    assert {"hidden", "trace"} <= set(table.frame)
-    assert not {"batch", "layers", "solver", "width", "step_resident_bytes"} & set(table.frame)
-    for value in ("Layers 2", f"Batch {BATCH}", "Solver rk4, step size 0.5", "Width 1·D"):
-        assert value in table.note
-    assert set(table.frame["log_prob_first_seconds"]) == {0.5}
 
 
 def test_shares_of_a_solve() -> None:
@@ -264,3 +395,33 @@ def test_a_grid_has_its_tables_and_figure() -> None:
     (figure,) = (figure for figure in figures(quoted) if figure.name == "cost-axes")
     figure.draw()  # some times may not be quoted: their lines are left out
     assert not sizes.lines(frame.assign(device="meta"))
+
+
+PLUGIN = """
+import flows
+from nflows.transforms import LULinear
+
+@flows.register("one_linear", uses=())
+def one_linear(dim):
+    \"\"\"A linear layer.\"\"\"
+    return LULinear(dim)
+"""
+
+
+def test_numbers_of_the_command() -> None:
+    """A span doubles and always has its end; a list is itself; all else is refused by name."""
+    assert numbers("2..16", "dim") == [2, 4, 8, 16]
+    assert numbers("3..20", "dim") == [3, 6, 12, 20]
+    assert numbers("3,10,63", "dim") == [3, 10, 63]
+    for wrong in ("2..2", "0..4", "", "2...4", "2,,3", "0,1", "a"):
+        with pytest.raises(ValueError, match="cannot read --hidden"):
+            numbers(wrong, "hidden")
+
+
+def test_a_file_stands_for_the_flows_that_it_registers(tmp_path: Path) -> None:
+    """It is measured as any other, in the worker too."""
+    file, out = tmp_path / "linear_flow.py", tmp_path / "out"
+    file.write_text(PLUGIN)
+    arguments = ["cost", str(file), "--dim", "2,3", "--batch", "4,8", "--seconds", "0"]
+    result = flowgauge(*arguments, "--counted-dim", "64", "--out", out)
+    assert "6 done, 0 not" in result.output

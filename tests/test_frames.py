@@ -1,4 +1,4 @@
-"""Which times may be quoted, and that a frame has times of one place alone."""
+"""Frames: metrics, pairs of cases, times that may be quoted."""
 
 from __future__ import annotations
 
@@ -8,9 +8,108 @@ import pandas as pd
 import pytest
 from pages import quotable
 
+from benchmarks.core import metrics
+from benchmarks.core import naming as pairs
+from benchmarks.core.case import Case, Seeds
+from benchmarks.core.exhibit import Column
 from benchmarks.core.frame import BUSY, NOISY, cautions, of_one_place, place
 from benchmarks.core.frame import SCATTERED as SCATTERED_TIMES
-from benchmarks.core.metrics import METRICS
+from benchmarks.core.metrics import FILE, METRICS, read
+from benchmarks.core.study import Result
+
+ROW = {"about": "an error", "unit": "s", "better": "lower", "kind": "time"}
+UNKNOWN = "_".join(METRICS)  # longer than every name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"better": "least"},
+        {"kind": "other"},
+        {"per": "epoch"},
+        {"display": "MiB"},
+        {"colour": "red"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_faulty_row_is_named_with_its_file(change: dict[str, Any]) -> None:
+    assert read({"fine": ROW})["fine"].unit == "s"
+    with pytest.raises(ValueError, match=rf"(?s)odd_metric.*{FILE}"):
+        read({"fine": ROW, "odd_metric": ROW | change})
+
+
+@pytest.mark.parametrize(
+    "use", [Column.of, lambda name: Result({name: 1.0})], ids=["table", "case"]
+)
+def test_a_metric_without_a_row_is_named_with_the_file(use: Any) -> None:
+    with pytest.raises(ValueError, match=rf"(?s){UNKNOWN}.*{FILE}"):
+        use(UNKNOWN)
+
+
+def test_a_plug_in_adds_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once or more with the same meaning; another meaning needs another name."""
+    monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
+    row = {"about": "slope", "unit": "", "better": "lower", "kind": "quality"}
+    for _ in range(2):
+        metrics.register("largest_slope", **row)
+    assert metrics.defined("largest_slope").about == "slope"
+    with pytest.raises(ValueError, match="'parameters' is defined already"):
+        metrics.register("parameters", **row)
+    with pytest.raises(ValueError, match="better"):
+        metrics.register("other", **{**row, "better": "less"})
+
+
+def _case(dim: int = 2, **fields: Any) -> Case:
+    return Case(study="cost", flow="realnvp", dim=dim, batch=4, **fields)
+
+
+def _keys(*sides: list[Case]) -> list[list[str]]:
+    return [[case.key for case in side] for side in pairs.common(sides)]
+
+
+def test_a_case_is_the_same_wherever_it_is_measured() -> None:
+    places: list[dict[str, Any]] = [
+        {}, {"threads": 2}, {"device": "cuda"}, {"dtype": "float64"},
+        {"settings": {"seconds": 3.0}},
+    ]  # fmt: skip
+    keys = _keys(*([_case(**place)] for place in places))
+    assert len({key for (key,) in keys}) == 1
+
+
+def test_what_is_measured_tells_cases_apart() -> None:
+    cases = [_case(), _case(3), _case(seeds=Seeds.of(1)), _case(device="meta"), _case(updates=1)]
+    assert len({key for (key,) in _keys(*([case] for case in cases))}) == len(cases)
+
+
+def test_a_side_with_a_case_at_several_places_is_compared_by_them() -> None:
+    for field, values in (("threads", (1, 2)), ("dtype", ("float32", "float64"))):
+        one, other = (_case(**{field: value}) for value in values)
+        (a, b), (c, d) = _keys([one, other], [other, one])
+        assert (a, b) == (d, c)
+        assert a != b
+
+
+def test_precision_is_left_out_only_where_each_side_has_one() -> None:
+    """A study that compares precisions is not one that was measured in another."""
+    single, double = (_case(dtype=name) for name in ("float32", "float64"))
+    more = _case(3, dtype="float64")
+    (a, _), (b,) = _keys([single, more], [double])
+    assert a != b
+
+
+def test_counted_cases_do_not_keep_timed_ones_from_being_the_same() -> None:
+    counted, timed = _case(device="meta"), _case()
+    (a, b), (c, d) = _keys([counted, timed], [counted, _case(device="cuda")])
+    assert (a, b) == (c, d)
+    assert a != b
+
+
+def test_cases_that_differ_by_their_means_alone_keep_them() -> None:
+    brief, long = (_case(settings={"seconds": s}) for s in (1.0, 2.0))
+    (a, b), (c,) = _keys([brief, long], [long])
+    assert a != b
+    assert c == b
+
 
 QUIET = {"other_cores": BUSY / 4, "stolen_cores": BUSY / 4}
 STEADY = [1.0, 1.0 + NOISY / 4, 1.0 + NOISY / 2]

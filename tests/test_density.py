@@ -1,0 +1,346 @@
+"""The density study: tables of pairs, budgets and marks; trainings that were still improving."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from benchmarks import datasets
+from benchmarks.analysis import paired
+from benchmarks.analysis.contests import contests
+from benchmarks.analysis.criteria import LEVEL
+from benchmarks.analysis.improvement import (
+    ERROR,
+    FREEDOM,
+    GAIN,
+    MARK,
+    MARKS,
+    gain_of,
+    improving,
+)
+from benchmarks.analysis.improvement import gain_per_doubling as estimate
+from benchmarks.claims import Claim, claims, registry
+from benchmarks.claims.trained import LEADS
+from benchmarks.core import store
+from benchmarks.core.case import Case, Seeds
+from benchmarks.core.frame import load
+from benchmarks.core.naming import BUDGET
+from benchmarks.measure.calls import prepare
+from benchmarks.report.cells import grid
+from benchmarks.studies.density import tables as density
+from benchmarks.studies.density.figures import training
+from benchmarks.training.baselines import BASELINES
+from benchmarks.training.loop import train
+from benchmarks.training.settings import Training
+from claim_examples import EXAMPLES, densities, searched
+from records import record_of
+
+ROWS = 400
+SIZES = {"train": 800, "val": 100, "test": ROWS}
+ABOUT = {
+    "about": "Made up.", "units": "raw units", "entropy": None, "split": "drawn", "rows": SIZES,
+}  # fmt: skip
+PUBLISHED = {"data": ABOUT | {"split": "published"}}
+
+
+def record(folder, flow, ll, *, seed=0, noise=None, metrics=None, curve=None, notes=None, **case):
+    """A record of the study density whose test rows have mean ``ll``."""
+    chosen = Case(
+        study="density", flow=flow, dim=2, dataset="made_up", batch=8,
+        updates=0 if flow in BASELINES else 100,
+        seeds=Seeds.of(seed) if isinstance(seed, int) else seed, **case,
+    )  # fmt: skip
+    rows = np.zeros(ROWS) if noise is None else noise
+    arrays = {"test_log_prob": (ll + rows).astype(np.float32), **(curve or {})}
+    values = {
+        "test_ll": float(arrays["test_log_prob"].mean()),
+        "test_ll_se": 0.5,
+        **(metrics or {}),
+    }
+    entry = record_of(chosen, values, notes={"data": ABOUT, **(notes or {})})
+    store.write(folder, entry, arrays)
+
+
+def curve(lls, flops, seconds) -> dict[str, np.ndarray]:
+    return {
+        "validation_ll": np.array(lls),
+        "validation_se": np.full(len(lls), 0.1),
+        "validation_flops": np.array(flops, dtype=float),
+        "validation_seconds": np.array(seconds, dtype=float),
+        "validated": 10 * np.arange(len(lls)),
+    }
+
+
+def tables(folder) -> dict[str, object]:
+    return {table.name: table for table in density.tables(load(folder))}
+
+
+def bold(table) -> list[str]:
+    cells = grid(table)
+    return [row[0].text for row in cells.rows if any(cell.best for cell in row)]
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf, 0.0, 1e30])
+def test_a_loss_that_is_no_curve_is_drawn(tmp_path, loss):
+    """Of a training that diverged at once: without a warning."""
+    losses = np.full(20, loss, dtype=np.float32)
+    record(tmp_path, "maf", -1.0, curve={**curve([-3, -2], [1, 2], [1, 2]), "losses": losses})
+    (figure,) = training(load(tmp_path))
+    assert figure.draw()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_bold_goes_by_the_paired_difference(tmp_path, shared):
+    """A lead of 0.5 under a spread of 3: seen where a split is hard for both alike."""
+    luck = 3 * np.random.default_rng(0).standard_normal((2, 4))
+    for seed in range(4):
+        record(tmp_path, "maf", 9 + luck[0, seed], seed=seed)
+        record(tmp_path, "iaf", 8.5 + 0.01 * seed + luck[0 if shared else 1, seed], seed=seed)
+    views = tables(tmp_path)
+    assert bold(views["density-made_up"]) == (["maf"] if shared else [])
+    assert bold(views["density"]) == (["maf"] if shared else [])
+    behind = views["density-made_up"].frame.iloc[1]
+    assert behind["standing"] == ("behind" if shared else "not decided")
+
+
+def test_several_seeds_are_paired_by_seed_and_the_test_set_has_its_own_error(tmp_path):
+    """In a table; one seed of another model shows its rows' error, and decides nothing."""
+    for seed, luck in enumerate((0.0, 0.5, 1.0)):
+        record(tmp_path, "maf", -1.0 + luck, seed=seed)
+        record(tmp_path, "iaf", -1.1 + luck - 0.01 * seed, seed=seed)
+        record(tmp_path, "cnf", -1.0 + luck - 0.001 * seed, seed=seed)
+    record(tmp_path, "glow", -2.0, noise=np.random.default_rng(0).standard_normal(ROWS))
+    table = tables(tmp_path)["density-made_up"]
+    rows = table.frame.set_index("model")
+    half = stats.t.isf(LEVEL / 2, 2) / 3**0.5
+    assert rows.loc["maf", density.OVER_SEEDS] == pytest.approx(0.5 * half, rel=1e-3)
+    assert rows.loc["maf", density.OVER_ROWS] == 0.5
+    assert rows.loc["iaf", "behind_half"] == pytest.approx(0.01 * half, rel=1e-3)
+    assert rows.loc["glow", "behind_half"] == pytest.approx(2 / ROWS**0.5, rel=0.1)
+    assert rows["standing"].dropna().to_dict() == {
+        "cnf": "level", "iaf": "behind", "glow": "not decided",
+    }  # fmt: skip
+    assert not bold(table)
+    assert density.OVER_ROWS in table.shown
+
+
+def test_seeds_that_agree_do_not_hide_what_the_test_rows_leave_open(tmp_path):
+    """Where all seeds share one published split."""
+    one, other = np.random.default_rng(0).standard_normal((2, ROWS))
+    for seed in range(3):
+        record(tmp_path, "maf", -1.0, seed=seed, noise=one - one.mean(), notes=PUBLISHED)
+        record(tmp_path, "iaf", -1.1, seed=seed, noise=other - other.mean(), notes=PUBLISHED)
+    frame = load(tmp_path).set_index("flow", drop=False)
+    estimate = paired.compare(frame.loc[["maf"]], frame.loc[["iaf"]]).estimate
+    assert (estimate.value, estimate.error) == pytest.approx((0.1, (2 / ROWS) ** 0.5), rel=0.1)
+
+
+def test_a_baseline_stands_beside_every_training_on_its_split(tmp_path):
+    """Of seeds that share one split it was fitted once."""
+    for seed in range(3):
+        streams = {"init": seed, "noise": seed, "batches": seed}
+        record(tmp_path, "maf", -1.0 - 0.01 * seed, seed=streams)
+    record(tmp_path, "gaussian", -2.0)
+    frame = load(tmp_path).set_index("flow", drop=False)
+    comparison = paired.compare(frame.loc[["maf"]], frame.loc[["gaussian"]])
+    assert (comparison.basis, comparison.seeds) == ("trainings", 3)
+    assert comparison.estimate.value == pytest.approx(0.99)
+    assert bold(tables(tmp_path)["density-made_up"]) == ["maf"]
+
+
+@pytest.mark.parametrize(("gap", "marked"), [(-0.02, False), (-0.04, True), (0.04, False)])
+def test_a_flow_above_the_truth_is_flagged(tmp_path, gap, marked):
+    record(tmp_path, "maf", -1.0, metrics={"gap": gap, "gap_se": 0.01})
+    table = tables(tmp_path)["density-made_up"]
+    assert (density.MARK in table.note) == marked
+    cell = grid(table).rows[0][list(table.shown).index("gap")]
+    assert cell.text.endswith(density.MARK) == marked
+    assert cell.value == gap
+
+
+def test_budgets_are_read_off_the_curves_where_all_have_been(tmp_path):
+    """The cheaper one ends at 40 FLOP and 4 s; the other then has its best of what came before."""
+    record(tmp_path, "maf", -1.0, curve=curve([-9, -5, -4], [0, 20, 40], [0, 3, 6]))
+    record(tmp_path, "iaf", -1.0, curve=curve([-8, -3, -3.5, -1], [0, 15, 35, 60], [0, 1, 2, 4]))
+    frame = tables(tmp_path)["density-budget-made_up"].frame.set_index("model")
+    assert frame["ll_at_flops"].to_dict() == {"iaf": -3, "maf": -4}
+    assert frame["ll_at_seconds"].to_dict() == {"iaf": -1, "maf": -5}
+    assert frame["updates_at_flops"].to_dict() == {"iaf": 20, "maf": 20}
+    assert not bold(tables(tmp_path)["density-budget-made_up"])  # one seed: nothing is paired
+
+
+def test_budgets_of_several_seeds_are_paired_by_seed(tmp_path):
+    for seed in range(3):
+        for flow, ahead in (("maf", 0.1), ("iaf", 0.001 * seed)):
+            lls = [-9, seed + ahead]
+            record(tmp_path, flow, -1.0, seed=seed, curve=curve(lls, [0, 10], [0, 1]))
+    table = tables(tmp_path)["density-budget-made_up"]
+    assert bold(table) == ["maf"]
+
+
+def test_a_flow_that_is_not_validated_within_the_budget_is_said_to_be_untrained(tmp_path):
+    for seed in range(3):
+        record(tmp_path, "maf", -1.0, seed=seed, curve=curve([-9, -2], [0, 10], [0, 1]))
+        record(tmp_path, "cnf", -1.0, seed=seed, curve=curve([-8, -1], [0, 99], [0, 1]))
+        record(tmp_path, "ffjord", -1.0, seed=seed, curve=curve([-8, -1], [0, 0], [0, 1]))
+    table = tables(tmp_path)["density-budget-made_up"]
+    rows = table.frame.set_index("model")["ll_at_flops"]
+    assert rows.to_dict() == {"maf": -2, "cnf": density.UNTRAINED, "ffjord": -1}
+    assert bold(table) == ["ffjord"]
+
+
+EFFORT = np.linspace(1000, 1200, 6)
+KNOWN = {GAIN: 0.5, ERROR: 0.01, FREEDOM: 4.0}  # of a training that is still improving
+CLAIMS = [claim for claim in claims() if claim.id in LEADS]
+
+
+def curves(mean: np.ndarray, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    """Log-densities (K, N) of which the means over rows are these, with noise of each window."""
+    generator = np.random.default_rng(seed)
+    rows = generator.normal(size=400)
+    rows -= rows.mean()
+    return (mean + noise * generator.normal(size=len(mean)))[:, None] + rows
+
+
+def trained(updates: int, rate: float, continuation: float) -> tuple[dict[str, Any], Any]:
+    """Train a Gaussian's flow; return its weights and history."""
+    data = datasets.load("gaussian_8")
+    sizes = {"dim": 8, "batch": 256, "updates": updates, "options": {"hidden": 8, "layers": 1}}
+    case = Case(study="density", flow="maf", dataset="gaussian_8", **sizes)
+    flow = prepare(case, data.train.float())
+    settings = Training(learning_rate=rate, validations=2, keep="last")
+    history = train(flow, data, case, settings, continuation=continuation)
+    return copy.deepcopy(flow.state_dict()), history
+
+
+def test_a_rise_in_the_logarithm_of_the_effort_is_found_exactly() -> None:
+    gain = estimate(curves(-2 + 0.3 * np.log2(EFFORT)), EFFORT)
+    assert gain.value == pytest.approx(0.3)
+    assert gain.error == pytest.approx(0, abs=1e-9)
+    assert estimate(curves(np.full(6, -2.0)), EFFORT).value == pytest.approx(0, abs=1e-9)
+
+
+def test_its_interval_covers_the_truth_as_often_as_it_says() -> None:
+    repetitions = [
+        estimate(curves(0.1 * np.log2(EFFORT), 0.01, seed), EFFORT) for seed in range(1000)
+    ]
+    covered = np.mean([abs(g.value - 0.1) < g.half(LEVEL) for g in repetitions])
+    assert covered == pytest.approx(1 - LEVEL, abs=0.02)
+
+
+def test_rows_that_disagree_and_depend_on_each_other_widen_it() -> None:
+    slopes = np.repeat(np.random.default_rng(0).normal(size=40), 10)  # equal within a group
+    values = np.log2(EFFORT)[:, None] * slopes
+    errors = [estimate(values, EFFORT, groups).error for groups in (None, np.arange(400) // 10)]
+    assert errors[0] == pytest.approx(slopes.std(ddof=1) / 20)
+    assert errors[1] == pytest.approx(slopes[::10].std(ddof=1) / np.sqrt(40))
+
+
+def test_a_short_training_was_improving_and_a_long_one_was_not() -> None:
+    short, long = (trained(*how, 0.3)[1].gain for how in ((100, 1e-3), (400, 3e-2)))
+    rows = [{"dim": 8, GAIN: g.value, ERROR: g.error, FREEDOM: g.freedom} for g in (short, long)]
+    assert [improving(pd.DataFrame([row])) for row in rows] == [True, False]
+
+
+def test_a_continuation_changes_nothing_else() -> None:
+    torch.manual_seed(0)
+    (weights, history), (others, other) = (trained(100, 1e-2, share) for share in (0.0, 0.1))
+    assert history.gain is None
+    assert other.gain is not None
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    for name in ("losses", "validated", "validation_ll", "updates", "counts"):
+        assert getattr(history, name) == getattr(other, name)
+
+
+def test_seeds_are_pooled_and_old_records_are_not_known() -> None:
+    seeds = pd.DataFrame([{"dim": 2, **KNOWN, GAIN: gain} for gain in (0.1, 0.3)])
+    gain = gain_of(seeds)
+    assert gain is not None
+    assert (gain.value, gain.error, gain.freedom) == pytest.approx((0.2, 0.01 / np.sqrt(2), 8))
+    assert improving(seeds)
+    assert improving(seeds.drop(columns=GAIN)) is None
+    assert improving(seeds.assign(**{GAIN: [0.3, np.nan]})) is None
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_what_twice_the_updates_might_turn_is_open(claim: Claim) -> None:
+    _, make = EXAMPLES[claim.id][1]  # refuted
+    own = make()
+    large = {**KNOWN, GAIN: 2.0}  # more than any lead
+    rows = own.assign(**{name: own["updates"].gt(0) * value for name, value in large.items()})
+    verdict = claim.verdict(rows)
+    assert verdict.outcome == "undecided"
+    assert "Twice the updates" in verdict.weakness
+    assert set(verdict.records) <= set(own["key"])
+    files = own.assign(dataset="my.csv")
+    assert claim.verdict(files).outcome == "not_measured"
+
+
+def test_a_search_is_judged_by_its_longest_trainings() -> None:
+    """Trainings of smaller budgets that were still improving take nothing from a verdict."""
+    own, claim = searched({"ffjord": 0.4, "glow": 0.0}), registry["data-glow-ffjord"]
+    for budget, expected in ((15.0, "confirmed"), (60.0, "undecided")):
+        late = own[BUDGET] == budget
+        rows = own.assign(**{name: value * late for name, value in KNOWN.items()})
+        assert claim.verdict(rows).outcome == expected
+
+
+def test_a_gain_that_does_not_come_back_to_the_best_weights_is_none() -> None:
+    seeds = pd.DataFrame([{"dim": 2, "val_ll": -1.0, **KNOWN, GAIN: 0.5}])
+    for end, expected in ((-1.0, True), (-1.4, True), (-1.5, False), (-9.0, False)):
+        curve = {"validation_ll": np.array([-2.0, -1.0, end])}
+        assert improving(seeds.assign(arrays=[curve])) is expected
+
+
+@pytest.mark.parametrize(
+    ("levels", "late", "expected"),
+    [
+        ({"cnf": 1.0, "maf": 0.0, "glow": 0.4}, "glow", "confirmed"),  # 0.5 more do not reach cnf
+        ({"cnf": 1.0, "maf": 0.0, "glow": 0.6}, "glow", "undecided"),
+        ({"cnf": 1.0, "maf": 0.0, "glow": 2.0}, "glow", "refuted"),  # a lead can but grow
+        ({"cnf": 1.0, "maf": 0.0, "glow": 1.4}, "cnf", "undecided"),
+        ({"cnf": 1.0, "maf": 0.0, "glow": 1.6}, "cnf", "refuted"),
+        ({"cnf": 1.0, "maf": 0.0, "glow": 1.0}, "glow", "refuted"),  # level: cnf can but fall
+    ],
+)
+def test_a_likelihood_that_was_improving_is_a_lower_bound(
+    levels: dict[str, float], late: str, expected: str
+) -> None:
+    """A standing counts if twice the updates of no model might turn it."""
+    rows = densities(levels)
+    own = rows["flow"] == late
+    rows = rows.assign(**{name: value * own for name, value in KNOWN.items()})
+    verdict = registry["continuous-powerful"].verdict(rows)
+    assert verdict.outcome == expected
+    assert (late in verdict.weakness) is (expected == "undecided")
+
+
+def test_the_best_of_a_kind_is_chosen_on_the_splits_that_all_of_it_have() -> None:
+    rows = densities({"cnf": 0.0, "maf": 0.0, "glow": 0.5})
+    rows = rows[(rows["flow"] != "maf") | (rows["seed"] > 2)]  # of the splits with high values
+    rows = rows.assign(val_ll=rows["val_ll"] + 10.0 * rows["data_seed"])
+    for contest in contests(rows, rows["flow"] == "cnf", rows["flow"] != "cnf"):
+        assert set(contest.other["flow"]) == {"glow"}
+
+
+def test_an_undertrained_row_is_marked_and_never_bold() -> None:
+    _, make = EXAMPLES["data-glow-ffjord"][0]
+    example = make()
+    rows = example.assign(test_ll_se=0.01, train_updates=example["updates"])
+    for study_tables, expected in (
+        (density.tables(rows), False),
+        (density.tables(rows.assign(**KNOWN)), True),
+    ):
+        overview, *_ = study_tables
+        marked = [c for c in overview.frame if c.startswith("mark.")]
+        leads = [c for c in overview.frame if c.startswith("leads.")]
+        assert overview.frame[marked].isin([MARK]).any(axis=None) == expected
+        assert overview.frame[leads].any(axis=None) != expected
+        assert (MARK in overview.note) == expected
+    assert MARKS in study_tables[1].frame
