@@ -56,8 +56,7 @@ class Quoted:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The long frame without times that were not measured quietly, or are stale."""
-        cases = {key: record.case for key, record in self.run.records.items()}
-        together = [key for key, case in cases.items() if study_of(case).interleaved]
+        together = [k for k, r in self.run.records.items() if study_of(r.case).interleaved]
         frame = quotable(self.run.frame, self.run.cautions, together)
         empty = [name for name in time_columns(frame) if frame[name].isna().all()]
         return frame.drop(columns=empty).copy()  # in one piece

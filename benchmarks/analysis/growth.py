@@ -133,7 +133,7 @@ def exact_polynomial(x: Sequence[int], y: Sequence[int]) -> list[Fraction]:
         ]
     if len(column) < 2:
         raise ValueError(f"no polynomial of a degree below {len(nodes) - 1} gives the counts")
-    polynomial = [column[0]]
+    polynomial: Any = [column[0]]
     for node, difference in zip(reversed(nodes[: len(leading)]), reversed(leading), strict=True):
         polynomial = polyadd(polymul(polynomial, [-node, 1]), [difference])  # Horner
     return list(polynomial)
@@ -179,7 +179,7 @@ def crossings(scans: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     for pair in itertools.combinations(degree, 2):
         one, other = (series[name] for name in pair)
         gap = log_ratio(costs["log_prob_flops"], *pair)
-        ranks = [degree[name] for name in pair if degree[name] is not None]
+        ranks = [rank for name in pair if (rank := degree[name]) is not None]
         ranked, comparable = len(set(ranks)) == 2, _comparable(one, other)
         if _made(one) != _made(other) or gap.empty or not (ranked or comparable):
             continue

@@ -102,7 +102,7 @@ class _Laws(NamedTuple):
         """The index (B,) of the best law of the lowest degree that is as good as any."""
         good = self.bic <= self.bic.min(0) + TIE
         degree = np.where(good, self.degree, DEGREES + 1).min(0)
-        return np.where(self.degree == degree, self.bic, np.inf).argmin(0)
+        return np.asarray(np.where(self.degree == degree, self.bic, np.inf).argmin(0))
 
 
 def _polynomials(x: np.ndarray, costs: np.ndarray) -> _Laws:

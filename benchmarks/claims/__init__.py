@@ -120,12 +120,9 @@ class Evidence:
                 verdict = claim.judge(self._of(claim))
                 strength = f"{verdict.strength} {claim.strength}".strip()
                 weakness = f"{verdict.weakness} {claim.weakness}".strip()
-                shared = {
-                    "exhibits": tuple(claim.exhibits),
-                    "strength": strength,
-                    "weakness": weakness,
-                }
-                self._verdicts[claim.id] = replace(verdict, **shared)
+                self._verdicts[claim.id] = replace(
+                    verdict, exhibits=tuple(claim.exhibits), strength=strength, weakness=weakness
+                )
             except NotMeasured as missing:
                 text = f"There are no {missing}: {claim.remedy} measures them."
                 self._verdicts[claim.id] = Verdict("not_measured", text)

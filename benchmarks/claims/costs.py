@@ -59,7 +59,7 @@ def trace_and_determinant(frame: pd.DataFrame) -> Verdict:
     parts = [f"{span(values, '.2g')} {way}" for way, values in by_way]
     errors = traces["error"][traces["way"] == PROBE]
     error = f" with an error of {span(errors, '.2g')} ‖J‖" if len(errors) else ""
-    cheap = [way for way, values in by_way if (values <= most).all()]
+    cheap = [str(way) for way, values in by_way if (values <= most).all()]
     apart = ""
     if set(FORMED) <= set(by_work):
         share = span((by_work[FORMED[0]] / by_work[FORMED[1]]).dropna(), ".2g")

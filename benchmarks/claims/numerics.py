@@ -169,12 +169,11 @@ def bottleneck_variance(frame: pd.DataFrame) -> Verdict:
     if "variance" not in (fields := numerics.estimates(rows)):
         raise NotMeasured("estimates in both spaces in the study numerics")
     fields = fields.dropna(subset=["variance"])
+    error = np.hypot(fields["rmse_d_se"], fields["rmse_k_se"])
+    gain = fields["rmse_d"] - fields["rmse_k"]
     differences = {  # of spreads, whose errors over thousands of draws are known
-        str(row.Index): (
-            Estimate(row.rmse_d - row.rmse_k, np.hypot(row.rmse_d_se, row.rmse_k_se), np.inf),
-            0.0,
-        )
-        for row in fields.itertuples()
+        str(place): (Estimate(float(g), float(e), np.inf), 0.0)
+        for place, g, e in zip(fields.index, gain, error, strict=True)
     }
     how = list(standings(differences, level_of("bottleneck-variance")).values())
     width = np.where(fields["width"] < fields["dim"], "H < D", "H ≥ D")

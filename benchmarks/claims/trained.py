@@ -150,8 +150,12 @@ def judge_lead(claim: str, family: Mapping[str, Sequence[Contest]]) -> Verdict:
     return Verdict(outcome(ahead(final)), sentence, used, (), evidence, weakness)
 
 
-for name in LEADS:
-    register(name, prepare=leads)(lambda family, name=name: judge_lead(name, family))
+def _judge_of(claim: str) -> Callable[[Any], Verdict]:
+    return lambda family: judge_lead(claim, family)
+
+
+for claim_of_lead in LEADS:
+    register(claim_of_lead, prepare=leads)(_judge_of(claim_of_lead))
 
 
 def _name(pair: Contest) -> str:
@@ -171,7 +175,7 @@ def _result(pair: Contest, how: str) -> str:
 def _spent(pairs: Sequence[Contest]) -> str:
     """What either side had: ", with 4,612 against 4,572 to 9,024 parameters"."""
     sides = [pd.concat(side) for side in zip(*((p.one, p.other) for p in pairs), strict=True)]
-    parts = []
+    parts: list[str] = []
     for metric, digits, unit in (
         ("parameters", ",.0f", "parameters"),
         ("train_cpu_seconds", ".3g", "CPU seconds of training"),
@@ -225,7 +229,7 @@ def _race(*racing: pd.DataFrame) -> Iterator[dict[str, Any]]:
     if any(side.empty for side in sides):
         return
     one, other = (side.groupby("series")[[DENSITY, SAMPLE]].mean().min() for side in sides)
-    costs = {call: (one[call], other[call]) for call in (DENSITY, SAMPLE)}
+    costs: dict[str, tuple[float, ...]] = {c: (one[c], other[c]) for c in (DENSITY, SAMPLE)}
     costs[TRAINING] = tuple(efforts_to(racing, min(map(reached, racing))))
     if min(costs[TRAINING]) <= 0:  # one begins at the level, and there is no race
         del costs[TRAINING]

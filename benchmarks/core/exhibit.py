@@ -274,8 +274,6 @@ def showing(study: str) -> Any:
 def plain_table(study: str, frame: pd.DataFrame) -> Table:
     """The records of a study that nothing shows: a row each, with its metrics."""
     metrics = [name for name in METRICS if name in frame and frame[name].notna().any()]
-    names = [n for n in ("run", "flow", "dataset", "dim", "seed", "status", *metrics) if n in frame]
-    rows = frame[names].copy()
-    rows[RECORDS] = [(key,) for key in frame["key"]]
-    columns = {name: Column.of(name) for name in metrics}
-    return Table(study, f"Records of {study}", "Nothing here shows this study.", rows, columns)
+    rows = frame.assign(**{RECORDS: frame["key"].map(lambda key: (key,))})
+    shown = columns("run", "flow", "dataset", "dim", "seed", "status", *metrics)
+    return Table.of(study, f"Records of {study}", "Nothing here shows this study.", rows, shown)

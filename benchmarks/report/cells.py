@@ -82,7 +82,7 @@ def _column(table: Table, name: str, column: Column) -> list[Cell]:
     """The cells of a column, with what is shown within it."""
     frame, missing = table.frame, [None] * len(table.frame)
     parts = (name, column.error, column.interval, column.prefix, column.mark)
-    lists = [frame[part].tolist() if part in frame else missing for part in parts]
+    lists: list[list[Any]] = [frame[n].tolist() if n in frame else missing for n in parts]
     values, errors = (
         [float(item) * column.scale if _is_number(item) else math.nan for item in items]
         for items in lists[:2]
