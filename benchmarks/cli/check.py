@@ -227,7 +227,7 @@ def _failures(outcomes: pd.DataFrame) -> list[str]:
     dims: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     failed = outcomes[outcomes["status"] == "fail"]
     for (flow, dim), rows in failed.groupby(["flow", "dim"], sort=False):
-        dims.setdefault((flow, tuple(rows["name"].unique())), []).append(str(dim))
+        dims.setdefault((str(flow), tuple(rows["name"].unique())), []).append(str(dim))
     failures = []
     for (flow, names), where in dims.items():
         listed = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]

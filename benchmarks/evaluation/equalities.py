@@ -22,7 +22,7 @@ from benchmarks.core.study import Result
 from benchmarks.evaluation.subject import Subject, formed
 from flows.conformance import densities
 from flows.conformance.densities import jacobians
-from flows.conformance.subject import NotApplicable, subject_of
+from flows.conformance.subject import NotApplicable, Row, subject_of
 from flows.continuous.cnf import CNF
 from flows.continuous.point import Point
 from flows.continuous.solve import Solver
@@ -95,17 +95,17 @@ def density(case: Case) -> Result:
         case.flow, case.dim, None, None, case.seeds.init, torch.float64, case.options
     )
     torch.manual_seed(case.seeds.noise)
-    rows = {"ladj": densities.log_determinant}
-    rows |= {"mass": densities.total_mass} if case.dim == 2 else {}
+    rows = [Row("ladj", densities.log_determinant)]
+    rows += [Row("mass", densities.total_mass)] if case.dim == 2 else []
     metrics: dict[str, float | list[float]] = {}
     notes: dict[str, str] = {}
-    for name, row in rows.items():
+    for row in rows:
         try:
-            outcome = row(subject)
+            finding = row.measure(subject)
         except NotApplicable as reason:
-            notes[name] = str(reason)
+            notes[row.name] = str(reason)
         else:
-            metrics |= {f"{name}_error": outcome.value, f"{name}_bound": outcome.bound}
+            metrics |= {f"{row.name}_error": finding.value, f"{row.name}_bound": finding.bound}
     return Result(metrics, notes=notes)
 
 
