@@ -128,7 +128,9 @@ def _judged(
             late = str(error).endswith(("SIGPROF", "SIGALRM"))
             row, bound = (LATE, limit) if late else ("process", None)
             end = [Outcome(row, "", None, bound, "fail", str(error))]
-        return [*(Outcome(**json.loads(line)) for line in file), *end]
+        outcomes = [Outcome(**json.loads(line)) for line in file]
+    names = list(dict.fromkeys(outcome.name for outcome in outcomes))  # those of one row together
+    return [*sorted(outcomes, key=lambda outcome: names.index(outcome.name)), *end]
 
 
 def _judge(
