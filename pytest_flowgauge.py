@@ -100,7 +100,7 @@ def packages() -> Iterator[None]:
     """Import ``flows`` and ``benchmarks`` of this distribution within, whatever has their names."""
     contested = [name for name in ("flows", "benchmarks") if not _is_ours(name)]
     theirs = _taken(contested)
-    sys.modules.update(_kept)
+    sys.modules.update({m: _kept[m] for m in _kept if m.partition(".")[0] in contested})
     try:
         for name in contested:
             if name not in sys.modules:

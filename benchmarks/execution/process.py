@@ -208,8 +208,9 @@ class Worker:
                         return
                     case str(answer) if answer == STOPPED:
                         raise Cancelled
-                    case _:
-                        raise WorkerLost("the worker sent what is no result of its task")
+                    case answer:
+                        text = f"the worker sent {brief(str(answer))}, which is no result"
+                        raise WorkerLost(f"{text} of {', '.join(left) or 'a case'}")
         finally:
             pipe.close()
             self._end_block()
