@@ -76,10 +76,10 @@ def trainings(**values) -> Suite:
 def figures(folder: Path) -> dict[str, dict[str, object]]:
     """All that does not depend on a clock, by key: metrics, and arrays without seconds."""
     frame = load(folder)
-    timed = {name for name, metric in METRICS.items() if metric.kind == "time"}
+    untimed = [name for name, metric in METRICS.items() if metric.kind != "time"]
     rows = {}
     for _, row in frame.iterrows():
-        values = {n: row[f"{n}.values"] for n in METRICS if n in row and n not in timed}
+        values = {n: v for n in untimed if isinstance(v := row.get(f"{n}.values"), list)}
         arrays = {n: a for n, a in store.arrays(row).items() if "seconds" not in n}
         rows[row["key"]] = values | {name: array.tobytes() for name, array in arrays.items()}
     return rows

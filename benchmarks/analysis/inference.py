@@ -56,7 +56,7 @@ class Estimate:
 
 
 def of_repetitions(values: ArrayLike, ratio: float = 0.0) -> Estimate:
-    """Estimate the mean of values (n,), one a repetition; NaN errors below two.
+    """Estimate the mean of values (n,), one a repetition; the error is NaN if n < 2.
 
     ``ratio`` is n_test / n_train where repetitions are random splits of one table: their training
     parts overlap, and the variance of the mean is s² (1/n + ratio) in place of s²/n (Nadeau and
@@ -76,7 +76,7 @@ def of_samples(one: ArrayLike, other: ArrayLike) -> Estimate:
 
 
 def of_rows(values: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
-    """Estimate the mean of values (rows,), clustered where rows of a group are dependent."""
+    """Estimate the mean of values (rows,); ``groups`` labels the rows that are dependent."""
     x = np.asarray(values, dtype=float)
     count = len(x) if groups is None else len(np.unique(groups))
     return Estimate(float(x.mean()), standard_error(x, groups), count - 1 or math.nan)

@@ -35,14 +35,14 @@ def models_of(name: str, group: pd.DataFrame) -> Models:
     done = {model: seeds for model, seeds in done.items() if len(seeds)}
     order = sorted(done, key=lambda model: -done[model]["test_ll"].mean())
     facts: dict[str, Any] = next((n["data"] for n in notes_of(group) if "data" in n), {})
-    every = {model: every[model] for model in [*order, *(m for m in every if m not in done)]}
+    every = {model: every[model] for model in [*order, *every]}
     return Models(name, int(group["dim"].iloc[0]), facts, {m: done[m] for m in order}, every)
 
 
 def mean_of(seeds: pd.DataFrame, metric: str) -> tuple[float, float]:
-    """Mean of a metric over seeds and its standard error; of one seed that over its samples.
+    """Mean of a metric over seeds, and its standard error (over the samples, if one seed).
 
-    NaN where there is none.
+    NaN where no seed has the metric.
     """
     values = seeds.get(metric, pd.Series(dtype=float)).dropna()
     if len(values) > 1:

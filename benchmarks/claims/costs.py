@@ -40,8 +40,8 @@ FORMED = ["trace_of_formed", "determinant_of_formed"]
 
 @register("trace-and-determinant")
 def trace_and_determinant(frame: pd.DataFrame) -> Verdict:
-    """Seconds over those of the determinant, the quickest of each way, at each D and field."""
-    most = RULES["trace-and-determinant"]["cheap"]  # of the determinant's time
+    """Seconds of the quickest trace of each way over the determinant's, at each D and field."""
+    most = RULES["trace-and-determinant"]["cheap"]  # largest ratio at which a trace is cheap
     rows = done(frame, "trace", "evaluation_seconds")
     timed = evaluations(rows)
     timed = timed[~timed["estimate"] | timed["fewest"]]
@@ -77,10 +77,11 @@ HIDDEN = "option.hidden"
 
 
 def readings(of_dim: pd.DataFrame, claim: str) -> tuple[list[bool], str]:
-    """Whether degrees in D are at most, and are equal to, those of a claim's formula; the counts.
+    """Compare degrees in D with a claim's formula: two flags a series, and a clause with counts.
 
     ``of_dim`` has the columns "degree" and "width"; the formula has a degree at a "fixed" width and
-    one where it "follows" D. A cost that is of no degree meets neither reading.
+    one where it "follows" D. The first half of the flags says "at most", the second half "equal";
+    a cost without a degree meets neither.
     """
     allowed = RULES[claim]["degrees"]
     formula = of_dim["width"].map({FIXED: allowed["fixed"], FOLLOWS: allowed["follows"]})
@@ -127,11 +128,9 @@ def cost_of_flows(frame: pd.DataFrame) -> Verdict:
         raise NotMeasured("counts of discrete flows, dense among them, at enough dimensions")
     groups = of_dim.groupby("degree")["series"].agg(listed)[::-1]
     parts = [f"{degree} for {series}" for degree, series in groups.items()]
-    once = [
-        name
-        for name, group in sizes.lines(rows).get("batch", {}).items()
-        if (grown := growth(group, "log_prob_determinant_flops", "batch")) and grown.degree == 0
-    ]
+    batches = sizes.lines(rows).get("batch", {})
+    laws = {n: growth(g, "log_prob_determinant_flops", "batch") for n, g in batches.items()}
+    once = [name for name, law in laws.items() if law is not None and law.degree == 0]
     paid = f"; {listed(once)} computes its determinant once for a batch" if once else ""
     holds, text = readings(of_dim, "cost-of-flows")
     sentence = f"log_prob's FLOPs are of degree {'; '.join(parts)}{paid}: {text}."
@@ -233,9 +232,8 @@ def cost_in_total(frame: pd.DataFrame) -> Verdict:
         f"Read {'at equal fit' if fits else 'after training'}, as powers of D with "
         f"{1 - LEVEL:.0%} intervals, NFE {', '.join(parts)}.{_totals(frame)}"
     )
-    decided = [None if how == "open" else how for how in stands.values()]
-    bound = [how and how != "ahead" for how in decided]
-    tight = [how and how == "level" for how in decided]
+    bound = [None if how == "open" else how != "ahead" for how in stands.values()]
+    tight = [None if how == "open" else how == "level" for how in stands.values()]
     return Verdict(outcome([*bound, *tight]), sentence, keys(*groups.values()))
 
 
@@ -262,10 +260,10 @@ def _totals(frame: pd.DataFrame) -> str:
             t for t in side if t.records.get("setting.hidden_per_dim", pd.Series()).isna().all()
         ]
         sides.append({total.name: total.costs["flops"] for total in fixed})
-    dims = [
-        set.intersection(*({*flops.index} for flops in side.values())) for side in sides if side
-    ]
-    if len(dims) < 2 or not (common := set.intersection(*dims)):
+    if not all(sides):
+        return ""
+    common = set.intersection(*(set(flops.index) for side in sides for flops in side.values()))
+    if not common:
         return ""
     dim = max(common)
     least = (min((flops[dim], name) for name, flops in side.items()) for side in sides)

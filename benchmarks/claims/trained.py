@@ -40,11 +40,11 @@ from benchmarks.evaluation.modes import RARE, THIN
 
 
 def scored(frame: pd.DataFrame, *metrics: str) -> pd.DataFrame:
-    """The trained densities that have a test likelihood and these metrics, with their `kinds`.
+    """Return the trained densities with a test likelihood and these metrics, with their `kinds`.
 
-    They have the likelihood at the end of their training (`improvement.LAST`). On a data set on
-    which a search has trained, its models alone: they had equal effort. Raises NotMeasured where
-    there is none.
+    The column `improvement.LAST` has the likelihood at the end of training. Where a search trained
+    on a data set, only its models are kept: they had equal effort. Raises NotMeasured if no row is
+    left.
     """
     rows = trained(done(frame, ("density", "frontier"), "test_ll", *metrics))
     rows = rows.assign(**{improvement.LAST: improvement.last(rows), "kind": kinds(rows)})
@@ -75,7 +75,7 @@ class Lead:
 
 
 def _no_mixture(rows: pd.DataFrame) -> pd.Series:
-    """Whether the truth of each row's data is no baseline's model."""
+    """Mark the rows whose data were not drawn from a mixture, the model of a baseline."""
     names = rows["dataset"].str.replace(r"_\d+$", "", regex=True)
     return ~names.isin(RULES["useful-instrument"]["mixtures"])
 
@@ -120,8 +120,8 @@ def leads(frame: pd.DataFrame) -> dict[str, list[Contest]]:
 def judge_lead(claim: str, family: Mapping[str, Sequence[Contest]]) -> Verdict:
     """Judge a claim by its contests.
 
-    p-values are corrected for the contests of all claims of leads on these records. What flows that
-    were still improving might turn with twice their updates is open.
+    p-values are corrected for the contests of all claims of leads on these records. A standing is
+    open if a flow that was still improving might change it with twice its updates.
     """
     lead, pairs = LEADS[claim], family[claim]
     if not pairs:
@@ -174,7 +174,7 @@ def _result(pair: Contest, how: str) -> str:
 
 def _spent(pairs: Sequence[Contest]) -> str:
     """What either side had: ", with 4,612 against 4,572 to 9,024 parameters"."""
-    sides = [pd.concat(side) for side in zip(*((p.one, p.other) for p in pairs), strict=True)]
+    sides = [pd.concat([p.one for p in pairs]), pd.concat([p.other for p in pairs])]
     parts: list[str] = []
     for metric, digits, unit in (
         ("parameters", ",.0f", "parameters"),
@@ -208,17 +208,17 @@ def timed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def races(rows: pd.DataFrame, column: str, first: str) -> pd.DataFrame:
-    """Costs of the fastest series of one value of a column over those of each other value.
+    """Compare the fastest series of value ``first`` with the fastest of each other value.
 
-    Columns: dataset, other (the other value), call (densities and samples at the largest common
-    budget, and trainings at any), ratio, and records (keys). Ratios that are not known are left
+    Columns: dataset, other (the other value), call (density or sample at the largest common budget,
+    training at any budget), ratio (cost of first / other), and records (keys). NaN ratios are left
     out.
     """
     table = [
         {"dataset": str(data), "other": other, **row}
         for data, group in rows.groupby("dataset")
         for other in sorted({*group[column]} - {first})
-        for row in _race(*(group[group[column] == name] for name in (first, other)))
+        for row in _race(group[group[column] == first], group[group[column] == other])
     ]
     return pd.DataFrame(table, columns=["dataset", "other", "call", "ratio", RECORDS])
 
@@ -297,7 +297,7 @@ def mode_collapse(frame: pd.DataFrame) -> Verdict:
     every = _means(by_likelihood)
     least = every["least_share"]
     missed, blurred = least < criterion["missed"], every["gap_mass"] > criterion["learned"]
-    holds = [False if m else None if b else True for m, b in zip(missed, blurred, strict=True)]
+    holds = [None if b and not m else not m for m, b in zip(missed, blurred, strict=True)]
     sentence = (
         f"Of {counted(len(every), 'pair')} of flow and data set trained by likelihood a mode is "
         f"missed with some seed by {listed(every.index[missed], 'none')}. The least visited mode "

@@ -135,8 +135,8 @@ def ab(
     """Time the flows of two git revisions against each other on this machine.
 
     Both take turns on one core, in this environment unless they declare different dependencies.
-    With --package or --plugin the repository is anyone's: its flows are those of each revision, and
-    all that they import from it too; the library flows is the installed one.
+    With --package or --plugin the repository may be any: its flows and their imports from it are
+    taken from each revision. The library flows is the installed one.
     Exit status: 0 none slower, 1 some slower or failed, 2 wrong usage, too little time to judge,
     or nothing that runs on both sides.
     With --require-pace, 1 if a time changed and its flow declares no new version or pace, or if a

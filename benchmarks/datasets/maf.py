@@ -3,7 +3,7 @@
 Source: Papamakarios, Pavlakou and Murray, Masked Autoregressive Flow for Density Estimation, 2017,
 arXiv:1705.07057, and the code published with it (gpapamak/maf, `datasets/*.py`), which FFJORD and
 NSF follow. Its quirks are in every log-likelihood of the literature and are kept. Splits and noise
-are the published ones whatever the seed; values are float64, there float32.
+are the published ones whatever the seed; values are float64, in that code float32.
 
 Files lie in the layout of the archive (Zenodo record 1161203), or as UCI has them. Addresses and
 checksums are those of public loaders. Of gas and bsds300 the published rows cannot be rebuilt from
@@ -48,7 +48,7 @@ class Published(NamedTuple):
     units: str = "standardised columns"
     archived: tuple[str, ...] = ()  # files in the archive, if they are not the first alternative
     originals: tuple[Source, ...] = ()  # UCI's files
-    remedy: str = ""  # where the files are absent
+    remedy: str = ""  # end of the message when the files are absent
 
     def paths(self, root: Path | None = None) -> tuple[Path, ...]:
         """Return the paths of its files; raise Absent if they are not there."""
@@ -174,10 +174,8 @@ def gas_table(path: Path) -> pd.DataFrame:
 
 def hepmass(train: Path, test: Path) -> Parts:
     """Take the signal, without the test file's last column and without repetitive columns."""
-    signal, tested = (
-        table[table.iloc[:, 0] == 1].iloc[:, 1:]
-        for table in (pd.read_csv(path, index_col=False) for path in (train, test))
-    )
+    tables = [pd.read_csv(path, index_col=False) for path in (train, test)]
+    signal, tested = (table[table.iloc[:, 0] == 1].iloc[:, 1:] for table in tables)
     tested = tested.iloc[:, :-1]
     if list(signal) != list(tested):
         raise ValueError(
@@ -325,7 +323,7 @@ def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
 def sources(name: str, original: bool = False) -> tuple[Source, ...]:
     """Return the archive with the files of a set, or UCI's originals.
 
-    Raises ValueError for a set that its originals do not give.
+    Raises ValueError for a set that cannot be rebuilt from its originals.
     """
     row = PUBLISHED[name]
     if not original:

@@ -31,12 +31,11 @@ def verify(name: str) -> tuple[str, bool]:
 def gaussian_score(data: Dataset) -> float:
     """Return the mean test log-likelihood, nats, of the full-covariance Gaussian of train.
 
-    Of a conditional set of the linear regression that it is.
+    A conditional set is scored by a linear regression, the Gaussian of y given x.
     """
-    from benchmarks.training.baselines import fit  # what no loader needs
+    from benchmarks.training.baselines import fit  # late: loaders do not need it
 
-    rows = data.train.numpy(), 0, data.val.numpy()
-    fitted = fit("gaussian", *rows, given=data.context_dim)
+    fitted = fit("gaussian", data.train.numpy(), 0, data.val.numpy(), given=data.context_dim)
     return float(fitted.log_prob(data.test.numpy()).mean())
 
 

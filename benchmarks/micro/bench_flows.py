@@ -1,4 +1,4 @@
-"""Seconds of every registered flow: log_prob, one training step, sampling."""
+"""Seconds of log_prob, a training step and sampling, for flows of this package and plug-ins."""
 
 from __future__ import annotations
 

@@ -39,10 +39,10 @@ def ordered(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def sheets(rows: pd.DataFrame, length: int, flows: int) -> Iterator[tuple[pd.DataFrame, list[str]]]:
-    """Rows that `ordered` gave, in parts of ``length`` data sets that fit one figure each.
+    """Yield parts of ``length`` data sets, each with the names of at most ``flows`` flows.
 
-    With the names of the flows that each part shows, its columns, and no others' rows: the slide's,
-    then those that the most of its sets have, by their mean likelihood.
+    ``rows`` is the result of `ordered`. A part keeps only the rows of its named flows. The slide's
+    flows come first, the others by their number of data sets, then by mean likelihood.
     """
     sets = list(rows["dataset"].unique())
     for start in range(0, len(sets), length):
@@ -120,7 +120,7 @@ def scale(figure: Any, shown: Any, beside: Any) -> None:
 
 
 def label(figure: Any, upper: Any, lower: Any, words: str) -> None:
-    """What a row, or rows of one thing, are of: upright at their left."""
+    """Write ``words`` upright at the left of the rows of panels from ``upper`` to ``lower``."""
     top, bottom = upper.get_position(), lower.get_position()
     x = top.x0 - 0.1 / figure.get_figwidth()
     place = {"rotation": 90, "ha": "right", "va": "center"}

@@ -31,19 +31,19 @@ Covariance = Literal["full", "diagonal"]
 KERNELS = 20_000  # training rows that carry a kernel, at most
 KERNEL_VALIDATION = 2_000  # validation rows of the bandwidth, at most
 KERNEL_CHUNK = 32  # rows whose distances are held together
-NOTHING = -100.0  # exponent beside the largest, below which a kernel is lost in rounding
-OCTAVES = range(-5, 3)  # of the bandwidth beside Scott's
+NOTHING = -100.0  # least exponent of a kernel beside the largest: others round to 0
+OCTAVES = range(-5, 3)  # bandwidths tried first: Scott's times 2 to these powers
 FINER = (-0.75, -0.5, -0.25, 0.25, 0.5, 0.75)  # octaves about the best of those
 
 CHUNK = 1024  # rows whose products are formed together
-# what a step of EM does beside its products of matrices, in FLOPs that take as long:
-WEIGHING = 250  # of a row by a component
-FORMING = 100  # of a product of two entries of a row
+# FLOPs that take as long as the work of an EM step outside its matrix products:
+WEIGHING = 250  # per row and component
+FORMING = 100  # per row and product of two entries
 NARROW = 0.9  # share of the variance along a split that moves between the halves
 COMPONENTS = 200  # at most
 ROWS = 100_000  # of the training set, at most
-RATIO = 2  # of rows to parameters, with which a mixture grows at least
-PRODUCTS = 20_000_000  # of two entries of a row, with which it grows at least
+RATIO = 2  # rows per parameter that a mixture grows on, at least
+PRODUCTS = 20_000_000  # entries of the matrix (features, rows) that it grows on, at least
 VALIDATION = 5_000  # rows at most
 GROWTH = 1.1  # ratio of components from one size to the next
 STEPS = 5  # of EM at a size
@@ -97,7 +97,7 @@ class Mixture:
         return len(self.means) * self.features - 1
 
     def coefficients(self) -> Tensor:
-        """(K, F): what times the products of a row gives the logarithms of weight and density."""
+        """(K, F): times the `products` of a row, each component's log weight + log density."""
         dim = self.means.shape[1]
         i, j = _pairs(dim, self.covariance)
         precisions = torch.cholesky_inverse(self.factors)
@@ -126,7 +126,7 @@ class Mixture:
         return Mixture.of(statistics, self.covariance, ridge)
 
     def flops(self, rows: int) -> float:
-        """The work of a step on so many rows, in FLOPs of a product of matrices."""
+        """The work of a step on ``rows`` rows, in FLOPs of a matrix product."""
         weighing = len(self.means) * (4 * self.features + WEIGHING)
         return float(rows * (weighing + self.features * FORMING))
 
@@ -251,16 +251,16 @@ def gaussian(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
 def kde(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
     """Gaussian kernels about 20,000 training rows, of a bandwidth chosen on validation."""
     picks = np.random.default_rng(seed).permutation(len(train))[:KERNELS]
-    centres, held = (
-        torch.from_numpy(x).double() for x in (train[picks], validation[:KERNEL_VALIDATION])
-    )
+    centres = torch.from_numpy(train[picks]).double()
+    held = torch.from_numpy(validation[:KERNEL_VALIDATION]).double()
     rows, dim = centres.shape
     scott = rows ** (-1 / (dim + 4))  # Scott, Multivariate Density Estimation, 1992
     scores: dict[float, float] = {}
     for octaves in (OCTAVES, FINER):
         middle = max(scores, key=lambda width: scores[width]) if scores else scott
         widths = [middle * 2**octave for octave in octaves]
-        scores |= zip(widths, _by_kernels(held, centres, widths).mean(1).tolist(), strict=True)
+        means = _by_kernels(held, centres, widths).mean(1).tolist()
+        scores.update(zip(widths, means, strict=True))
     width = max(scores, key=lambda width: scores[width])
     generator = torch.Generator().manual_seed(seed)
 
@@ -269,7 +269,7 @@ def kde(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
         return draws + width * torch.randn(draws.shape, generator=generator, dtype=draws.dtype)
 
     def density(x: np.ndarray) -> np.ndarray:
-        """Of the first columns, as many as x (N, C) has."""
+        """Log-density of the first C columns, for x (N, C)."""
         kernels = centres[:, : x.shape[1]] if x.shape[1] < dim else centres
         values: np.ndarray = _by_kernels(torch.from_numpy(x).double(), kernels, [width])[0].numpy()
         return values
@@ -398,7 +398,7 @@ def mixture(
         return sum(entrant.spent for entrant in entrants)
 
     growing = list(entrants)
-    for rounds in range(len(entrants).bit_length(), 0, -1):
+    for rounds in range(len(entrants).bit_length(), 0, -1):  # left; each halves who grows
         share = (effort - spent()) / rounds / len(growing)
         for entrant in growing:
             end = entrant.spent + share
@@ -409,8 +409,8 @@ def mixture(
     winner.model, winner.stale = winner.best, 0
     while winner.stale < PATIENCE and winner.fit(winner.model, x, held, effort - spent()):
         pass
-    notes = {**winner.about(), "validation_rows": held.shape[1], "rows": x.shape[1]}
-    notes |= {"steps": winner.steps, "flops": spent(), "tried": tried}
+    counts = {"validation_rows": held.shape[1], "rows": x.shape[1]}
+    notes = {**winner.about(), **counts, "steps": winner.steps, "flops": spent(), "tried": tried}
     return Baseline.of(winner.best, seed, notes)
 
 
@@ -476,18 +476,16 @@ def fit(
 ) -> Baseline:
     """Fit a baseline to raw rows (N, D), after its preprocessing.
 
-    The preprocessing is fitted to the training rows and counted in densities; samples are of the
-    raw data. With ``given`` C the rows are (y, x), (N, D + C), and the density is that of y given
-    x: of the joint density q(x, y) / q(x), of one Gaussian thus a linear regression. y and x have
-    a preprocessing each, and samples have the training set's x.
+    Densities and samples are those of raw rows; ``marginal`` and ``completed`` of the result take
+    preprocessed rows, x first. With ``given`` C the rows are (y, x), (N, D + C), and the density is
+    q(x, y) / q(x): for one Gaussian a linear regression. y and x have separate preprocessings.
+    Samples reuse the x of the training set.
     """
     entry = BaselineEntry.model_validate(baseline)
     split = train.shape[1] - given
-    parts = [train[:, :split], *([train[:, split:]] if given else [])]
-    first, *context = (
-        cast(Bijection, preprocessing.fit(entry.preprocessing, torch.from_numpy(part).double()))
-        for part in parts
-    )
+    parts = [train[:, :split]] + ([train[:, split:]] if given else [])
+    maps = [preprocessing.fit(entry.preprocessing, torch.from_numpy(p).double()) for p in parts]
+    first, *context = cast(list[Bijection], maps)
 
     def mapped(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows that are fitted, x before y, and the log-determinant of y's map."""
@@ -511,11 +509,10 @@ def fit(
     held, ladj = mapped(validation)
     fitted = BASELINES[entry.flow](mapped(train)[0], seed, held, **settings)
     notes = {**fitted.notes, "preprocessing": entry.preprocessing}
-    if "tried" in notes:  # validation likelihoods of the raw rows
-        shift = float(ladj[: notes["validation_rows"]].mean())
-        for attempt in (notes, *(tried := [dict(one) for one in notes["tried"]])):
-            attempt["validation_ll"] += shift
-        notes["tried"] = tried
+    if "tried" in notes:  # the likelihoods become those of raw rows
+        shift, tried = float(ladj[: notes["validation_rows"]].mean()), notes["tried"]
+        notes["validation_ll"] += shift
+        notes["tried"] = [{**one, "validation_ll": one["validation_ll"] + shift} for one in tried]
     return replace(fitted, log_prob=log_prob, sample=sample, notes=notes)
 
 

@@ -91,7 +91,7 @@ def hollow(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Ten
     if hasattr(field, "with_slopes"):
         dx, slopes = field.with_slopes(point.t, point.x, c)
         return point.keep(dx), slopes.sum(1)
-    jvp: Any = torch.func.jvp  # whose annotation counts a third result
+    jvp: Any = torch.func.jvp  # its annotation has a third result
     dx, slopes = jvp(
         lambda x: field.transformer(point.t, x, c),
         (point.x.contiguous(),),
@@ -104,7 +104,7 @@ def exact(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Tens
     """Exact trace the cheapest way that the field offers: closed form, hollow, or the loop."""
     if hasattr(point.field, "with_trace") or hasattr(point.field, "trace"):
         return closed_form(point, trace)
-    return (hollow if hasattr(point.field, "transformer") else loop)(point, trace)
+    return hollow(point, trace) if hasattr(point.field, "transformer") else loop(point, trace)
 
 
 def hutchinson(point: Point, trace: Trace, noise: Probes) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ BOLD = (
 def overview(likelihoods: Mapping[str, Table]) -> Table:
     """A row a model, a column a data set, from the tables of each set's likelihoods by budget.
 
-    The budget is the one of the most models, and of several such the largest. Empty without any.
+    Each column has the budget that most models have, the largest if several tie. May be empty.
     """
     records: dict[str, tuple[str, ...]] = {}
     for table in likelihoods.values():
@@ -58,6 +58,6 @@ def overview(likelihoods: Mapping[str, Table]) -> Table:
 
 
 def _of_most_models(frame: pd.DataFrame) -> str:
-    """The column of the budget that the most models have, the last of several; "" if none has."""
+    """The column of the budget that most models have, the last if several tie; "" if none has."""
     counts = frame.filter(regex=r"^test_ll\.").notna().sum()
     return str(counts[::-1].idxmax()) if len(counts) else ""
