@@ -275,5 +275,5 @@ def plain_table(study: str, frame: pd.DataFrame) -> Table:
     """The records of a study that nothing shows: a row each, with its metrics."""
     metrics = [name for name in METRICS if name in frame and frame[name].notna().any()]
     rows = frame.assign(**{RECORDS: frame["key"].map(lambda key: (key,))})
-    shown = columns("run", "flow", "dataset", "dim", "seed", "status", *metrics)
-    return Table.of(study, f"Records of {study}", "Nothing here shows this study.", rows, shown)
+    layout = columns("run", "flow", "dataset", "dim", "seed", "status", *metrics)
+    return Table.of(study, f"Records of {study}", "Nothing here shows this study.", rows, layout)

@@ -125,12 +125,12 @@ def _growths(
 ) -> Table:
     """The rows with the metrics that one of them has."""
     kinds = {metric: METRICS[metric].kind for metric in metrics}
-    shown = headers | {
+    layout = headers | {
         metric: Column(METRICS[metric].title, digits=".2f" if kind == "time" else "d", kind=kind)
         for metric, kind in kinds.items()
     }
     return Table.of(
-        name, title, note, pd.DataFrame(rows, columns=None if rows else [RECORDS]), shown
+        name, title, note, pd.DataFrame(rows, columns=None if rows else [RECORDS]), layout
     )
 
 
@@ -141,13 +141,13 @@ def _by_crossing(scans: pd.DataFrame) -> Table:
     plain = pairs["plain"].astype(bool) & (len(pairs) > FEW)
     table = pairs[~plain].sort_values("plain", kind="stable", ignore_index=True)
     table = table.drop(columns="plain")
-    shown = columns({"cheaper": "Cheaper", "than": "than"})
+    layout = columns({"cheaper": "Cheaper", "than": "than"})
     for metric in metrics:
         parts = [crossing_cells(metric, dim) for dim in table[metric]]
         table = table.assign(**pd.DataFrame(parts, columns=[*crossing_cells(metric, 0.0)]))
-        shown[metric] = Column(METRICS[metric].title, digits=".0f", kind=METRICS[metric].kind)
+        layout[metric] = Column(METRICS[metric].title, digits=".0f", kind=METRICS[metric].kind)
     title = "Where one becomes cheaper than another"
-    return Table("cost-crossings", title, f"{CROSSINGS_NOTE} {plain.sum()}.", table, shown)
+    return Table("cost-crossings", title, f"{CROSSINGS_NOTE} {plain.sum()}.", table, layout)
 
 
 # ---- every case ---------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ SHOWN = {"first_step": None, "max_steps": 10000, "error_norm": "all"}  # where t
 def by_dimension(frame: pd.DataFrame) -> Table:
     """A row for each case, with what was measured of it."""
     table = pd.DataFrame({"flow": sizes.flows(frame), "dim": frame["dim"]}, index=frame.index)
-    shown, common = columns("flow", "dim"), []
+    layout, common = columns("flow", "dim"), []
     rules = width_rules(frame)
     frame = frame.assign(width=rules.where(rules != "", None))
     for name, (header, source) in SETTINGS.items():
@@ -189,24 +189,24 @@ def by_dimension(frame: pd.DataFrame) -> Table:
         if len(frame) > 1 and column.nunique(dropna=False) == 1:
             common += [f"{header} {_words(value)}" for value in column.dropna().unique()]
         elif column.notna().any():
-            table[name], shown[name] = column, Column(header)
+            table[name], layout[name] = column, Column(header)
     order = [str(name) for name in table]
     if {"log_prob_seconds", "reference_seconds"} <= set(frame):
         frame = frame.assign(**{RELATIVE: frame["log_prob_seconds"] / frame["reference_seconds"]})
     for metric in (metric for metric in MEASURED if metric in frame):
         if metric == RELATIVE:
-            shown[metric] = Column("log_prob / reference", digits=".4g", kind="time")
+            layout[metric] = Column("log_prob / reference", digits=".4g", kind="time")
             table[metric] = cells(frame, metric)
             continue
         row = bool(METRICS[metric].per) and metric not in WHOLE
-        shown[metric] = Column.of(metric, row=row)
+        layout[metric] = Column.of(metric, row=row)
         table[metric] = cells(frame, per_row(frame, metric) if row else metric)
     table[RECORDS] = [(key,) for key in frame["key"]]
     notes = [NOTE, *_uncounted(frame)]
     if common:
         notes.append(f"In all rows: {', '.join(common)}.")
     table = table.sort_values(order, ignore_index=True)
-    return Table("cost-by-dimension", "Cost by dimension", " ".join(notes), table, shown)
+    return Table("cost-by-dimension", "Cost by dimension", " ".join(notes), table, layout)
 
 
 def _uncounted(frame: pd.DataFrame) -> list[str]:
@@ -225,8 +225,8 @@ def _setting(name: str, values: pd.Series) -> pd.Series:
         return values.map(_words, na_action="ignore")
     if name == "solver":
         return _solvers(values.dropna()).reindex(values.index)
-    whole = pd.api.types.is_float_dtype(values) and values.notna().all()
-    return values.astype(int) if whole else values  # floats beside studies without such sizes
+    integral = pd.api.types.is_float_dtype(values) and (values % 1 == 0).all()
+    return values.astype(int) if integral else values  # floats beside studies without such sizes
 
 
 def _words(value: Any) -> str:

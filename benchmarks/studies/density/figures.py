@@ -94,8 +94,8 @@ def portraits(flat: pd.DataFrame) -> Iterator[Figure]:
     within: dict[str, str] = {}
     for n, (part, names) in enumerate(panels.sheets(flat, SETS, FLOWS), 1):
         name, note = _numbered("pictures", n), PORTRAIT_NOTE + improvement.note(part)
-        whole = flat[flat["dataset"].isin(part["dataset"])]
-        within |= {data: name for data, rows in _sets(whole) if {*rows["series"]} <= {*names}}
+        candidates = flat[flat["dataset"].isin(part["dataset"])]
+        within |= {data: name for data, rows in _sets(candidates) if {*rows["series"]} <= {*names}}
         yield Figure.of(name, "Data and densities", note, _glance, part, names)
     for data, rows in _sets(flat):
         title, note = f"{data}: data and densities", PORTRAIT_NOTE + improvement.note(rows)

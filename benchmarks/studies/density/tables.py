@@ -134,7 +134,7 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
     """The test log-likelihoods of all data sets side by side, a row a model."""
     every = pd.concat(summaries)
     records = every.groupby("model", sort=False)[RECORDS].sum()
-    frame, shown = pd.DataFrame({"model": records.index}), columns("model")
+    frame, layout = pd.DataFrame({"model": records.index}), columns("model")
     for models, summary in zip(sets, summaries, strict=True):
         rows = summary.set_index("model").reindex(records.index)
         parts = {"error": _error_of(summary), "leads": "leads", "mark": improvement.MARKS}
@@ -144,7 +144,7 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
         for part, name in parts.items():
             if name in rows:
                 frame[names[part]] = rows[name].tolist()
-        shown[f"test_ll.{models.data}"] = Column(models.data, digits=".3f", **names)
+        layout[f"test_ll.{models.data}"] = Column(models.data, digits=".3f", **names)
     frame[RECORDS] = records.tolist()
     conditional = [models.data for models in sets if models.facts.get("context_dim")]
     given = f" ({', '.join(conditional)}: given their context)" if conditional else ""
@@ -152,7 +152,7 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
         f"Mean log-density of the test rows in nats{given}. Bold: ahead of every other, {TESTED}."
     )
     note += improvement.note(every)
-    return Table("density", "Test log-likelihood by data set", note, frame, shown)
+    return Table("density", "Test log-likelihood by data set", note, frame, layout)
 
 
 def _error_of(summary: pd.DataFrame) -> str:
@@ -163,12 +163,12 @@ def _error_of(summary: pd.DataFrame) -> str:
 
 def _likelihoods(models: Models, summary: pd.DataFrame) -> Table:
     """The models of one data set by likelihood, each with the mean of its seeds."""
-    shown = COLUMNS | {"test_ll": replace(COLUMNS["test_ll"], error=_error_of(summary))}
+    layout = COLUMNS | {"test_ll": replace(COLUMNS["test_ll"], error=_error_of(summary))}
     units = f", {models.facts['units']}" if "units" in models.facts else ""
     title = f"{models.data} ({models.dim}-D{units})"
     note = _note(models, summary) + improvement.note(summary) + of_plugins(list(models.flows))
     rows = summary.dropna(axis=1, how="all")
-    return Table.of(f"density-{models.data}", title, note, rows, shown)
+    return Table.of(f"density-{models.data}", title, note, rows, layout)
 
 
 def _note(models: Models, frame: pd.DataFrame) -> str:
@@ -253,7 +253,7 @@ def _budgets(models: Models) -> Table | None:
     if not axes:
         return None
     marks = {model: improvement.mark(seeds) for model, seeds in flows.items()}
-    frame, shown = pd.DataFrame({"model": list(flows)}), columns("model")
+    frame, layout = pd.DataFrame({"model": list(flows)}), columns("model")
     frame[RECORDS] = [tuple(seeds["key"]) for seeds in flows.values()]
     frame[improvement.MARKS] = list(marks.values())
     for name, (axis, quantity, text) in axes.items():
@@ -272,8 +272,8 @@ def _budgets(models: Models) -> Table | None:
         frame[leads] = [model == leader and not marks[model] for model in flows]
         frame[until] = means["until"].tolist()
         parts: dict[str, Any] = {"error": error, "leads": leads, "mark": improvement.MARKS}
-        shown[value] = Column(f"Validation LL at {text(budget)}", "nats", digits=".3f", **parts)
-        shown[until] = Column(f"Updates until then ({quantity})")
+        layout[value] = Column(f"Validation LL at {text(budget)}", "nats", digits=".3f", **parts)
+        layout[until] = Column(f"Updates until then ({quantity})")
     first = pd.to_numeric(frame[f"ll_at_{next(iter(axes))}"], errors="coerce")
     frame = frame.loc[first.sort_values(ascending=False).index].reset_index(drop=True)
     note = (
@@ -288,7 +288,7 @@ def _budgets(models: Models) -> Table | None:
     )
     note += improvement.note(frame)
     title = f"{models.data}: at matched budgets"
-    return Table(f"density-budget-{models.data}", title, note, frame, shown)
+    return Table(f"density-budget-{models.data}", title, note, frame, layout)
 
 
 def best_within(curve: Curve, axis: str, budget: float) -> dict[str, float]:
@@ -349,5 +349,5 @@ def exactness(models: Models, study: str = "density") -> Table | None:
         if name in notes
     ]
     name, title = f"{study}-exact-{models.data}", f"{models.data}: accuracy of the likelihoods"
-    shown = columns("model", *EXACT, DIFFERENCE, "hutchinson_ll_se")
-    return Table(name, title, " ".join([note, *dict.fromkeys(faults)]), frame, shown)
+    layout = columns("model", *EXACT, DIFFERENCE, "hutchinson_ll_se")
+    return Table(name, title, " ".join([note, *dict.fromkeys(faults)]), frame, layout)

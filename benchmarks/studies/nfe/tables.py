@@ -78,14 +78,17 @@ def _training(rows: pd.DataFrame) -> Table:
     metrics = [m for m in MEASURED if m in rows or not METRICS[m].cpu]  # old records have no CPU
     table = nfe.named(rows).assign(**{metric: cells(rows, metric) for metric in metrics})
     table[RECORDS] = [(key,) for key in rows["key"]]
-    title, shown = "Evaluations before and after training", ("dataset", "series", "seed", "updates")
-    return Table.of("nfe-training", title, TRAINING_NOTE, table, columns(*shown, *metrics))
+    title, layout = (
+        "Evaluations before and after training",
+        ("dataset", "series", "seed", "updates"),
+    )
+    return Table.of("nfe-training", title, TRAINING_NOTE, table, columns(*layout, *metrics))
 
 
 def _growth(frame: pd.DataFrame) -> list[Table]:
     """A row for each family: the slopes in ln D of ln NFE and of the logarithm of FLOPs."""
-    shown = columns(FAMILY, {"from": "D from", "to": "D to", "dims": "Dimensions"}, "seeds")
-    shown |= {metric: Column(METRICS[metric].title, digits=".2f") for metric in SLOPES}
+    layout = columns(FAMILY, {"from": "D from", "to": "D to", "dims": "Dimensions"}, "seeds")
+    layout |= {metric: Column(METRICS[metric].title, digits=".2f") for metric in SLOPES}
     rows = []
     for name, group in nfe.families(frame).items():
         row: dict[str, Any] = {"series": name, "from": group["dim"].min(), "to": group["dim"].max()}
@@ -94,7 +97,7 @@ def _growth(frame: pd.DataFrame) -> list[Table]:
             row |= _slope(metric, nfe.growth(group, metric))
         rows.append({**row, RECORDS: tuple(group["key"])})
     title = "Evaluations against the dimension"
-    return [Table.of("nfe-growth", title, GROWTH_NOTE, rows, shown)] if rows else []
+    return [Table.of("nfe-growth", title, GROWTH_NOTE, rows, layout)] if rows else []
 
 
 def _slope(name: str, slope: Estimate | None) -> dict[str, Any]:
@@ -123,13 +126,13 @@ def _at_equal_fit(frame: pd.DataFrame) -> list[Table]:
     detail = columns(FAMILY, "dim", {"reached": "Reached by"})
     detail |= {"share": Column("Share", digits=".0%"), "update": Column("Updates", digits=".0f")}
     detail |= {t: Column(f"NFE {words}", digits=".0f") for t, words in at.items()}
-    shown = columns(FAMILY, {"reached": "Reached by", "dims": "Dimensions"})
+    layout = columns(FAMILY, {"reached": "Reached by", "dims": "Dimensions"})
     at = {"mean": "over all tolerances"} | at
-    shown |= {t: Column(f"Slope {words}", digits=".2f") for t, words in at.items()}
+    layout |= {t: Column(f"Slope {words}", digits=".2f") for t, words in at.items()}
     title = "Evaluations at equal fit"
     slope_title = f"{title} against the dimension"
     return [
-        Table.of("nfe-equal-fit-growth", slope_title, FIT_GROWTH_NOTE, slopes, shown),
+        Table.of("nfe-equal-fit-growth", slope_title, FIT_GROWTH_NOTE, slopes, layout),
         Table.of("nfe-equal-fit", title, FIT_NOTE, values, detail),
     ]
 
@@ -155,10 +158,10 @@ def _totals(frame: pd.DataFrame) -> list[Table]:
             row[f"dim.{dim}"] = flops
             row[f"dim.{dim}.mark"] = f"({evaluations:.0f})" if evaluations else ""
         rows.append(row)
-    shown = columns("flow", "batch", "hidden", {"layers": "L"})
-    shown |= {f"dim.{dim}": Column(f"D = {dim}", digits=".1e") for dim in nfe.dims(solved)}
+    layout = columns("flow", "batch", "hidden", {"layers": "L"})
+    layout |= {f"dim.{dim}": Column(f"D = {dim}", digits=".1e") for dim in nfe.dims(solved)}
     note = f"{TOTALS_NOTE} In parentheses the evaluations. N: rows of the call; H: the width."
-    table = Table.of("nfe-totals", TOTALS, note, rows, shown)
+    table = Table.of("nfe-totals", TOTALS, note, rows, layout)
     return [table, _crossings(solved, direct)]
 
 
@@ -170,9 +173,9 @@ def _crossings(solved: Sequence[Total], direct: Sequence[Total]) -> Table:
         for total in solved:
             row |= crossing_cells(total.name, crossing(nfe.gap(total, plain)))
         rows.append(row)
-    shown = columns("flow") | {total.name: Column(digits=".0f") for total in solved}
+    layout = columns("flow") | {total.name: Column(digits=".0f") for total in solved}
     title = "Where a flow with an ODE costs less"
-    return Table.of("nfe-totals-crossings", title, CROSSINGS_NOTE, rows, shown)
+    return Table.of("nfe-totals-crossings", title, CROSSINGS_NOTE, rows, layout)
 
 
 def keys(*kinds: Sequence[Total]) -> tuple[str, ...]:

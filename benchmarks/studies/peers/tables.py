@@ -146,8 +146,8 @@ def differences(frame: pd.DataFrame) -> list[Table]:
         if traits := ARCHITECTURES.get(str(group), {}).get(str(member)):
             row = {"group": group, "member": member, RECORDS: tuple(cases["key"])}
             rows.append(row | dict(zip(TRAITS, traits, strict=True)))
-    title, shown = "Differences in architecture", columns("group", "member", TRAITS)
-    return [Table("architectures", title, DIFFERENCES, pd.DataFrame(rows), shown)] if rows else []
+    title, layout = "Differences in architecture", columns("group", "member", TRAITS)
+    return [Table("architectures", title, DIFFERENCES, pd.DataFrame(rows), layout)] if rows else []
 
 
 # ---- times --------------------------------------------------------------------------------------
@@ -174,16 +174,16 @@ def time_cells(row: Mapping[Any, Any], call: str, name: str) -> dict[str, Any]:
 
 def libraries(frame: pd.DataFrame) -> Iterator[Table]:
     """A row for each group, dimension and member."""
-    shown = columns("group", "dim", "member", *KNOWN)
+    layout = columns("group", "dim", "member", *KNOWN)
     for call, name in CALLS.items():
-        shown[call] = Column(name, **MILLISECONDS)
-        shown[f"{call}.ratio"] = Column(f"{name}, ratio", **RATIO)
+        layout[call] = Column(name, **MILLISECONDS)
+        layout[f"{call}.ratio"] = Column(f"{name}, ratio", **RATIO)
     for call in COMPILED:
         seconds = Column.of(f"{call}_compile_seconds", digits=".2g")
-        shown[f"{call}_compile_seconds"] = seconds
-        shown[f"{call}.compiling"] = Column(f"{seconds.label}, calls", digits=",.0f", kind="time")
+        layout[f"{call}_compile_seconds"] = seconds
+        layout[f"{call}.compiling"] = Column(f"{seconds.label}, calls", digits=",.0f", kind="time")
     rows = costs(frame).dropna(axis="columns", how="all")
-    yield Table.of("libraries", "One architecture by library", LIBRARIES, rows, shown)
+    yield Table.of("libraries", "One architecture by library", LIBRARIES, rows, layout)
 
 
 def costs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -231,17 +231,17 @@ def _cost(member: Mapping[Any, Any], first: Mapping[Any, Any]) -> dict[str, Any]
 
 def likelihoods(frame: pd.DataFrame) -> Iterator[Table]:
     """For each data set a table with a row a member."""
-    shown = columns("group", "member", "parameters", "update_rate")
-    shown["step_compile_seconds"] = Column.of("step_compile_seconds", digits=".2g")
+    layout = columns("group", "member", "parameters", "update_rate")
+    layout["step_compile_seconds"] = Column.of("step_compile_seconds", digits=".2g")
     for stage, words in STAGES.items():
-        shown[f"{stage}.updates"] = Column(f"Updates, {words}", digits=",.0f")
+        layout[f"{stage}.updates"] = Column(f"Updates, {words}", digits=",.0f")
         error = f"{stage}.half"
-        shown[f"{stage}.test_ll"] = Column(f"At {words}", "nats", digits=".3f", error=error)
-        shown[f"{stage}.difference"] = Column(f"Difference, {words}", "nats", digits="+.3f")
-        shown[f"{stage}.stands"] = Column(f"Stands, {words}")
+        layout[f"{stage}.test_ll"] = Column(f"At {words}", "nats", digits=".3f", error=error)
+        layout[f"{stage}.difference"] = Column(f"Difference, {words}", "nats", digits="+.3f")
+        layout[f"{stage}.stands"] = Column(f"Stands, {words}")
     for name, rows in scores(frame).groupby("dataset", sort=False):
         rows, title = rows.dropna(axis="columns", how="all"), f"{name}: likelihood by library"
-        yield Table.of(f"library_likelihoods-{name}", title, LIKELIHOODS, rows, shown)
+        yield Table.of(f"library_likelihoods-{name}", title, LIKELIHOODS, rows, layout)
 
 
 def scores(frame: pd.DataFrame) -> pd.DataFrame:
@@ -300,12 +300,12 @@ def speed(frame: pd.DataFrame) -> Iterator[Table]:
     yield _times(frame)
     if len(rows := ratios(frame)):
         headers = {"call": "Call", "ours": "Ours", "peer": "Peer"}
-        shown = columns("flow", "dim", "busy", headers, {"ratio": Column("Ours / peer", **RATIO)})
+        layout = columns("flow", "dim", "busy", headers, {"ratio": Column("Ours / peer", **RATIO)})
         errors = {"error": "Error, ours", "error.peer": "Error, peer"}
-        shown |= {name: Column(header, digits=".1e") for name, header in errors.items()}
-        shown |= columns({"accuracy": "Accuracy"})
+        layout |= {name: Column(header, digits=".1e") for name, header in errors.items()}
+        layout |= columns({"accuracy": "Accuracy"})
         rows = rows.assign(call=rows["call"].map(lambda call: METRICS[f"{call}_seconds"].name))
-        yield Table.of("speed-ratios", "Ours over peers", RATIOS, rows, shown)
+        yield Table.of("speed-ratios", "Ours over peers", RATIOS, rows, layout)
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
@@ -363,18 +363,18 @@ def _times(frame: pd.DataFrame) -> Table:
     rows = rows.rename(columns={"setting.busy": "busy"})
     rows[RECORDS] = [(key,) for key in frame["key"]]
     names = [name.rpartition(".")[2] for name in _subject(frame)]
-    shown = columns(*names, {"competitor": "By"})
+    layout = columns(*names, {"competitor": "By"})
     for call in (call for call in SPEED_CALLS if f"{call}_seconds" in frame):
         name, header = f"{call}_seconds", METRICS[f"{call}_seconds"].name
         times = [time_cells(row, call, name) for row in frame.to_dict("records")]
         rows = rows.assign(**pd.DataFrame(times, rows.index, dtype=object))
-        shown[name] = Column(header, **MILLISECONDS)
+        layout[name] = Column(header, **MILLISECONDS)
         if call in FLOPS:
             rows[f"{call}_peak"] = shares(frame, call)
-            shown[f"{call}_peak"] = Column(f"Peak, {header}", "%", 100.0, ".0f", kind="time")
-    shown |= columns("log_prob_error", "gradient_error", "adjoint_error", "parameters")
-    shown |= columns("log_prob_nfe", *(f"{call}_compile_seconds" for call in SPEED_CALLS))
-    return Table.of("speed", "Times by competitor", SPEED, rows, shown)
+            layout[f"{call}_peak"] = Column(f"Peak, {header}", "%", 100.0, ".0f", kind="time")
+    layout |= columns("log_prob_error", "gradient_error", "adjoint_error", "parameters")
+    layout |= columns("log_prob_nfe", *(f"{call}_compile_seconds" for call in SPEED_CALLS))
+    return Table.of("speed", "Times by competitor", SPEED, rows, layout)
 
 
 def _subject(frame: pd.DataFrame) -> list[str]:
