@@ -49,9 +49,9 @@ def overview(likelihoods: Mapping[str, Table]) -> Table:
     ranks = frame[list(columns)[1:]].astype(float).rank(ascending=False).mean(axis=1)
     frame = frame.loc[ranks.dropna().sort_values(kind="stable").index].reset_index(drop=True)
     note = (
-        f"{MEANS}, after so many seconds of updates; baselines are fitted. {BOLD} Rows are in the "
-        "order of their mean ranks. The table of a data set names the models of fewer splits, and "
-        "those of which few test rows decide the mean."
+        f"{MEANS}, after the seconds of updates in each header; baselines are fitted. {BOLD} "
+        "Rows are in order of mean rank. A data set's own table lists models with fewer splits and "
+        "those whose mean depends on few test rows."
     )
     note += improvement.note(frame)
     return Table("frontier-sets", "Test log-likelihood by data set", note, frame, columns=columns)
