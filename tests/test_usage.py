@@ -124,7 +124,6 @@ LIBRARY, ROWS = ("check", "--library"), str(ROOT / "results" / "audit.json.gz")
         (["choose", "my.csv", "--target", "mass", "--drop", "mass,kind"], ["'mass'", "left out"]),
         (["choose", "my.csv", "--columns", "mass", "--target", "mass"], ["'mass'", "depend on"]),
         (["choose", "nosuch.csv"], ["nosuch.csv"]),
-        (["choose", "my.csv", "--drop", "kind", "--minutes", "0.1"], ["--minutes", "more"]),
         (["claims", "--only", "nothing*"], ["'nothing*'", "no claim"]),
         (["claims", str(ROOT / "docs")], ["docs", "not a results folder"]),
         (["check", "maf", "--dim", "9" * 400], ["dim.0", "64 bits"]),
