@@ -22,7 +22,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -144,11 +144,11 @@ class Selection:
             raise ValueError(f"no column is left that {quoted(density)} could depend on")
         chosen = table[list(dict.fromkeys((*density, *context)))].copy()
         chosen.attrs["context"] = len(set(context))
-        if self.dropna and (lacking := _lacking(chosen)).any(axis=None):
-            chosen.attrs["incomplete"] = f"{_where_lacking(lacking)} and are left out"
-            chosen = chosen[~lacking.any(axis=1)]
+        if self.dropna and (gaps := _Gaps.of(chosen)):
+            chosen.attrs["incomplete"] = f"{gaps.text} and are left out"
+            chosen = chosen[~gaps.rows]
             if not len(chosen):
-                raise ValueError(f"{_where_lacking(lacking)}: {_without(_emptiest(lacking))}")
+                raise ValueError(f"{gaps.text}: {_without(gaps.worst)}")
         return chosen
 
     def bounds(self, density: Iterable[str]) -> dict[str, tuple[float, float]]:
@@ -212,23 +212,10 @@ def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Data
     return _dataset(str(name), _selected(str(name), selection), source, seed, selection)
 
 
-def load_frame(
-    frame: pd.DataFrame,
-    name: str = "table",
-    seed: int = 0,
-    dequantise: bool = False,
-    target: Iterable[str] = (),
-    context: Iterable[str] = (),
-    dropna: bool = False,
-) -> Dataset:
-    """Load the columns of a DataFrame as `load_file` does those of a file."""
-    selection = Selection(
-        Path(name),
-        target=tuple(target),
-        context=tuple(context),
-        dropna=dropna,
-        dequantise=dequantise,
-    )
+def load_frame(frame: pd.DataFrame, name: str = "table", seed: int = 0, **options: Any) -> Dataset:
+    """Load a DataFrame as `load_file` does a file; options are those of a `Selection`."""
+    texts = {how: v if isinstance(v, bool) else tuple(v) for how, v in options.items()}
+    selection = Selection(Path(name), **texts)
     table = selection.select(frame.rename(columns=str))
     return _dataset(name, {"all": table}, name, seed, selection)
 
@@ -363,25 +350,22 @@ def _layout(lines: Sequence[str]) -> tuple[dict[str, Any], pd.DataFrame]:
     for separator, decimals in SEPARATORS.items():
         ways = []
         for decimal in decimals:
-            how = {"sep": separator, "decimal": decimal, "skipinitialspace": True}
-            how |= {"na_values": ["?"], "header": None}
+            how = {"sep": separator, "decimal": decimal, "skipinitialspace": True, "header": None}
             once = how | {"na_values": ["?", "", "nan", "NaN"], "keep_default_na": False}
             with suppress(pd.errors.ParserError):
-                texts = [io.StringIO(line.strip(" \r\n")) for line in lines]
+                texts = [io.StringIO(line.strip(" \r\n")) for line in (lines[0], lines[-1])]
                 ways.append((how, *(pd.read_csv(text, **once) for text in texts)))
-        how, first, *rest = max(ways, key=lambda way: _numeric(way[-1]).sum(), default=({}, None))
-        last = rest[0] if rest else first
-        if not how or (separator != "," and not first.shape[1] == last.shape[1] > 1):
+        if not ways:
             continue
-        if separator == r"\s+" and not _numeric(last).all():
-            continue
-        words = first.notna().to_numpy()[0] & ~_numeric(first)
-        numbers = _numeric(last) if rest else np.ones_like(words)
-        counting = list(first.iloc[0]) == list(range(len(words)))
-        counting = counting and all(map(is_integer_dtype, first.dtypes))
-        if counting or any(word and number for word, number in zip(words, numbers, strict=False)):
-            how["header"] = 0
-        return how, first
+        how, first, last = max(ways, key=lambda way: _numeric(way[2]).sum())
+        same = first.shape[1] == last.shape[1] > 1
+        if separator == "," or (same and (separator != r"\s+" or _numeric(last).all())):
+            words = first.notna().to_numpy()[0] & ~_numeric(first)
+            numbers = _numeric(last) if len(lines) > 1 else [True] * len(words)
+            counting = all(map(is_integer_dtype, first.dtypes))
+            counting = counting and list(first.iloc[0]) == list(range(len(words)))
+            named = counting or any(a and b for a, b in zip(words, numbers, strict=False))
+            return how | {"header": 0 if named else None, "na_values": ["?"]}, first
     raise ValueError("its first lines have no common separator: write commas")
 
 
@@ -575,26 +559,23 @@ def _without(names: Sequence[Any]) -> str:
     return f"leave {'it' if len(names) == 1 else 'them'} out with {_option('drop', names)}"
 
 
-def _lacking(table: pd.DataFrame) -> pd.DataFrame:
-    """Which values are missing or infinite, of the table's shape."""
-    lacking = table.isna()
-    for name in table.columns[_numeric(table)]:
-        lacking[name] |= np.isinf(table[name].to_numpy(dtype="float64", na_value=np.nan))
-    return lacking
+class _Gaps(NamedTuple):
+    """Missing and infinite values: the rows (N,) with some, the columns with most, and a text."""
 
+    rows: np.ndarray
+    worst: list[Any]
+    text: str
 
-def _where_lacking(lacking: pd.DataFrame) -> str:
-    """How many rows lack values, and in which columns."""
-    counts = lacking.sum()
-    where = _first([f"{n:,} in {short(name)}" for name, n in counts[counts > 0].items()])
-    rows = int(lacking.any(axis=1).sum())
-    return f"{rows:,} of {len(lacking):,} rows lack values or have infinite ones ({where})"
-
-
-def _emptiest(lacking: pd.DataFrame) -> list[Any]:
-    """The columns that lack the most values."""
-    counts = lacking.sum()
-    return list(counts.index[counts == counts.max()])
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Self | None:
+        """Those of a table; None if it has none."""
+        lacking = table.isna()
+        for name in table.columns[_numeric(table)]:
+            lacking[name] |= np.isinf(table[name].to_numpy(dtype="float64", na_value=np.nan))
+        rows, number = lacking.any(axis=1).to_numpy(), lacking.sum()
+        where = _first([f"{n:,} in {short(name)}" for name, n in number[number > 0].items()])
+        of = f"{rows.sum():,} of {len(rows):,} rows lack values or have infinite ones ({where})"
+        return cls(rows, list(number.index[number == number.max()]), of) if rows.any() else None
 
 
 def _not_numbers(table: pd.DataFrame) -> list[str]:
@@ -604,9 +585,11 @@ def _not_numbers(table: pd.DataFrame) -> list[str]:
         wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
         content = f"text, {short(wrong.iloc[0])} say" if len(wrong) else str(column.dtype)
         faults.append(f"column {short(name)} holds {content}: {_without([name])}, or encode it")
-    if (lacking := _lacking(table)).any(axis=None):
-        remedy = f"leave the rows out with --dropna, or {_option('drop', _emptiest(lacking))}"
-        faults.append(f"{_where_lacking(lacking)}: {remedy}")
+    if gaps := _Gaps.of(table):
+        remedy = (
+            f"leave these rows out with --dropna, or columns with {_option('drop', gaps.worst)}"
+        )
+        faults.append(f"{gaps.text}: {remedy}")
     return faults + _constant(table.loc[:, numeric]) if faults else []
 
 
@@ -645,30 +628,25 @@ def _too_few(tables: Mapping[str, pd.DataFrame], kept: int) -> list[str]:
 
 def _is_index(values: np.ndarray) -> bool:
     """Whether whole numbers (N,), each once, count on, or nearly so in the order of the rows."""
-    distinct, span = np.unique(values), np.ptp(values) + 1
-    if len(distinct) < len(values) or (distinct != np.round(distinct)).any():
+    span, rows = np.ptp(values) + 1, len(values)
+    if span > 2 * rows or (values % 1).any() or len(np.unique(values)) < rows:
         return False
-    ordered = bool((np.diff(values) > 0).all())
-    return bool(span == len(values) or (ordered and span <= 2 * len(values)))
+    return bool(span == rows or (np.diff(values) > 0).all())
 
 
 def _labels(table: pd.DataFrame) -> Iterator[str]:
-    """A remark on columns of few whole numbers, of which those called so or the last are labels.
+    """Remarks on columns of few whole numbers, of which those called so or the last are labels.
 
     Where most columns are such, they are counts or pixels, unless one is called a label.
     """
-    counts = table.nunique()
-    few = [n for n in table if counts[n] <= LABELS and (table[n] % 1 == 0).all()]
+    whole = [name for name in table if not (table[name] % 1).any()]
+    few = {name: count for name in whole if (count := table[name].nunique()) <= LABELS}
     called = [name for name in few if str(name).lower() in CALLED]
-    few = few if 2 * len(few) <= table.shape[1] else []
-    names = called or [name for name in few if name == table.columns[-1]] or few
-    if names:
-        one, many = len(names) == 1, f"{LABELS} values or fewer"
-        where = f"column{'s' * (not one)} {quoted(names)} {'has' if one else 'have'}"
-        values = f"{counts[names[0]]} values" if one else many
-        alike = "a label" if one else "labels"
-        use = f"ask for {'its' if one else 'their'} use as context with {_option('context', names)}"
-        yield f"{where} {values} in {len(table):,} rows, like {alike}: {_without(names)}, or {use}"
+    usual = few if 2 * len(few) <= table.shape[1] else ()
+    for name in called or [name for name in usual if name == table.columns[-1]] or [*usual][:MOST]:
+        values = f"column {short(name)} has {few[name]} values in {len(table):,} rows"
+        use = f"ask for its use as context with {_option('context', [name])}"
+        yield f"{values}, like a label: {_without([name])}, or {use}"
 
 
 def _stepped(table: pd.DataFrame, steps: Mapping[int, float], noisy: Selection) -> Iterator[str]:
@@ -695,9 +673,9 @@ def _heaps(table: pd.DataFrame, steps: Mapping[int, float]) -> Iterator[str]:
     """
     nearly, few, heaps = [], [], []
     for place, name in enumerate(table.columns):
-        rows = table[name].value_counts()
-        top, most = number(float(rows.index[0]), ".6g"), int(rows.iloc[0])
-        count = int((rows >= max(HEAP[0], HEAP[1] * len(table), 10 * rows.median())).sum())
+        values, rows = np.unique(table[name].to_numpy(dtype="float64"), return_counts=True)
+        top, most = number(float(values[rows.argmax()]), ".6g"), int(rows.max())
+        count = int((rows >= max(HEAP[0], HEAP[1] * len(table), 10 * np.median(rows))).sum())
         if most >= NEARLY * len(table):
             nearly.append(name)
         elif place not in steps and SHARED * len(rows) <= len(table):
