@@ -200,13 +200,8 @@ def test_columns_are_chosen_by_name_or_number(tmp_path: Path) -> None:
     np.savez(tmp_path / "xy.npz", X=X, y=X[:, :2] ** 2)
     pair = load_file(f"{tmp_path / 'xy.npz'}:target=y1,y0")
     assert (pair.columns, pair.dim) == (("y1", "y0", "0", "1", "2"), 2)
-    for name in (f"{csv}:drop=nosuch", f"{csv}:columns=mass,nosuch"):
-        with pytest.raises(ValueError, match=r"no column 'nosuch'.*'flux'"):
-            load_file(name)
-    near = [(str(tmp_path / "x.cs"), "x.csv"), (f"{csv}:drop=mas", "mass")]
-    for name, meant in near:
-        with pytest.raises((ValueError, FileNotFoundError), match=f"did you mean '{meant}'"):
-            load_file(name)
+    with pytest.raises(FileNotFoundError, match=r"did you mean 'x\.csv'"):
+        load_file(tmp_path / "x.cs")
 
 
 def test_raw_densities_are_lower_by_the_logarithms_of_the_deviations() -> None:
@@ -216,12 +211,12 @@ def test_raw_densities_are_lower_by_the_logarithms_of_the_deviations() -> None:
 
 
 FAULTS = {
-    "text": (lambda f: f.assign(kind="ab"), ["'kind'", "text, 'ab' say", "encode"]),
+    "text": (lambda f: f.assign(kind="ab"), ["'kind'", "text, 'ab' say", "--drop kind, or encode"]),
     "dates": (lambda f: f.assign(day="2020-01-01"), ["'day'", "'2020-01-01'"]),
     "missing": (lambda f: f.assign(age=f.age.where(f.age > 0)), ["in 'age'", "--dropna"]),
     "marked": (lambda f: f.astype(object).replace(f.iloc[3, 0], "?"), ["1 of 2,000 rows", "mass"]),
     "infinite": (lambda f: f.assign(age=1 / (f.index.to_numpy() > 3)), ["infinite", "'age'"]),
-    "constant": (lambda f: f.assign(one=1.0, two=2.0), ["'one', 'two'", "one value alone"]),
+    "constant": (lambda f: f.assign(one=1.0, two=2.0), ["'one', 'two'", "--drop one,two"]),
     "dependent": (lambda f: f.assign(sum=f.mass + f.flux), ["'mass', 'flux', 'sum'", "dependent"]),
     "few": (lambda f: f.head(20), ["20 different rows of 3 columns: 50 are needed"]),
     "alike": (lambda f: pd.concat([f.head(20)] * 9), ["20 different rows"]),
@@ -242,6 +237,7 @@ def test_faults_are_named(change, words, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"x\.csv") as error:
         load_file(name)
     result = flowgauge("data", "info", name, status=1)
+    assert len(result.stderr.splitlines()) == len(tables.inspect(name).faults)
     for word in words:
         assert word in str(error.value)
         assert word in result.stderr
@@ -249,10 +245,6 @@ def test_faults_are_named(change, words, tmp_path: Path) -> None:
 
 HOLES = FRAME.assign(age=FRAME.age.where(FRAME.age > 0))
 BAD = {  # a table, options, the exit status, and what the one line says
-    "text": (FRAME.assign(kind="a"), [], 1, ["'kind'", "text, 'a'", "--drop kind"]),
-    "constant": (FRAME.assign(one=1), [], 1, ["'one'", "--drop one"]),
-    "few": (FRAME.head(20), [], 1, ["20 different rows", "50 are needed"]),
-    "empty": (FRAME.head(0), [], 1, ["0 rows"]),
     "holes": (HOLES, [], 1, ["684 of 2,000 rows", "684 in 'age'", "--dropna", "--drop age"]),
     "all holes": (FRAME.assign(age=np.nan), ["--dropna"], 2, ["2,000 of 2,000", "--drop age"]),
     "few left": (HOLES.head(60), ["--dropna"], 1, ["different rows", "50 are needed"]),

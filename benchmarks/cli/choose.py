@@ -32,7 +32,7 @@ from benchmarks.cli.options import (
     KeepWeights,
     Plugin,
     Texts,
-    checked,
+    check_table,
     complete_flows,
     flows_of,
     load_plugins,
@@ -93,7 +93,7 @@ def choose(
             console.stderr = True  # standard output is the answer's alone
         check_writable(json_file)
         registered = load_plugins(plugin)
-        name = checked(selection, status=2)
+        name = check_table(selection, status=2)
         admit(name)
         jobs, passed = most_jobs(1), time.monotonic() - started
         slow = min(SLOWEST, max(1.0, passed / sum(process.cpu_times()[:2])))

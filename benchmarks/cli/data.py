@@ -15,7 +15,7 @@ from benchmarks.cli.options import (
     DataRoot,
     Plugin,
     Texts,
-    checked,
+    check_table,
     load_plugins,
     on_table,
     use_data_root,
@@ -199,7 +199,7 @@ def info(
         load_plugins(plugin)
         name = str(selection)
         if tables.is_file(name):
-            checked(selection, status=1)
+            check_table(selection, status=1)
         tables.admit(name)
         data = datasets.load(name)
     facts = {

@@ -180,7 +180,7 @@ def read_table(
     return (selection,)
 
 
-def checked(selection: Selection, status: int) -> str:
+def check_table(selection: Selection, status: int) -> str:
     """Print what is doubtful about a table; return its name.
 
     Print all its faults and exit with ``status`` if it has any.

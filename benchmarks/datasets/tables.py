@@ -156,7 +156,7 @@ class Selection:
 
         ValueError for what is not two numbers, the lower one first.
         """
-        bounds = {}
+        bounds: dict[str, tuple[float, float]] = {}
         for text in sorted(self.support, key=lambda text: "=" in text):
             name, named, ends = text.rpartition("=")
             try:
@@ -214,8 +214,8 @@ def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Data
 
 def load_frame(frame: pd.DataFrame, name: str = "table", seed: int = 0, **options: Any) -> Dataset:
     """Load a DataFrame as `load_file` does a file; options are those of a `Selection`."""
-    texts = {how: v if isinstance(v, bool) else tuple(v) for how, v in options.items()}
-    selection = Selection(Path(name), **texts)
+    chosen: Any = {how: v if isinstance(v, bool) else tuple(v) for how, v in options.items()}
+    selection = Selection(Path(name), **chosen)
     table = selection.select(frame.rename(columns=str))
     return _dataset(name, {"all": table}, name, seed, selection)
 
@@ -350,11 +350,11 @@ def _layout(lines: Sequence[str]) -> tuple[dict[str, Any], pd.DataFrame]:
     for separator, decimals in SEPARATORS.items():
         ways = []
         for decimal in decimals:
-            how = {"sep": separator, "decimal": decimal, "skipinitialspace": True, "header": None}
-            once = how | {"na_values": ["?", "", "nan", "NaN"], "keep_default_na": False}
+            how = {"sep": separator, "decimal": decimal, "skipinitialspace": True}
+            once: Any = {"na_values": ["?", "", "nan", "NaN"], "keep_default_na": False, **how}
             with suppress(pd.errors.ParserError):
                 texts = [io.StringIO(line.strip(" \r\n")) for line in (lines[0], lines[-1])]
-                ways.append((how, *(pd.read_csv(text, **once) for text in texts)))
+                ways.append((how, *(pd.read_csv(text, header=None, **once) for text in texts)))
         if not ways:
             continue
         how, first, last = max(ways, key=lambda way: _numeric(way[2]).sum())
@@ -595,7 +595,7 @@ def _not_numbers(table: pd.DataFrame) -> list[str]:
 
 def _constant(table: pd.DataFrame) -> list[str]:
     constant = (table.nunique() == 1).to_numpy()
-    remedy = f"{_without(table.columns[constant])}, or no density exists"
+    remedy = f"{_without(list(table.columns[constant]))}, or no density exists"
     where = _columns(table, constant)
     return [f"{where} of one value alone: {remedy}"] * bool(constant.any())
 
