@@ -178,7 +178,7 @@ def is_file(name: str) -> bool:
 def admit(name: str) -> None:
     """Register a file as a data set under its name; do nothing if the name is not a file's."""
     if is_file(name) and name not in names():
-        register(name, version=3)(lambda root, seed: load_file(name, seed))
+        register(name, version=2)(lambda root, seed: load_file(name, seed))
 
 
 def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
@@ -442,9 +442,9 @@ READERS: dict[str, Callable[[Path], dict[str, pd.DataFrame]]] = {
 class Inspection:
     """Faults, which make a table unusable, remarks, and the steps of columns that have them.
 
-    ``steps`` are by index of a column of the density the spacing of its values: of whole numbers,
-    or of a few values at equal distances. ``repeats`` says whether repeated rows are kept: where
-    all columns have steps, equal rows are not copies.
+    ``steps`` are by index of a column the spacing of its values: of whole numbers, or of a few
+    values at equal distances. ``repeats`` says whether repeated rows are kept: where all columns
+    have steps, equal rows are not copies.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -465,9 +465,9 @@ def examine(tables: Mapping[str, pd.DataFrame], selection: Selection) -> Inspect
         return Inspection(faults)
     x = table.to_numpy(dtype="float64")
     density = table.columns[: columns - first.attrs.get("context", 0)]
-    spacings = [spacing(column) for column in x.T]
-    repeats = None not in spacings
-    steps = {place: step for place, step in enumerate(spacings[: len(density)]) if step is not None}
+    spacings = map(spacing, x.T)
+    steps = {place: step for place, step in enumerate(spacings) if step is not None}
+    repeats = len(steps) == columns
     kept = table if repeats else table.drop_duplicates()
     faults = _too_few(tables, len(kept)) or _degenerate(table, x)
     for name, (lower, upper) in selection.bounds(density).items():
