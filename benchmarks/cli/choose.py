@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import psutil
 from rich.table import Table
-from typer import Argument, Exit, Option
+from typer import Exit, Option
 
 from benchmarks.cli.console import (
     PRINTED,
     WIDEST,
     check_writable,
     console,
-    errors,
-    note,
     say,
     usage_errors,
     write,
@@ -32,9 +30,11 @@ from benchmarks.cli.options import (
     JsonFile,
     Plugin,
     Texts,
+    check_table,
     complete_flows,
     flows_of,
     load_plugins,
+    on_table,
 )
 from benchmarks.cli.run import Display, ending, report_of
 from benchmarks.core.case import Case
@@ -43,7 +43,6 @@ from benchmarks.core.naming import counted
 from benchmarks.core.record import Record
 
 if TYPE_CHECKING:
-    from benchmarks.datasets.tables import Selection
     from benchmarks.execution.plan import Task
     from benchmarks.execution.suite import Suite
     from benchmarks.studies.search.study import Entrant, Purse
@@ -57,24 +56,19 @@ TRIAL = 5.0  # CPU seconds of a trial in the first quarter before there is anoth
 CONFIGURATIONS = 8  # of a family at most
 PLACES = 4  # finals of a family at most, on many cores
 LATEST = 1.5  # wall seconds over those that were asked for, at which a run ends
-COLUMNS = "Columns of the density, a,b; repeatable."
-DROP = "Columns that are left out, a,b; repeatable."
 FLOW = "A flow, a pattern or a file of flows, in place of all; repeatable."
 MINUTES = "Minutes of all cores, all included."
 OUT = "Results folder (default: results/choose-<file>)."
-TARGET = "Columns whose density given the others is found, a,b; repeatable."
 
 
 class OutOfTime(Exception):
     """The minutes are over."""
 
 
+@on_table
 def choose(
-    file: Annotated[str, Argument(help="A table in a file.")],
+    selection: Any,
     minutes: Annotated[float, Option(min=0.1, help=MINUTES)] = 10.0,
-    drop: Annotated[Texts, Option(help=DROP)] = None,
-    columns: Annotated[Texts, Option(help=COLUMNS)] = None,
-    target: Annotated[Texts, Option(help=TARGET)] = None,
     json_file: JsonFile = None,
     out: Annotated[File, Option(help=OUT)] = None,
     flow: Annotated[Texts, Option(help=FLOW, autocompletion=complete_flows)] = None,
@@ -100,9 +94,7 @@ def choose(
             console.stderr = True  # standard output is the answer's alone
         check_writable(json_file)
         registered = load_plugins(plugin)
-        selection = _selected(file, drop, columns, target)
-        name = str(selection)
-        _check_table(name)
+        name = check_table(selection, status=2)
         admit(name)
         dim, width = datasets.dim(name), datasets.context_dim(name)
         listed = entrants(dim, flows_of(flow or ()), width, registered)
@@ -236,39 +228,6 @@ def _watched(ledger: Ledger) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def _selected(file: str, *lists: Sequence[str] | None) -> Selection:
-    """The table without columns to drop, in those of the density, and the targets.
-
-    ValueError for a column that it does not have.
-    """
-    from benchmarks.datasets import tables
-
-    table, given = next(iter(tables.read(file).values())), tables.Selection.of(file)
-    drop, columns, target = ([n for text in some or () for n in text.split(",")] for some in lists)
-    selection = given.narrowed(table, columns, drop, target)
-    aside = [name for name in table.attrs.get("targets", ()) if name not in selection.columns]
-    if targets := selection.target:
-        note(f"the density is that of {', '.join(targets)} given the other columns")
-    elif aside:
-        remedy = f"--target {','.join(aside)} asks for the density given X"
-        note(f"left out: {tables.quoted(aside)}; {remedy}")
-    return selection
-
-
-def _check_table(name: str) -> None:
-    """Print what is doubtful about a table; exit with 2, and all its faults, if it has any."""
-    from benchmarks.datasets.tables import inspect
-
-    inspection = inspect(name)
-    for fault in inspection.faults:
-        say(f"flowgauge: error: {name}: {fault}", "red", on=errors)
-    if inspection.faults:
-        say("--drop NAME leaves a column out", on=errors)
-        raise Exit(2)
-    for remark in inspection.remarks:
-        say(f"warning: {remark}", "yellow")
 
 
 def entrants(
