@@ -32,7 +32,7 @@ import torch
 
 from benchmarks.core.formats import brief, number
 from benchmarks.core.naming import counted
-from benchmarks.datasets import Dataset, counts, names, register, stream
+from benchmarks.datasets import Dataset, bounds, counts, names, register, stream
 from benchmarks.datasets.disk import FREE, RATIO, Absent, check_size, read_npy, sha256
 from benchmarks.datasets.tabular import distinct_rows, shuffled_split, standardised
 
@@ -48,6 +48,7 @@ SHARED = 5  # rows a value from which on equal steps between values are not an a
 CLASSES = 10  # values up to which a target is a class
 HEAP = (10, 0.002)  # rows, and share of the rows, of one value that make a heap
 MOST = 6  # names in a sentence
+Support = Mapping[str, tuple[float, float]]
 LARGEST = 1e30  # number, and its inverse the smallest of a column: float32 ends at 1e±38
 UNBOUNDED = "likelihoods on them have no bound"
 
@@ -151,15 +152,18 @@ def inspect(name: str) -> Inspection:
     return examine(_selected(name, selection), selection.dequantise, selection.target)
 
 
-def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Dataset:
+def load_file(
+    name: str | Path, seed: int = 0, dequantise: bool = False, support: Support | None = None
+) -> Dataset:
     """Load the data set in a file, split and dequantised from ``seed``.
 
+    ``support`` are lower and upper bounds, in the file's units, of the columns that have any.
     Raises ValueError with every fault of an `Inspection`; its remarks are part of ``about``.
     """
     name = str(name) + DEQUANTISE * (dequantise and not str(name).endswith(DEQUANTISE))
     source = f"{name} (sha256 {sha256(files(name)[0])[:12]})"
     selection = Selection.of(name)
-    return _dataset(name, _selected(name, selection), source, seed, selection)
+    return _dataset(name, _selected(name, selection), source, seed, selection, support)
 
 
 def load_frame(
@@ -168,11 +172,12 @@ def load_frame(
     seed: int = 0,
     dequantise: bool = False,
     target: Iterable[str] = (),
+    support: Support | None = None,
 ) -> Dataset:
     """Load the columns of a DataFrame as `load_file` does those of a file."""
     selection = Selection(Path(name), dequantise=dequantise, target=tuple(target))
     table = selection.select(frame.rename(columns=str))
-    return _dataset(name, {"all": table}, name, seed, selection)
+    return _dataset(name, {"all": table}, name, seed, selection, support)
 
 
 def _selected(name: str, selection: Selection) -> dict[str, pd.DataFrame]:
@@ -185,7 +190,12 @@ def _selected(name: str, selection: Selection) -> dict[str, pd.DataFrame]:
 
 
 def _dataset(
-    name: str, tables: Mapping[str, pd.DataFrame], source: str, seed: int, selection: Selection
+    name: str,
+    tables: Mapping[str, pd.DataFrame],
+    source: str,
+    seed: int,
+    selection: Selection,
+    support: Support | None,
 ) -> Dataset:
     if (inspection := examine(tables, selection.dequantise, selection.target)).faults:
         raise ValueError(f"data file {name!r}: {'; '.join(inspection.faults)}")
@@ -208,6 +218,12 @@ def _dataset(
     sizes = counts(map(len, parts.values()))
     split = "as the file has them" if len(tables) > 1 else "a random 80/10/10 split"
     table = next(iter(tables.values()))
+    if support is not None:
+        if absent := [column for column in support if column not in table]:
+            raise ValueError(f"data file {name!r}: it has no column {absent[0]!r} with a support")
+        raw = bounds(*(support.get(str(column), (-np.inf, np.inf)) for column in table))
+        for place, step in inspection.steps.items() if selection.dequantise else ():
+            raw[1, place] += step
     if selection.target:
         split = f"of {quoted(selection.target)} given the other columns, {split}"
     elif aside := [label for label in table.attrs.get("targets", ()) if label not in table]:
@@ -229,6 +245,7 @@ def _dataset(
         remarks=tuple(inspection.remarks),
         split="published" if len(tables) > 1 else "random",
         context_dim=width - len(selection.target) if selection.target else 0,
+        support=None if support is None else scaling(raw)[0],
     )
 
 
