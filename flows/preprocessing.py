@@ -27,7 +27,6 @@ KNOTS = 100  # of a curve, at most: quantiles of the radii, or of a column
 RADII = 20_000  # quantiles that the kernel density is made of, where there are more rows
 QUANTILES = 5_000  # the same of a column
 
-
 Map = Callable[[Tensor], Tensor]
 
 
@@ -185,10 +184,7 @@ class Logit(_Columns):
         return cls._of(x, lower - ALPHA * factor, factor, torch.isfinite(factor))
 
     def outside(self, x: Tensor) -> Tensor:
-        """Whether values (N, D) are outside of the bounds, (N, K) of the K columns that have any.
-
-        By more than rounding.
-        """
+        """Whether values (N, D) leave their bounds, beyond rounding: (N, K) of K such columns."""
         u = ((x - self.shift) / self.factor)[:, self.active]
         return (u - 0.5).abs() > 0.5 - ALPHA + 10 * torch.finfo(x.dtype).eps
 
@@ -198,7 +194,7 @@ class Log(_Columns):
 
     Those have a lower bound a and no upper one, or no bound and positive values alone (a = 0), and
     a skewness above one that the logarithm brings nearer to zero. m is the median of x - a, its
-    mean where that is zero. So a density may reach 0.01 m below a. From 1e12 m on, and there, the
+    mean where that is zero. So a density may reach 0.01 m below a; farther, and from 1e12 m on, the
     map is a line.
     """
 
@@ -238,7 +234,7 @@ class Asinh(_Columns):
         quarters = torch.from_numpy(np.quantile(_checked(x).numpy(), [0.25, 0.5, 0.75], 0))
         scale = (quarters[2] - quarters[0]) / 1.349
         scale = torch.where(scale > 0, scale, spread)
-        return cls._of(x, quarters[1], scale, torch.ones_like(scale, dtype=torch.bool))
+        return cls._of(x, quarters[1], scale, scale > 0)
 
 
 def _tail(u: Tensor) -> Tensor:
@@ -262,7 +258,7 @@ class Clip(_Columns):
     def fit(cls, x: Tensor, support: Tensor | None = None) -> Self:
         """From data (N, D), in float64; ValueError for a column that is constant."""
         scaling = Standardization.fit(x)
-        return cls(scaling.mean, scaling.factor, torch.ones_like(scaling.mean, dtype=torch.bool))
+        return cls(scaling.mean, scaling.factor, scaling.factor > 0)
 
 
 class _Curves(Preprocessing):
@@ -355,13 +351,9 @@ class RadialGaussianization(_Curves):
             log_density = np.log(2) + half_dim * np.log(half) - half - special.gammaln(half_dim)
             return 0.5 * np.log(2 * half), log_density
 
-        quantiles = np.quantile(logs, np.linspace(0, 1, KNOTS))
-        knots = _knots(logs, quantiles, spread, chi)
-        ends = (
-            _beyond(knots[:, 0], -spread, 1.0),
-            _beyond(knots[:, -1], spread, min(1.0, knots[2, -1])),
-        )
-        return cls(torch.from_numpy(np.column_stack([ends[0], knots, ends[1]])).to(x))
+        places = np.quantile(logs, np.linspace(0, 1, KNOTS))
+        knots = _knots(logs, places, spread, chi, lambda first, last: (1.0, min(1.0, last)))
+        return cls(torch.from_numpy(knots).to(x))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         logs = _log_radius(x)
@@ -411,10 +403,8 @@ def _normal_curve(column: np.ndarray) -> np.ndarray:
         return z, -0.5 * (z**2 + np.log(2 * np.pi))
 
     places = np.quantile(column, np.linspace(0, 1, KNOTS), method="nearest")
-    knots = _knots(_thinned(column, QUANTILES), places, spread, normal)
-    slopes = np.minimum(knots[2, [0, -1]], 1 / spread)
-    ends = _beyond(knots[:, 0], -spread, slopes[0]), _beyond(knots[:, -1], spread, slopes[1])
-    return np.column_stack([ends[0], knots, ends[1]])
+    values = _thinned(column, QUANTILES)
+    return _knots(values, places, spread, normal, lambda *own: np.minimum(own, 1 / spread))
 
 
 def _knots(
@@ -422,12 +412,14 @@ def _knots(
     places: np.ndarray,
     spread: float,
     target: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    ends: Callable[[float, float], Any],
 ) -> np.ndarray:
     """Knots (3, K) of the curve that takes values (N,) of this spread to another distribution.
 
     By a kernel density of them, at those rising ``places`` that are half a bandwidth apart.
     ``target`` gives, for the masses below and above, the image and the logarithm of its density,
-    by the mass that has the digits.
+    by the mass that has the digits. ``ends`` gives, for the slopes at the first and the last of
+    them, those of the lines from a spread farther out.
     """
     bandwidth = KERNEL * spread
     x = _apart(places, bandwidth / 2)
@@ -435,7 +427,11 @@ def _knots(
     below, above = special.ndtr(steps).mean(1), special.ndtr(-steps).mean(1)
     density = np.exp(-0.5 * steps**2).mean(1) / (bandwidth * np.sqrt(2 * np.pi))
     images, log_density = target(below, above)
-    return np.stack([x, images, density / np.exp(log_density)])
+    knots = np.stack([x, images, density / np.exp(log_density)])
+    (x0, y0, steep), way = knots[:, [0, -1]], np.array([-spread, spread])
+    slopes = np.array(ends(*steep))
+    low, high = np.stack([x0 + way, y0 + way * (steep + slopes) / 2, slopes], 1)
+    return np.column_stack([low, knots, high])
 
 
 def _log_radius(x: Tensor) -> Tensor:
@@ -457,12 +453,6 @@ def _apart(values: np.ndarray, gap: float) -> np.ndarray:
         if value - kept[-1] >= gap:
             kept.append(value)
     return np.array(kept)
-
-
-def _beyond(knot: np.ndarray, way: float, slope: float) -> np.ndarray:
-    """A knot farther out, by way, from which the curve is a line of the given slope."""
-    x, y, steep = knot
-    return np.array([x + way, y + way * (steep + slope) / 2, slope])
 
 
 def _lengthened(knots: np.ndarray, count: int) -> np.ndarray:
@@ -526,16 +516,13 @@ FITS: dict[str, tuple[type[Preprocessing], ...]] = {  # what each step is made o
 
 
 def check(name: str, *others: str) -> str:
-    """The name of a preprocessing, steps joined by "+", or one of the others.
-
-    ValueError, with the choices, for another.
-    """
+    """The name of a preprocessing, steps joined by "+", or one of the others; else ValueError."""
     for step in () if name in others else name.split("+"):
         if step not in FITS:
-            choices = ", ".join([*others, *FITS])
             of = f" in {name!r}" if step != name else ""
             raise ValueError(
-                f"unknown preprocessing {step!r}{of}; choose from: {choices}, or join some by '+'"
+                f"unknown preprocessing {step!r}{of}; choose from: {', '.join([*others, *FITS])}, "
+                "or join some of these steps by '+'"
             )
     return name
 

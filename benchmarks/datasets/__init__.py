@@ -94,14 +94,15 @@ class Dataset:
         if self.columns is not None and len(self.columns) != self.width:
             raise self.fault(f"columns must be {self.width} names, got {self.columns}")
         if self.support is not None:
-            self._check_support(self.support.numpy())  # by numpy: it is no operator of a loading
+            with _disable_current_modes():  # a check is no operator of what is measured
+                self._check_support(self.support.numpy())
 
     def _check_support(self, support: np.ndarray) -> None:
         if support.shape != (2, self.width) or not (support[0] < support[1]).all():
             raise self.fault(f"support must be bounds of shape (2, {self.width}), lower ones first")
         parts = [part.numpy() for part in (self.train, self.val, self.test)]
         least, most = (np.min([x.min(0) for x in parts], 0), np.max([x.max(0) for x in parts], 0))
-        for column in np.flatnonzero((least < support[0]) | (most > support[1]))[:1]:
+        for column in np.flatnonzero((least < support[0]) | (most > support[1])).tolist():
             name = self.columns[column] if self.columns else column
             raise self.fault(
                 f"column {name!r} has values from {least[column]:g} to {most[column]:g}, outside "
@@ -262,7 +263,8 @@ def uniform(generator: torch.Generator, *shape: int) -> Tensor:
 
 def bounds(*intervals: tuple[float, float]) -> Tensor:
     """Return the support of columns that lie in these intervals, (2, D)."""
-    return torch.from_numpy(np.array(intervals, dtype="float64").T.copy())
+    with _disable_current_modes():
+        return torch.tensor(intervals, dtype=torch.float64).T.contiguous()
 
 
 def drawn(

@@ -15,7 +15,7 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor
 
-from benchmarks.datasets import bounds, drawn, normal, register, uniform
+from benchmarks.datasets import drawn, normal, register, uniform
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -146,9 +146,9 @@ ABOUT = {
 }
 
 
-def _register(name: str, context_dim: int, *density: Any, **more: Any) -> None:
+def _register(name: str, context_dim: int, *density: Any) -> None:
     about = f"{ABOUT[name]} (arXiv:2101.04653)"
-    loader = drawn(name, about, *density, context_dim=context_dim, **more)
+    loader = drawn(name, about, *density, context_dim=context_dim)
     register(name, version=2)(loader)  # 2: columns of pictures
 
 
@@ -156,8 +156,5 @@ _register("gaussian_linear", COLUMNS, linear_sample, linear_log_prob, linear_ent
 _register(
     "gaussian_linear_posterior", COLUMNS, posterior_sample, posterior_log_prob, posterior_entropy
 )
-_line = (-math.inf, math.inf)  # of outputs, whose noise has no bounds
-_slcp = bounds(*[_line] * 2 * POINTS, *[(-BOUND, BOUND)] * 5)
-_register("slcp", 5, slcp_sample, slcp_log_prob, slcp_entropy, support=_slcp)
-_moons = bounds(_line, _line, (-1.0, 1.0), (-1.0, 1.0))
-_register("two_moons", 2, moons_sample, moons_log_prob, moons_entropy, support=_moons)
+_register("slcp", 5, slcp_sample, slcp_log_prob, slcp_entropy)
+_register("two_moons", 2, moons_sample, moons_log_prob, moons_entropy)

@@ -122,11 +122,11 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     options = {k: v for k, v in case.settings.items() if k in BaselineEntry.model_fields}
     entry = BaselineEntry(flow=case.flow, **options)
     start = time.process_time()
-    train, validation = data.train.numpy(), data.val.numpy()
-    fitted = fit(entry, train, case.seeds.init, validation, data.context_dim, data.support)
+    rows = data.train.numpy(), case.seeds.init, data.val.numpy()
+    fitted = fit(entry, *rows, given=data.context_dim, support=data.support)
     seconds = time.process_time() - start
-    val_ll = float(fitted.log_prob(validation).mean())
-    metrics: Metrics = {"parameters": fitted.parameters, "val_ll": val_ll}
+    validation = float(fitted.log_prob(data.val.numpy()).mean())
+    metrics: Metrics = {"parameters": fitted.parameters, "val_ll": validation}
     metrics |= {"train_process_seconds": seconds, "train_cpu_seconds": seconds}
     test, notes = data.test.numpy(), dict(fitted.notes)
     samples = fitted.sample(scoring.compared_rows)

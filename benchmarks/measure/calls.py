@@ -46,8 +46,9 @@ def prepare(
     flow.to(getattr(torch, case.dtype))
     if preprocessing != "none":
         columns = train[:, : case.dim] if train.shape[1] > case.dim else train
-        bounds = support if support is None else support[:, : case.dim]
-        flow.prepend(fit(preprocessing, columns, bounds))
+        if support is not None and train.shape[1] > case.dim:
+            support = support[:, : case.dim]
+        flow.prepend(fit(preprocessing, columns, support))
     if flow.context_dim and train.shape[1] > case.dim:
         flow = Conditional(flow, train[:, case.dim :])
     generator = torch.Generator().manual_seed(case.seeds.batches)

@@ -482,10 +482,12 @@ def fit(
     entry = BaselineEntry.model_validate(baseline)
     split = train.shape[1] - given
     parts = [train[:, :split]] + ([train[:, split:]] if given else [])
-    bounds = [None, None] if support is None else [support[:, :split], support[:, split:]]
+    bounds = [support] * len(parts)
+    if given and support is not None:
+        bounds = [support[:, :split], support[:, split:]]
     maps = [
         preprocessing.fit(entry.preprocessing, torch.from_numpy(part).double(), bound)
-        for part, bound in zip(parts, bounds, strict=False)
+        for part, bound in zip(parts, bounds, strict=True)
     ]
     first, *context = cast(list[Bijection], maps)
 
