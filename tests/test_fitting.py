@@ -49,6 +49,19 @@ def test_a_family_learns_a_density_of_the_raw_data(tmp_path: Path) -> None:
     assert torch.equal(flows.load(tmp_path).log_prob(fresh), flow.log_prob(fresh))
 
 
+def test_a_bounded_table_is_learned_behind_a_logit(tmp_path: Path) -> None:
+    """In its own units, and the bounds are kept with the flow."""
+    x = np.random.default_rng(0).beta(0.7, 0.7, (2000, 2)) * [1.0, 255.0]
+    fit = flows.fit("realnvp", x, preprocessing="logit+whiten", support=[[0, 0], [1, 255]], **FEW)
+    assert fit.best > flows.fit("realnvp", x, **FEW).best + 0.2
+    flows.save(fit.flow, tmp_path)
+    again = flows.load(tmp_path)
+    assert again.recipe == fit.flow.recipe
+    assert again.recipe.preprocessing == ("logit+whiten",)
+    rows = torch.from_numpy(x).float()
+    assert torch.equal(again.log_prob(rows), fit.flow.log_prob(rows))
+
+
 def test_equal_seeds_give_equal_flows_and_leave_the_random_stream() -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
