@@ -50,6 +50,7 @@ def fit(
     *,
     validation: Any = 0.1,
     preprocessing: str | None = None,
+    support: Any = None,
     updates: int = 2000,
     batch: int = 256,
     learning_rate: float = 1e-3,
@@ -64,8 +65,8 @@ def fit(
     ``data`` are rows (N, D), as an array, a tensor or a table, or a pair of them and their context
     (N, C), which should have mean 0 and deviation 1. ``validation`` is a share of the rows, chosen
     at random, or rows of the same kind. ``preprocessing`` is fitted to the training rows and put
-    before the flow: a name of `flows.preprocessing` or "none"; by default "standardize" for a
-    family and "none" for a flow.
+    before the flow: a name of `flows.preprocessing.fit`, which takes the ``support``, or "none"; by
+    default "standardize" for a family and "none" for a flow.
     The rate falls by a cosine to zero over ``updates``. Weights are validated after ``every``
     updates, by the exact trace; ``patience`` validations in a row without a better one end the
     training (0: never). The flow is trained in place and ends with the best weights, in its dtype
@@ -96,7 +97,7 @@ def fit(
             raise ValueError(f"validation has {val.shape[1]} columns, and data {rows.shape[1]}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        flow, train, val = _prepared(flow, train, val, width, preprocessing, options)
+        flow, train, val = _prepared(flow, train, val, width, preprocessing, support, options)
         optimiser = torch.optim.Adam(flow.parameters())
         state = State(flow, optimiser, generator, flow.state_dict())
         batch, rate = min(batch, len(train)), learning_rate
@@ -165,6 +166,7 @@ def _prepared(
     val: Tensor,
     width: int,
     preprocessing: str | None,
+    support: Any,
     options: dict[str, Any],
 ) -> tuple[Flow, Tensor, Tensor]:
     """The flow behind its preprocessing, initialised, and both parts as it takes them."""
@@ -178,7 +180,8 @@ def _prepared(
     like = flow.reference()
     like = torch.empty(0) if like is None else like
     if preprocessing not in (None, "none"):
-        flow.prepend(preprocessings.fit(str(preprocessing), train[:, :width]))
+        bounds = support if support is None else torch.as_tensor(support, dtype=train.dtype)
+        flow.prepend(preprocessings.fit(str(preprocessing), train[:, :width], bounds))
         flow.to(like)
     train, val = train.to(like), val.to(like)
     flow.initialize(*_split(train[torch.randperm(len(train))[:INITIAL_ROWS]], width))

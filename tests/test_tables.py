@@ -210,6 +210,21 @@ def test_raw_densities_are_lower_by_the_logarithms_of_the_deviations() -> None:
     assert scaled.facts["log_scale"] - data.facts["log_scale"] == pytest.approx(np.log(1000))
 
 
+def test_bounds_follow_their_columns_into_other_units() -> None:
+    """By the scaling of the table, and as far as the noise of whole numbers reaches."""
+    frame = FRAME.assign(count=np.arange(len(FRAME)) % 11)
+    support = ["count=0,10", "age=-100,100"]
+    data = load_frame(frame, dequantise=True, target=["age"], support=support)
+    assert data.columns[0] == "age"
+    raw = data.scaling.inverse(data.support)[0]
+    expected = [[-100, -np.inf, -np.inf, 0], [100, np.inf, np.inf, 11]]
+    assert np.allclose(raw.numpy(), expected)
+    with pytest.raises(ValueError, match="no column 'size'"):
+        load_frame(frame, support=["size=0,1"])
+    with pytest.raises(ValueError, match=r"'count' has .* values outside"):
+        load_frame(frame, support=["count=0,9"])
+
+
 FAULTS = {
     "text": (lambda f: f.assign(kind="ab"), ["'kind'", "text, 'ab' say", "--drop kind, or encode"]),
     "dates": (lambda f: f.assign(day="2020-01-01"), ["'day'", "'2020-01-01'"]),

@@ -32,7 +32,7 @@ from pandas.api.types import is_complex_dtype, is_integer_dtype, is_numeric_dtyp
 
 from benchmarks.core.formats import brief, number
 from benchmarks.core.naming import counted
-from benchmarks.datasets import Dataset, counts, names, register, stream
+from benchmarks.datasets import Dataset, bounds, counts, names, register, stream
 from benchmarks.datasets.disk import FREE, RATIO, Absent, check_size, read_npy, sha256
 from benchmarks.datasets.tabular import distinct_rows, shuffled_split, standardised
 
@@ -230,7 +230,11 @@ def _selected(name: str, selection: Selection) -> dict[str, pd.DataFrame]:
 
 
 def _dataset(
-    name: str, tables: Mapping[str, pd.DataFrame], source: str, seed: int, selection: Selection
+    name: str,
+    tables: Mapping[str, pd.DataFrame],
+    source: str,
+    seed: int,
+    selection: Selection,
 ) -> Dataset:
     if (inspection := examine(tables, selection)).faults:
         raise ValueError(f"data file {name!r}: {'; '.join(inspection.faults)}")
@@ -253,6 +257,12 @@ def _dataset(
     sizes = counts(map(len, parts.values()))
     split = "as the file has them" if len(tables) > 1 else "a random 80/10/10 split"
     table = next(iter(tables.values()))
+    limits = selection.bounds(
+        map(str, table.columns[: len(table.columns) - table.attrs["context"]])
+    )
+    raw = bounds(*(limits.get(str(column), (-np.inf, np.inf)) for column in table))
+    for place, step in inspection.steps.items() if selection.dequantise else ():
+        raw[1, place] += step
     columns = tuple(map(str, table.columns))
     dim = len(columns) - table.attrs["context"]
     if dim < len(columns):
@@ -272,7 +282,7 @@ def _dataset(
         remarks=tuple(inspection.remarks),
         split="published" if len(tables) > 1 else "random",
         context_dim=len(columns) - dim,
-        # SEAM: support=_support(table, inspection.steps), once a data set has one
+        support=scaling(raw)[0] if limits else None,
     )
 
 

@@ -123,9 +123,8 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     options = {k: v for k, v in case.settings.items() if k in BaselineEntry.model_fields}
     entry = BaselineEntry(flow=case.flow, **options)
     start = time.process_time()
-    fitted = fit(
-        entry, data.train.numpy(), case.seeds.init, data.val.numpy(), given=data.context_dim
-    )
+    rows = data.train.numpy(), case.seeds.init, data.val.numpy()
+    fitted = fit(entry, *rows, given=data.context_dim, support=data.support)
     seconds = time.process_time() - start
     validation = float(fitted.log_prob(data.val.numpy()).mean())
     metrics: Metrics = {"parameters": fitted.parameters, "val_ll": validation}

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from benchmarks.core.case import Settings
 from benchmarks.datasets import Dataset
-from flows.preprocessing import FITS
+from flows.preprocessing import check
 
 Sampler = Callable[[int, Generator], Tensor]  # n and a stream -> (n, D) rows of a distribution
 
@@ -57,8 +57,8 @@ class TrainingPart(Settings, frozen=True):
     warmup: NonNegativeInt = 0
     """Updates over which the learning rate rises linearly to its value."""
     preprocessing: str = "none"
-    """Preprocessing that is fitted to the training rows and put before the flow: "none",
-    "standardize", "whiten" or "radial". It is counted in every density.
+    """Preprocessing that is fitted to the training rows and put before the flow: "none", a step of
+    `flows.preprocessing`, or some joined by "+", as "logit+whiten". It is counted in every density.
     """
     fresh: bool = False
     """Whether each batch is drawn anew from the distribution of the data set, which then has to
@@ -101,9 +101,7 @@ class TrainingPart(Settings, frozen=True):
     @field_validator("preprocessing")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in (choices := ("none", *FITS)):
-            raise ValueError(f"unknown preprocessing {name!r}; choose from: {', '.join(choices)}")
-        return name
+        return check(name, "none")
 
 
 class Training(TrainingPart, frozen=True):

@@ -186,7 +186,7 @@ def prepared(case: Case, data: Dataset) -> tuple[flows.Flow, Training]:
     """Build the flow of a case for its training on a data set, and the settings of that."""
     settings = Training.model_validate(case.settings["training"])
     rows = data.train.to(getattr(torch, case.dtype))
-    return prepare(case, rows, settings.preprocessing), settings
+    return prepare(case, rows, settings.preprocessing, data.support), settings
 
 
 def initial_state(flow: flows.Flow, case: Case, settings: Training) -> State:
