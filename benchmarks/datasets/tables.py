@@ -257,14 +257,12 @@ def _dataset(
     sizes = counts(map(len, parts.values()))
     split = "as the file has them" if len(tables) > 1 else "a random 80/10/10 split"
     table = next(iter(tables.values()))
-    limits = selection.bounds(
-        map(str, table.columns[: len(table.columns) - table.attrs["context"]])
-    )
-    raw = bounds(*(limits.get(str(column), (-np.inf, np.inf)) for column in table))
-    for place, step in inspection.steps.items() if selection.dequantise else ():
-        raw[1, place] += step
     columns = tuple(map(str, table.columns))
     dim = len(columns) - table.attrs["context"]
+    limits = selection.bounds(columns[:dim])
+    raw = bounds(*(limits.get(column, (-np.inf, np.inf)) for column in columns))
+    for place, step in inspection.steps.items() if selection.dequantise else ():
+        raw[1, place] += step
     if dim < len(columns):
         given = quoted(columns[dim:]) if selection.context else "the other columns"
         split = f"of {quoted(columns[:dim])} given {given}, {split}"
