@@ -193,6 +193,7 @@ class State:
     waiting: int = 0  # validations since the best one
     in_a_row: int = 0  # updates skipped since the last that was not
     mean: Flow | None = None  # a copy whose weights are the mean of the last updates
+    course: Course | None = None
 
     @property
     def validated(self) -> Flow:
@@ -248,6 +249,39 @@ class State:
             self.waiting = 0
         else:
             self.waiting += 1
+
+    def follow(self, course: Course) -> None:
+        """Follow a course, which validates a mean of the weights."""
+        self.course, self.mean = course, copy.deepcopy(self.flow)
+
+    def note(self, score: float, seconds: float = 0.0, rows: int = 0) -> None:
+        """Note a validation of the weights, nats, and what it took on so many rows.
+
+        Go back to the best weights where the course does.
+        """
+        self.keep_best(score)
+        if course := self.course:
+            course.validate(self.update, seconds, rows)
+            if course.goes_back(self.update, self.waiting):
+                self.flow.load_state_dict(self.best)
+                self.validated.load_state_dict(self.best)
+
+    def conclude(self, log_prob: Callable[[], Tensor | None]) -> tuple[float, Tensor | None]:
+        """Make the better of the best and the last weights by all validation rows the best.
+
+        ``log_prob`` gives the log-densities (N,) of these rows, nats, by the flow that is
+        validated, or None. Return their mean, and them.
+        """
+        last, chosen = copy.deepcopy(self.validated.state_dict()), self.best
+        result: tuple[float, Tensor | None] = (-math.inf, None)
+        for weights in (last, self.best):
+            self.validated.load_state_dict(weights)
+            values = log_prob()
+            score = -math.inf if values is None else values.mean().item()
+            if score >= result[0]:
+                chosen, result = weights, (score, values)
+        self.best = chosen
+        return result
 
 
 class Turns:

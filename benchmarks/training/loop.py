@@ -172,7 +172,7 @@ class _Turns(Turns):
         self.rows = data.train.to(case.device, dtype)
         self.shared = checkpoint.plateau(case, settings)
         if settings.schedule == "course":
-            self.state.course, self.state.mean = self._course(), copy.deepcopy(flow)
+            self.state.follow(self._course())
             self.patience = 0
         course = self.state.course
         self.stable = course.plateau if course else schedules.stable(settings, case.updates)
@@ -250,21 +250,11 @@ class _Turns(Turns):
             score = log_prob.mean().item()
             error = standard_error(log_prob.double().cpu().numpy(), groups)
         state.history.add_validation(score, error)
-        state.keep_best(score)
-        state.drops = schedules.drops(self.settings, state.drops, state.waiting)
-        if course:
-            course.validate(state.update, spent.seconds, len(self.held_out))
-            self._follow(course, log_prob)
-
-    def _follow(self, course: Course, log_prob: Tensor | None) -> None:
-        """Go back to the best weights where the course does; keep log-densities of its plateau."""
-        state = self.state
-        if log_prob is not None and not course.falls:
+        if course and log_prob is not None and not course.falls:
             state.tail = [one for one in state.tail if one[0] >= course.spent / 2][-TAIL:]
-            state.tail.append((course.spent, log_prob[: course.rows].double().cpu()))
-        if course.goes_back(state.update, state.waiting):
-            for flow in (state.flow, state.validated):
-                flow.load_state_dict(state.best)
+            state.tail.append((course.spent, log_prob.double().cpu()))
+        state.note(score, spent.seconds, len(self.held_out))
+        state.drops = schedules.drops(self.settings, state.drops, state.waiting)
 
     def conclude(self, course: Course) -> None:
         """Choose between best and last weights on all validation rows, and note the gain."""
@@ -272,19 +262,14 @@ class _Turns(Turns):
         history.reference.append(reference_seconds())
         if self.shared and not course.falls:
             checkpoint.write(self.shared, state, self.name)
-        last = copy.deepcopy(state.validated.state_dict())
-        scores = []
-        for weights in (last, state.best):
-            state.validated.load_state_dict(weights)
-            log_prob = self.log_prob()
-            scores.append(-math.inf if log_prob is None else log_prob.mean().item())
-            if scores[-1] == max(scores) and log_prob is not None:
-                state.best, history.log_prob = weights, log_prob.double().cpu().tolist()
-        history.final, history.course = max(scores), course.decisions()
+        history.final, log_prob = state.conclude(self.log_prob)
+        history.log_prob = [] if log_prob is None else log_prob.double().cpu().tolist()
+        history.course = course.decisions()
         effort, rows = zip(*state.tail, strict=True) if state.tail else ((), ())
         if course.falls and not course.returned and len(effort) >= LEAST:
             groups = None if self.groups is None else self.groups[: course.rows]
-            history.gain = gain_per_doubling(torch.stack(rows).numpy(), effort, groups)
+            curves = torch.stack([values[: course.rows] for values in rows])
+            history.gain = gain_per_doubling(curves.numpy(), effort, groups)
 
     def observe(self) -> None:
         if (observation := self.observer(self.state.update)) is not None:

@@ -21,7 +21,6 @@ from benchmarks.datasets import Dataset
 from benchmarks.measure.calls import prepare
 from benchmarks.training.settings import Training
 from flows import training
-from flows.training import Course
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -151,7 +150,6 @@ class State(training.State):
 
     history: History = field(default_factory=History)
     drops: float = 0  # of the learning rate, each to a tenth
-    course: Course | None = None
     tail: list[tuple[float, Tensor]] = field(default_factory=list)  # see `loop`
 
     @property
