@@ -230,11 +230,7 @@ def _selected(name: str, selection: Selection) -> dict[str, pd.DataFrame]:
 
 
 def _dataset(
-    name: str,
-    tables: Mapping[str, pd.DataFrame],
-    source: str,
-    seed: int,
-    selection: Selection,
+    name: str, tables: Mapping[str, pd.DataFrame], source: str, seed: int, selection: Selection
 ) -> Dataset:
     if (inspection := examine(tables, selection)).faults:
         raise ValueError(f"data file {name!r}: {'; '.join(inspection.faults)}")
