@@ -27,7 +27,15 @@ from benchmarks.execution.plan import Shard, bound, tasks
 from benchmarks.execution.run import Asked, run
 from benchmarks.execution.suite import Suite
 from benchmarks.studies.search.figures import view
-from benchmarks.studies.search.study import EDGE, Entrant, Purse, Space, configurations, no_density
+from benchmarks.studies.search.study import (
+    EDGE,
+    FIRST,
+    Entrant,
+    Purse,
+    Space,
+    configurations,
+    no_density,
+)
 from benchmarks.studies.search.tables import choices, finals, labelled
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
@@ -86,7 +94,8 @@ def test_contradictions_are_refused(change, message):
 def test_configurations_begin_with_what_works_and_fill_their_space(count, name):
     """Reproducibly, within its ends, even in the logarithm of the rate, each family its own."""
     entrant = Entrant(flow=name, space=Space(learning_rate=(1e-4, 1e-2)))
-    first, *others = chosen = configurations(entrant, 5, "8gaussians", count)
+    chosen = configurations(entrant, 5, "8gaussians", count)
+    first, others = chosen[0], chosen[FIRST:]
     known = tuning(name, 5)
     assert chosen == configurations(entrant, 5, "8gaussians", count)
     assert first.options == known.working
@@ -104,14 +113,15 @@ def test_configurations_begin_with_what_works_and_fill_their_space(count, name):
         levels = {option: values for option, values in known.options.items() if len(values) > 2}
         ends = {n for n, values in levels.items() if one.options[n] in (values[0], values[-1])}
         assert set(one.edges) - {"lr"} == ends
+    assert {one.training["learning_rate"] for one in chosen[:FIRST]} == {known.rate}
     if count > 20:
         for option, values in known.options.items():
             assert {one.options[option] for one in others} == set(values)
 
 
 def test_families_have_points_of_their_own():
-    draws = [configurations(Entrant(flow=n), 5, "8gaussians", 4) for n in ("maf", "realnvp")]
-    first, second = ([one.training["learning_rate"] for one in own[1:]] for own in draws)
+    draws = [configurations(Entrant(flow=n), 5, "8gaussians", 6) for n in ("maf", "realnvp")]
+    first, second = ([one.training["learning_rate"] for one in own[FIRST:]] for own in draws)
     assert set(first).isdisjoint(second)
 
 

@@ -42,7 +42,8 @@ from flows.continuous import SolveError
 from flows.tuning import RATE, WEIGHT_DECAY, batch, tuning
 
 NAME = "search"
-PREPROCESSINGS = ("whiten", "radial", "standardize")
+PREPROCESSINGS = ("whiten", "marginal+whiten", "radial", "standardize", "clip+whiten")
+FIRST = 2  # configurations that work for most data, behind the most promising preprocessings
 EDGE = 0.15  # share of a range, in its logarithm, that is its edge
 NEAR = 2.0  # standard errors within which a family is not behind another
 ROWS = 2  # at which a log-determinant is compared with that of autograd
@@ -190,8 +191,19 @@ class SearchOptions(Settings, frozen=True):
 
 @cache
 def preprocessings(dataset: str) -> tuple[str, ...]:
-    """Return the preprocessings that suit a data set, the most promising first."""
-    return PREPROCESSINGS
+    """Return the preprocessings that suit a data set, the most promising first.
+
+    Columns with two bounds have a logit, those with a lower one a logarithm.
+    """
+    try:
+        data = datasets.load(dataset)
+    except Absent:
+        return PREPROCESSINGS
+    if data.support is None:
+        return PREPROCESSINGS
+    lower, upper = data.support[:, : data.dim].isfinite()
+    bounded = {"logit+whiten": lower & upper, "log+whiten": lower & ~upper}
+    return (*(name for name, columns in bounded.items() if columns.any()), *PREPROCESSINGS)
 
 
 @dataclass(frozen=True)
@@ -207,34 +219,35 @@ class Configuration:
 def configurations(entrant: Entrant, dim: int, dataset: str, count: int) -> list[Configuration]:
     """Choose configurations of a family: what works for most data, then points of its own.
 
-    The points are those of a scrambled Halton sequence, equal for a name.
+    The first `FIRST` differ in preprocessing alone. The points are those of a scrambled Halton
+    sequence, equal for a name.
     """
     from scipy.stats import qmc  # which takes a second
 
     space, known = entrant.space, tuning(entrant.flow, dim)
     lists = dict(known.options if space.options is None else space.options)
     lists = {name: values for name, values in lists.items() if name not in entrant.options}
-    training: dict[str, Sequence[Any]] = {"weight_decay": space.weight_decay}
-    training["preprocessing"] = space.preprocessing or preprocessings(dataset)
-    low, high = space.learning_rate
-    seed = zlib.crc32(entrant.name.encode())
-    points = qmc.Halton(1 + len(training) + len(lists), rng=seed).random(max(0, count - 1))
-    first = {name: known.working.get(name) for name in lists}
-    first = {n: v if v in lists[n] else lists[n][len(lists[n]) // 2] for n, v in first.items()}
+    maps, (low, high) = space.preprocessing or preprocessings(dataset), space.learning_rate
+    working = {name: known.working.get(name) for name in lists}
+    middle = {name: values[len(values) // 2] for name, values in lists.items()}
+    working = {name: v if v in lists[name] else middle[name] for name, v in working.items()}
     decay = known.decay if known.decay in space.weight_decay else space.weight_decay[0]
-    chosen = [(min(max(known.rate, low), high), decay, training["preprocessing"][0], first)]
+    rate = min(max(known.rate, low), high)
+    chosen = [(rate, decay, first_map, working) for first_map in maps[: min(FIRST, count)]]
+    seed, every = zlib.crc32(entrant.name.encode()), (space.weight_decay, maps, *lists.values())
+    points = qmc.Halton(1 + len(every), rng=seed).random(count - len(chosen))
     for place, *shares in points.tolist():
+        picks = (some[int(share * len(some))] for some, share in zip(every, shares, strict=True))
+        decay, first_map, *values = picks
         rate = float(f"{low * (high / low) ** place:.3g}")
-        pairs = zip([*training.values(), *lists.values()], shares, strict=True)
-        weight_decay, first_map, *values = (some[int(share * len(some))] for some, share in pairs)
-        chosen.append((rate, weight_decay, first_map, dict(zip(lists, values, strict=True))))
+        chosen.append((rate, decay, first_map, dict(zip(lists, values, strict=True))))
     result = []
-    for number, (rate, weight_decay, first_map, options) in enumerate(chosen):
+    for number, (rate, decay, first_map, options) in enumerate(chosen):
         ends = {n for n, values in lists.items() if options[n] in (values[0], values[-1])}
         edges = [name for name in sorted(ends) if len(lists[name]) > 2]
         place = math.log(rate / low) / (math.log(high / low) or 1)
         edges += ["lr"] if min(place, 1 - place) < EDGE else []
-        settings = {"learning_rate": rate, "weight_decay": weight_decay, "preprocessing": first_map}
+        settings = {"learning_rate": rate, "weight_decay": decay, "preprocessing": first_map}
         result.append(Configuration(number, settings, options, tuple(edges)))
     return result
 
