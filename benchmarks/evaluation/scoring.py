@@ -91,6 +91,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
     metrics: Metrics = {"parameters": trainable(flow), **history.metrics()}
     notes: dict[str, Any] = {"trained_by": trained_by(flow), "field": field_of(flow, case.options)}
     notes |= {"stopped": history.stopped} if history.stopped else {}
+    notes |= {"course": history.course} if history.course else {}
     view = flow.using(trace="exact")
     metrics["row_flops"] = row_flops(view, data.test[:ROWS].to(case.device, dtype))
     rows, tolerance = data.test[: scoring.rows].to(case.device), scoring.tolerance
