@@ -22,7 +22,7 @@ ALPHA = 0.05  # of an interval of the logit: its margin on either side of a colu
 SHIFT = 0.01  # of the logarithm, over the median distance from the bound
 SKEWNESS = 1.0  # from which on a column has a long tail
 IDENTITY = 6.0  # standard deviations within which tails are not compressed
-KERNEL = 0.1  # bandwidth of the density of log radii, over their standard deviation
+KERNEL = 0.1  # bandwidth of the density of log radii, or of a column, over their standard deviation
 KNOTS = 100  # of a curve, at most: quantiles of the radii, or of a column
 RADII = 20_000  # quantiles that the kernel density is made of, where there are more rows
 QUANTILES = 5_000  # the same of a column
@@ -142,21 +142,21 @@ class _Columns(Preprocessing):
         return cls(shift.to(x), factor.to(x), active.to(x.device))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        there, _, log_slope = self.maps
+        function, _, log_slope = self.maps
         u = (x - self.shift) / self.factor
         v = u.clamp(*self.edges)
-        steep = log_slope(v)
-        z = there(v) + (u - v) * steep.exp()
-        ladj = torch.where(self.active, steep - self.factor.log(), 0.0)
+        rate = log_slope(v)
+        z = function(v) + (u - v) * rate.exp()
+        ladj = torch.where(self.active, rate - self.factor.log(), 0.0)
         return torch.where(self.active, z, x), ladj.sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        _, back, log_slope = self.maps
+        _, inverse, log_slope = self.maps
         w = z.clamp(*self.ends)
-        v = back(w)
-        steep = log_slope(v)
-        x = self.shift + (v + (z - w) * (-steep).exp()) * self.factor
-        ladj = torch.where(self.active, self.factor.log() - steep, 0.0)
+        v = inverse(w)
+        rate = log_slope(v)
+        x = self.shift + (v + (z - w) * (-rate).exp()) * self.factor
+        ladj = torch.where(self.active, self.factor.log() - rate, 0.0)
         return torch.where(self.active, x, z), ladj.sum(1)
 
 
