@@ -199,7 +199,11 @@ class Chooser(Display):
     best = -math.inf
 
     def case(self, task: Task, case: Case, record: Record) -> None:
-        """Count a case, and name it where it is the best so far by validation."""
+        """Count a case, and name it where it is the best so far by validation.
+
+        What has dropped out is said once, at the end.
+        """
+        self.console.quiet = record.status == "skipped"
         label = case.settings.get("label")
         score = record.metrics["val_ll"].median if "val_ll" in record.metrics else -math.inf
         leads = bool(label) and score > self.best
@@ -207,6 +211,7 @@ class Chooser(Display):
             self.best = score
             self.prefix = f"best so far: {label}, {score:.3f} nats in validation | "
         super().case(task, case, record)
+        self.console.quiet = False
         if leads and not self.console.is_terminal:
             self.console.print(self.prefix.removesuffix(" | "))
 

@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -42,6 +43,8 @@ ENDING = (signal.SIGTERM, signal.SIGUSR1)  # what asks a run to stop at checkpoi
 ROWS = 20  # of a table in the terminal, at most
 SHORTEST = 16  # characters that the first column may have
 BETWEEN = 3  # characters between two columns
+TRIED = 5.0  # CPU seconds of a training that shows whether another job slows it
+DISTURBED = 1.1  # updates alone over those beside another job, from which there is one job
 STEP = 0.25  # of rk4, for flows that solve an ODE
 
 RENEW = "Measure cases again whose times are of another machine class or torch."
@@ -110,6 +113,7 @@ def measure(
     with usage_errors():
         _check_place(suite, asked)
     with ending():
+        asked = _undisturbed(suite, folder, asked)
         with Display(console) as display:
             result = run(suite, folder, display, asked)
         drawn = report_of(folder, _print_answer) if draws else "no report was drawn"
@@ -123,6 +127,27 @@ def measure(
     failed = len(asked.left_over(result))
     say(f"{len(result.done)} done, {failed} not; {drawn}")
     raise Exit(1 if failed else 0)
+
+
+def _undisturbed(suite: Suite, folder: Path, asked: Asked) -> Asked:
+    """One job where CPU seconds hold fewer updates beside another: `DISTURBED` times, of a family.
+
+    Prints what 60 of them hold of each family that is still to be trained.
+    """
+    from benchmarks.execution.plan import state
+    from benchmarks.execution.run import contention
+
+    if asked.jobs == 1 or asked.scheduler:
+        return asked
+    now = state(suite, folder, asked.shard)
+    keys = asked.wanted(suite, now)
+    worth = contention(suite, [case for case in now.cases if case.key in keys], TRIED)
+    for label, (alone, beside) in worth.items():
+        say(f"{label}: {60 * alone:,.0f} updates in 60 CPU s, {60 * beside:,.0f} beside another")
+    if slowed := [label for label, (alone, beside) in worth.items() if alone > DISTURBED * beside]:
+        note(f"one job: another slows {', '.join(slowed)} by more than {DISTURBED - 1:.0%}")
+        return replace(asked, jobs=1)
+    return asked
 
 
 def _check_place(suite: Suite, asked: Asked) -> None:

@@ -6,6 +6,7 @@ A `Recorder` turns tasks into records. What measures them is an `Engine`: worker
 
 from __future__ import annotations
 
+import math
 import queue
 import shutil
 import threading
@@ -13,12 +14,14 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from tempfile import TemporaryDirectory
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -372,6 +375,50 @@ def setups(suite: Suite, jobs: int) -> list[Setup]:
         Setup(suite.threads, suite.device, share, suite.operators, *bound)
         for bound in zip(cores, gpus, strict=True)
     ]
+
+
+def contention(suite: Suite, cases: Sequence[Case], seconds: float) -> dict[str, Beside]:
+    """Measure what CPU seconds are worth beside another job, by family of a search.
+
+    The first training of each family that ends by CPU seconds is cut to some ``seconds``, and runs
+    alone and beside itself.
+    """
+    first: dict[str, Case] = {}
+    for case in cases:
+        if not case.needs and case.settings.get("training", {}).get("cpu_seconds"):
+            settings = {"training": {**case.settings["training"], "cpu_seconds": seconds}}
+            cut = case.changed(settings={**case.settings, **settings}, roles={})
+            first.setdefault(str(case.settings["label"]), cut)
+    workers = [Worker(setup) for setup in setups(suite, 2)] if first else []
+
+    def updates(worker: Worker, case: Case) -> float:
+        """Updates in a CPU second; NaN of a training that fails."""
+        with TemporaryDirectory() as folder:
+            files = {case.key: Files(Path(folder) / f"{case.key}-tried.pt")}
+            ((_, outcome),) = measured(worker, [case], suite.time_limit, files)
+        metrics = outcome.result.metrics
+        if not metrics:
+            return math.nan
+        return float(metrics["train_updates"]) / float(metrics["train_cpu_seconds"])  # type: ignore[arg-type]  # single values
+
+    try:
+        result = {}
+        for label, case in first.items():
+            alone = updates(workers[0], case)
+            with ThreadPoolExecutor() as pool:
+                beside = list(pool.map(updates, workers, [case, case]))
+            result[label] = Beside(alone, sum(beside) / len(beside))
+        return result
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class Beside(NamedTuple):
+    """Updates of a training in a CPU second, alone and beside another job."""
+
+    alone: float
+    beside: float
 
 
 def cores_for(jobs: int, threads: int) -> list[frozenset[int] | None]:
