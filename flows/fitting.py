@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,32 +17,31 @@ import flows
 from flows import preprocessing as preprocessings
 from flows.continuous import SolveError
 from flows.flow import Flow
-from flows.training import State, Turns, cosine, loop
+from flows.training import Course, State, Turns, loop
+from flows.tuning import DECAYED, RATES, tuning
+from flows.tuning import batch as rows_of_batch
 
 INITIAL_ROWS = 1024  # of the initialisation of ActNorm
 CHUNK = 5000  # validation rows at once
 CLIP = 5.0  # largest norm of a gradient
+DECAY = 0.4  # share in which the rate falls
 
 
 @dataclass
 class Fit:
     """A trained flow, with the best validated weights, and its learning curve.
 
-    ``validation_ll`` are mean log-densities of the validation rows, nats, after ``validated``
-    updates; ``losses`` those of the updates. ``stopped`` is "patience" where validations got no
-    better, else "updates".
+    ``best`` is the validation log-likelihood of these, nats; ``validation_ll`` are those after
+    ``validated`` updates, ``losses`` those of the updates. ``returned`` says whether the training
+    went back to earlier weights, since validations got no better.
     """
 
     flow: Flow
-    stopped: str = ""
+    best: float = -math.inf
+    returned: bool = False
     validated: list[int] = field(default_factory=list, repr=False)
     validation_ll: list[float] = field(default_factory=list, repr=False)
     losses: list[float] = field(default_factory=list, repr=False)
-
-    @property
-    def best(self) -> float:
-        """Validation log-likelihood of the weights that are kept, nats."""
-        return max(self.validation_ll)
 
 
 def fit(
@@ -50,11 +50,12 @@ def fit(
     *,
     validation: Any = 0.1,
     preprocessing: str | None = None,
+    support: Any = None,
     updates: int = 2000,
-    batch: int = 256,
-    learning_rate: float = 1e-3,
-    every: int = 50,
-    patience: int = 10,
+    cpu_seconds: float | None = None,
+    batch: int | None = None,
+    learning_rate: float | None = None,
+    weight_decay: float | None = None,
     seed: int = 0,
     progress: bool = True,
     **options: Any,
@@ -64,21 +65,31 @@ def fit(
     ``data`` are rows (N, D), as an array, a tensor or a table, or a pair of them and their context
     (N, C), which should have mean 0 and deviation 1. ``validation`` is a share of the rows, chosen
     at random, or rows of the same kind. ``preprocessing`` is fitted to the training rows and put
-    before the flow: a name of `flows.preprocessing` or "none"; by default "standardize" for a
-    family and "none" for a flow.
-    The rate falls by a cosine to zero over ``updates``. Weights are validated after ``every``
-    updates, by the exact trace; ``patience`` validations in a row without a better one end the
-    training (0: never). The flow is trained in place and ends with the best weights, in its dtype
-    and on its device; a family is built in float32. Equal seeds give equal results on one machine.
+    before the flow: a name of `flows.preprocessing.fit`, which takes the ``support``, or "none"; by
+    default "whiten" for a family and "none" for a flow. What is left out of ``batch``, learning
+    rate, AdamW's weight decay and a family's options is what works for most data
+    (`flows.tuning`).
+
+    The training follows a `flows.training.Course` of so many ``updates``, or of ``cpu_seconds`` of
+    one thread in place of them: a constant rate, which falls in the last 40 %; twenty validations
+    or more of means of the weights, by the exact trace; back to the best ones where they are long
+    past. The flow is trained in place and ends with the best weights, in its dtype and on its
+    device; a family is built in float32. Equal seeds and updates give equal results on one machine.
 
     Warns of columns of whole numbers, on which likelihoods have no bound. Raises ValueError for
     data of another shape, values that are not finite, constant and repeated columns, too few rows
     and an unknown name or option, and `flows.training.TrainingError` where updates have no finite
     loss.
     """
-    for name, value in {"updates": updates, "batch": batch, "every": every}.items():
-        if value < 1:
-            raise ValueError(f"{name} = {value}: give a number from 1")
+    given = {"updates": updates, "batch": batch, "cpu_seconds": cpu_seconds}
+    for name, value in given.items():
+        if value is not None and value <= 0:
+            raise ValueError(f"{name} = {value}: give a number above 0")
+    if cpu_seconds and torch.get_num_threads() != 1:
+        raise ValueError(
+            f"cpu_seconds are those of one thread, and torch has {torch.get_num_threads()}: "
+            "torch.set_num_threads(1)"
+        )
     rows, width = _rows("data", data)
     named = getattr(data[0] if isinstance(data, tuple) else data, "columns", range(width))
     _inspect(rows[:, :width], list(named))
@@ -96,12 +107,19 @@ def fit(
             raise ValueError(f"validation has {val.shape[1]} columns, and data {rows.shape[1]}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        flow, train, val = _prepared(flow, train, val, width, preprocessing, options)
-        optimiser = torch.optim.Adam(flow.parameters())
+        known = tuning(flow, width) if isinstance(flow, str) else None
+        flow, train, val = _prepared(flow, train, val, width, preprocessing, support, options)
+        decay = DECAYED if weight_decay is None else weight_decay
+        optimiser = torch.optim.AdamW(flow.parameters(), weight_decay=decay)
         state = State(flow, optimiser, generator, flow.state_dict())
-        batch, rate = min(batch, len(train)), learning_rate
-        turns = _Turns(state, train, val, width, batch, updates, rate, every, progress, patience)
-        turns.fit.stopped = loop(state, turns)
+        size = min(batch or rows_of_batch(len(train)), len(train))
+        epoch = max(1, len(train) // size)
+        course = Course(cpu_seconds or updates, DECAY, epoch, count=not cpu_seconds)
+        state.follow(course)
+        rate = learning_rate or (known.rate if known else RATES[False])
+        turns = _Turns(state, train, val, width, size, rate, progress, course)
+        loop(state, turns)
+        turns.fit.best, _ = state.conclude(turns.log_prob)
     flow.load_state_dict(state.best)
     return turns.fit
 
@@ -165,11 +183,14 @@ def _prepared(
     val: Tensor,
     width: int,
     preprocessing: str | None,
+    support: Any,
     options: dict[str, Any],
 ) -> tuple[Flow, Tensor, Tensor]:
     """The flow behind its preprocessing, initialised, and both parts as it takes them."""
     if isinstance(flow, str):
-        preprocessing = preprocessing or "standardize"
+        preprocessing = preprocessing or "whiten"
+        known = tuning(flow, width)
+        options = {**known.fixed, **known.working, **options}
         if context := train.shape[1] - width:
             options.setdefault("context_dim", context)
         flow = flows.build(flow, width, **options)
@@ -178,7 +199,8 @@ def _prepared(
     like = flow.reference()
     like = torch.empty(0) if like is None else like
     if preprocessing not in (None, "none"):
-        flow.prepend(preprocessings.fit(str(preprocessing), train[:, :width]))
+        bounds = support if support is None else torch.as_tensor(support, dtype=train.dtype)
+        flow.prepend(preprocessings.fit(str(preprocessing), train[:, :width], bounds))
         flow.to(like)
     train, val = train.to(like), val.to(like)
     flow.initialize(*_split(train[torch.randperm(len(train))[:INITIAL_ROWS]], width))
@@ -199,44 +221,53 @@ class _Turns(Turns):
     val: Tensor
     width: int  # columns before those of the context
     batch: int
-    updates: int
     rate: float
-    every: int
     progress: bool
-    patience: int = 0
+    course: Course
 
     def __post_init__(self) -> None:
-        self.exact = self.state.flow.using(trace="exact")
+        self.exact = self.state.validated.using(trace="exact")
         self.fit = Fit(self.state.flow)
 
+    def begin(self) -> None:
+        self.course.begin(self.state.update)
+
     def end(self) -> str:
-        return "updates" if self.state.update == self.updates else ""
+        return "updates" if self.course.ended(self.state.update) else ""
 
     def due(self) -> bool:
-        return self.state.update % self.every == 0
+        return self.course.due(self.state.update)
 
     @torch.no_grad()
-    def validate(self) -> None:
-        parts = torch.split(self.val, CHUNK)
+    def log_prob(self, rows: int | None = None) -> Tensor | None:
+        """Exact log-densities of validation rows, nats, (N,); None without a finite mean."""
+        parts = torch.split(self.val[:rows], CHUNK)
         try:
             log_prob = torch.cat([self.exact.log_prob(*_split(p, self.width)) for p in parts])
-            score = log_prob.mean().item()
         except SolveError:
-            score = -math.inf
-        score = score if math.isfinite(score) else -math.inf
-        self.state.keep_best(score)
+            return None
+        return log_prob if math.isfinite(log_prob.mean().item()) else None
+
+    def validate(self) -> None:
+        start = time.process_time()
+        log_prob = self.log_prob(self.course.rows or None)
+        score = -math.inf if log_prob is None else log_prob.mean().item()
+        self.state.note(score, time.process_time() - start, len(self.val))
+        self.fit.returned = bool(self.course.returned)
         self.fit.validated.append(self.state.update)
         self.fit.validation_ll.append(score)
         if self.progress:
-            done, best = f"{self.state.update:,} of {self.updates:,} updates", self.state.score
-            line = f"\r{done}: validation {score:.3f} nats, best {best:.3f} "
+            unit = "updates" if self.course.count else "CPU s"
+            done = f"{self.course.spent:,.0f} of {self.course.amount:,.0f} {unit}"
+            line = f"\r{done}: validation {score:.3f} nats, best {self.state.score:.3f} "
             print(line, end="", file=sys.stderr, flush=True)
 
     def update(self) -> str:
+        start = time.process_time()
         picks = self.state.picks(len(self.train), self.batch)
         x = self.train[picks.to(self.train.device)]
-        rate = self.rate * cosine(self.state.update, self.updates)
-        loss, fault = self.state.step(x, self._loss, rate, CLIP)
+        loss, fault = self.state.step(x, self._loss, self.rate * self.course.factor, CLIP)
+        self.course.spent += 1 if self.course.count else time.process_time() - start
         self.fit.losses.append(loss)
         return fault
 

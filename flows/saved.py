@@ -13,18 +13,13 @@ import torch
 from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
-from flows.preprocessing import RadialGaussianization, Standardization, Whitening
+from flows.preprocessing import FITS, Standardization, check
 
 if TYPE_CHECKING:
     from flows.flow import Flow
 
 SCHEMA = 1
 WEIGHTS, RECIPE = "weights.safetensors", "flow.json"
-KINDS: dict[str, tuple[type[nn.Module], ...]] = {  # of what `flows.preprocessing.fit` gives
-    "standardize": (Standardization,),
-    "whiten": (Whitening,),
-    "radial": (Whitening, RadialGaussianization),
-}
 CONTEXT = "context_scaling."  # in names of tensors
 FIRST, REST = "_transforms.0.", "_transforms.1."  # in names of tensors, of what `Flow.prepend` puts
 
@@ -116,15 +111,23 @@ def _name(transform: nn.Module) -> str | None:
     """The name by which `flows.preprocessing.fit` makes such a transform; None if there is none."""
     parts = transform._transforms if isinstance(transform, CompositeTransform) else [transform]
     kinds = tuple(type(part) for part in parts)
-    return next((name for name, own in KINDS.items() if own == kinds), None)
+    if name := next((name for name, own in FITS.items() if own == kinds), None):
+        return name
+    steps = [_name(part) or "" for part in parts] if len(parts) > 1 else []
+    return "+".join(steps) if steps and {*steps} <= {*FITS} else None
 
 
 def _restored(name: str, tensors: Mapping[str, Tensor]) -> nn.Module:
     """The Bijection that `flows.preprocessing.fit` gave for a name, from its state."""
-    if len(kinds := KINDS[name]) == 1:
+    steps = check(name).split("+")
+    if (kinds := FITS.get(name)) and len(kinds) == 1:
         return kinds[0](**tensors)
-    parts = [kind(**_under(f"_transforms.{n}.", tensors)) for n, kind in enumerate(kinds)]
-    composed: nn.Module = CompositeTransform(parts)
+    under = [_under(f"_transforms.{n}.", tensors) for n in range(len(kinds or steps))]
+    composed: nn.Module = CompositeTransform(
+        [kind(**part) for kind, part in zip(kinds, under, strict=True)]
+        if kinds
+        else list(map(_restored, steps, under))
+    )
     return composed
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,14 @@ from flows.continuous import SolveError
 from flows.flow import Flow
 
 PATIENCE = 20  # updates in a row without a finite loss after which a training has failed
+
+STEPS = 32  # in which the rate of a course falls to zero
+VALIDATIONS = 20, 200  # of a course: at least, and at most
+VALIDATING = 0.1  # share of the seconds of a course that validations take, at most
+STALE = 10  # validations without a better one after which a course may go back
+AVERAGED = 8.0  # updates done over updates that the mean of the weights weighs most
+DECISIONS = "updates", "validated", "falls", "returned", "rows"  # that a course is led by
+FEWEST = 256  # validation rows of a course, where all take too long
 
 Objective = Callable[[Flow, Tensor], Tensor]  # of a flow and a batch (N, D), to be minimised
 
@@ -53,6 +62,124 @@ def next_picks(
 
 
 @dataclass
+class Course:
+    """When a training validates, lowers its rate and ends, by what it has ``spent`` of an amount.
+
+    The amount is one of CPU seconds or, with ``count``, of updates. The rate is constant, then
+    falls to zero over the last share ``decay``, as 1 - √ of the part of it that is over, in `STEPS`
+    steps. Validations come as often as a tenth of the seconds allows, at most once in an epoch of
+    ``epoch`` updates where that takes longer than a twentieth of the amount. A training whose best
+    validation is long past goes back to its best weights and lets its rate fall from there. The
+    updates at which all this happened are kept: a course that is ``led`` by another repeats it.
+    Hägele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations, 2024,
+    arXiv:2405.18392.
+    """
+
+    amount: float
+    decay: float
+    epoch: int
+    count: bool = False
+    spent: float = 0.0
+    validating: float = 0.0  # seconds of validations
+    cost: float = 0.0  # seconds of the latest validation
+    rows: int = 0  # validation rows, of those that there are
+    at: float = 0.0  # spent at the latest validation
+    best: float = 0.0  # spent at the best validation
+    validated: list[int] = field(default_factory=list)  # updates done
+    falls: list[int] = field(default_factory=list)  # updates done at each step of the fall
+    returned: list[int] = field(default_factory=list)  # updates done when it went back
+    updates: int = 0  # updates done at the end
+    led: Course | None = None
+
+    @classmethod
+    def led_by(cls, decisions: Mapping[str, Any]) -> Course:
+        """The course that repeats the `decisions` of another; ValueError without all of them."""
+        if missing := [name for name in DECISIONS if name not in decisions]:
+            raise ValueError(f"a course is led by {', '.join(DECISIONS)}: {missing[0]} is missing")
+        leader = cls(0, 0, 1, **{name: decisions[name] for name in DECISIONS})
+        return cls(0, 0, 1, led=leader)
+
+    @property
+    def plateau(self) -> float:
+        """What is spent before the rate falls."""
+        return (1 - self.decay) * self.amount
+
+    @property
+    def factor(self) -> float:
+        """The factor on the learning rate."""
+        return 1 - math.sqrt(len(self.falls) / STEPS)
+
+    def begin(self, update: int) -> None:
+        """Lower the rate where that is due, after so many updates."""
+        if self.led:
+            self.falls = [fall for fall in self.led.falls if fall <= update]
+            return
+        width = (self.amount - self.plateau) / STEPS
+        while self.decay and len(self.falls) < STEPS:
+            if self.spent < self.plateau + len(self.falls) * width:
+                return
+            self.falls.append(update)
+
+    def ended(self, update: int) -> bool:
+        """Whether all is spent, after so many updates."""
+        over = update >= self.led.updates if self.led else self.spent >= self.amount
+        self.updates = update if over else self.updates
+        return over
+
+    def due(self, update: int) -> bool:
+        """Whether weights are to be validated, after so many updates."""
+        if self.led:
+            return update in self.led.validated
+        if not self.validated:
+            return True
+        least, most = VALIDATIONS
+        if self.epoch * self.spent > update * self.amount / least:
+            return update - self.validated[-1] >= self.epoch
+        if self.spent - self.at < self.amount / (least if self.count else most):
+            return False
+        return self.count or self.validating + self.cost <= VALIDATING * self.spent
+
+    def validate(self, update: int, seconds: float, rows: int) -> None:
+        """Note a validation of so many of ``rows``, and at the first decide how many are used."""
+        self.cost, self.at = seconds, self.spent
+        self.validating += seconds
+        if not self.validated:
+            self.rows = self.led.rows if self.led else rows
+            bound = max(self.amount, VALIDATIONS[0]) * VALIDATING / (2 * VALIDATIONS[0])
+            while not self.count and not self.led and self.cost > bound and self.rows > FEWEST:
+                self.rows, self.cost = self.rows // 2, self.cost / 2
+        self.validated.append(update)
+
+    def goes_back(self, update: int, waiting: int) -> bool:
+        """Whether to go back to the best weights, after a validation; the rate falls from there.
+
+        ``waiting`` are the validations since the best. What follows takes as long as the fall of a
+        training that ends where that was best.
+        """
+        if not waiting:
+            self.best = self.spent
+        if self.led:
+            back = update in self.led.returned
+        else:
+            back = not self.falls and waiting >= STALE and self.spent >= 2 * self.best
+        if back and not self.led:
+            length = self.best * self.decay / (1 - self.decay)
+            self.amount = min(self.amount, self.spent + length)
+            self.decay = 1 - self.spent / self.amount
+        if back:
+            self.returned.append(update)
+        return back
+
+    def plain(self) -> dict[str, Any]:
+        """The values as JSON, without those of the course that leads."""
+        return {name: value for name, value in vars(self).items() if name != "led"}
+
+    def decisions(self) -> dict[str, Any]:
+        """What another course has to be led by, as JSON."""
+        return {name: getattr(self, name) for name in DECISIONS}
+
+
+@dataclass
 class State:
     """A flow, its optimiser, and the counters of the loop, between two updates."""
 
@@ -65,6 +192,13 @@ class State:
     score: float = -math.inf  # of the best weights
     waiting: int = 0  # validations since the best one
     in_a_row: int = 0  # updates skipped since the last that was not
+    mean: Flow | None = None  # a copy whose weights are the mean of the last updates
+    course: Course | None = None
+
+    @property
+    def validated(self) -> Flow:
+        """The flow that is validated, and whose weights are kept: the mean if there is one."""
+        return self.flow if self.mean is None else self.mean
 
     def picks(self, count: int, batch: int) -> Tensor:
         """Numbers (batch,) of the next of ``count`` rows; they are shuffled anew at the end."""
@@ -79,9 +213,23 @@ class State:
         loss, fault = self._loss(x, objective, clip)
         if not fault:
             self.optimiser.step()
+            self._mix()
         self.in_a_row = self.in_a_row + 1 if fault else 0
         self.update += 1
         return (math.nan if fault else loss), fault
+
+    @torch.no_grad()
+    def _mix(self) -> None:
+        """Move the mean, which weighs about the last t / `AVERAGED` of t updates most.
+
+        Shamir and Zhang, Stochastic Gradient Descent for Non-smooth Optimization, 2013,
+        arXiv:1212.1824.
+        """
+        if self.mean is not None:
+            share = (AVERAGED + 1) / (self.update + AVERAGED + 1)
+            pairs = zip(self.mean.parameters(), self.flow.parameters(), strict=True)
+            for mean, weight in pairs:
+                mean.lerp_(weight, share)
 
     def _loss(self, x: Tensor, objective: Objective, clip: float) -> tuple[float, str]:
         try:
@@ -97,10 +245,43 @@ class State:
     def keep_best(self, score: float) -> None:
         """Keep the weights if their validation, nats, is the best so far."""
         if score > self.score:
-            self.score, self.best = score, copy.deepcopy(self.flow.state_dict())
+            self.score, self.best = score, copy.deepcopy(self.validated.state_dict())
             self.waiting = 0
         else:
             self.waiting += 1
+
+    def follow(self, course: Course) -> None:
+        """Follow a course, which validates a mean of the weights."""
+        self.course, self.mean = course, copy.deepcopy(self.flow)
+
+    def note(self, score: float, seconds: float = 0.0, rows: int = 0) -> None:
+        """Note a validation of the weights, nats, and what it took on so many rows.
+
+        Go back to the best weights where the course does.
+        """
+        self.keep_best(score)
+        if course := self.course:
+            course.validate(self.update, seconds, rows)
+            if course.goes_back(self.update, self.waiting):
+                self.flow.load_state_dict(self.best)
+                self.validated.load_state_dict(self.best)
+
+    def conclude(self, log_prob: Callable[[], Tensor | None]) -> tuple[float, Tensor | None]:
+        """Make the better of the best and the last weights by all validation rows the best.
+
+        ``log_prob`` gives the log-densities (N,) of these rows, nats, by the flow that is
+        validated, or None. Return their mean, and them.
+        """
+        last, chosen = copy.deepcopy(self.validated.state_dict()), self.best
+        result: tuple[float, Tensor | None] = (-math.inf, None)
+        for weights in (last, self.best):
+            self.validated.load_state_dict(weights)
+            values = log_prob()
+            score = -math.inf if values is None else values.mean().item()
+            if score >= result[0]:
+                chosen, result = weights, (score, values)
+        self.best = chosen
+        return result
 
 
 class Turns:

@@ -12,9 +12,10 @@ from nflows.transforms import BatchNorm, CompositeTransform, IdentityTransform, 
 from torch import Tensor, nn
 from torch.distributions import Independent, Laplace
 
-from flows import Flow
+from flows import Flow, preprocessing
 from flows.adapters.distributions import DistributionBase
 from flows.bijection import StandardNormal
+from flows.preprocessing import Standardization
 
 
 class WrongBase(StandardNormal):
@@ -175,6 +176,12 @@ ERRORS: dict[str, tuple[Callable[..., Affine], set[str]]] = {
 }
 
 
+def _wide() -> CompositeTransform:
+    """Uniform data in [0, 1], whose logits a sound Bijection takes to a tenth of their size."""
+    scale = Standardization(torch.zeros(3), torch.full((3,), 10.0))
+    return CompositeTransform([preprocessing.fit("logit", torch.rand(100, 3)), scale])
+
+
 class Tempered(Flow):
     """Samples are wider or narrower by their context, which cancels over contexts."""
 
@@ -322,6 +329,7 @@ BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
     "an inverse that is right near zero alone": _spoiled(
         "round trip in the tails", lambda y, ladj: (y.clamp(-9, 9), ladj), forward=False
     ),
+    "noise that is too wide behind a logit": (lambda: Flow(_wide(), 3), "mass outside the support"),
     "a density that depends on the batch": (
         lambda: Flow(CompositeTransform([LULinear(3, identity_init=False), BatchNorm(3)]), 3),
         "batch independence",

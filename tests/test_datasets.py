@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
 from benchmarks import datasets
-from benchmarks.datasets import Dataset, analytic, images, tabular, toys
+from benchmarks.datasets import Dataset, analytic, bounds, images, tabular, toys
 
 PARTS = ("train", "val", "test")
 SIZES = {
@@ -94,6 +94,8 @@ def test_parts_are_finite_float64_of_the_right_shape(name: str) -> None:
     sizes = tuple(len(getattr(data, part)) for part in PARTS)
     assert sizes == SIZES.get(name, sizes)
     assert sizes[0] > sizes[1] > 0
+    if data.support is not None and data.sample is not None:
+        replace(data, train=data.sample(1000, torch.Generator()))  # which checks them
 
 
 @every_set
@@ -204,18 +206,21 @@ def test_unknown_and_taken_names_are_refused_in_a_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("test", "groups", "message"),
+    ("test", "more", "message"),
     [
-        (torch.zeros(4, 3), None, "float64"),
-        (torch.zeros(4, 2).double(), None, r"\(4, 2\)"),
-        (torch.full((4, 3), math.nan).double(), None, "NaN"),
-        (torch.zeros(4, 3).double(), torch.zeros(5), "groups"),
+        (torch.zeros(4, 3), {}, "float64"),
+        (torch.zeros(4, 2).double(), {}, r"\(4, 2\)"),
+        (torch.full((4, 3), math.nan).double(), {}, "NaN"),
+        (torch.zeros(4, 3).double(), {"groups": torch.zeros(5)}, "groups"),
+        (torch.ones(4, 3).double(), {"support": bounds((0, 1), (0, 1))}, r"\(2, 3\)"),
+        (torch.ones(4, 3).double(), {"support": bounds((0, 1), (1, 0), (0, 1))}, "lower"),
+        (torch.ones(4, 3).double(), {"support": bounds((0, 1), (0, 0.5), (0, 1))}, "1 .*0 to 0.5"),
     ],
 )
-def test_a_malformed_data_set_is_refused(test: Tensor, groups: Tensor | None, message: str) -> None:
+def test_a_malformed_data_set_is_refused(test: Tensor, more: dict, message: str) -> None:
     good = torch.zeros(4, 3).double()
     with pytest.raises(ValueError, match=message):
-        Dataset("bad", 3, good, good, test, "raw units", "made up", groups=groups)
+        Dataset("bad", 3, good, good, test, "raw units", "made up", **more)
 
 
 @pytest.mark.parametrize(("columns", "shape"), [(slice(None), "(8, 2)"), (slice(1), "(8, 1)")])

@@ -267,7 +267,6 @@ def test_a_verdict_on_nothing_is_no_pass(status: Callable[..., int], tmp_path: P
     flowgauge("compare", *sides, status=REFUSED)
 
 
-BY_THE_CLOCK = {"choose"}  # studies whose figures are those of the seconds that there were
 FLOW, SHARED = "flow maf", "benchmarks.training"
 AGAIN = "flowgauge baseline update"  # what a message has to name
 
@@ -436,7 +435,7 @@ def test_a_case_is_measured_as_if_it_were_the_first() -> None:
 
 def test_the_suite_ci_has_every_study_family_and_module_of_drawn_data() -> None:
     entries = suite.read("ci").studies
-    assert {entry["study"] for entry in entries} == set(studies) - BY_THE_CLOCK
+    assert {entry["study"] for entry in entries} == set(studies)
     assert any("*" in str(entry.get("flows")) for entry in entries if entry["study"] == "density")
     listed = {name for entry in entries for name in entry.get("datasets", ())}
     without_files = {

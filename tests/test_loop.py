@@ -219,6 +219,9 @@ def test_a_training_of_an_earlier_run_is_read():
     assert Training.model_validate({"whiten": False}) == Training()
     with pytest.raises(ValueError, match=r"'pca'.*none, standardize, whiten, radial"):
         Training(preprocessing="pca")
+    assert Training(preprocessing="logit+whiten").preprocessing == "logit+whiten"
+    with pytest.raises(ValueError, match=r"'none' in 'none\+whiten'"):
+        Training(preprocessing="none+whiten")
 
 
 SETTINGS = {

@@ -284,9 +284,9 @@ def test_seconds_become_updates_by_the_rate_of_a_member() -> None:
     assert [study_of(case).alone(case) for case in (rate, *trainings)] == [True, *4 * [False]]
     timed = trainings[1].changed(settings={**trainings[1].settings, "seconds": 2.5})
     record = record_result(rate, Result({"update_rate": 7.9}))
-    assert study_of(timed).resolved(timed, [record]).updates == 19
+    assert study_of(timed).resolved(timed, [record], dict).updates == 19
     with pytest.raises(ValueError, match="rate of updates is not known: failed"):
-        study_of(timed).resolved(timed, [record.model_copy(update={"status": "failed"})])
+        study_of(timed).resolved(timed, [record.model_copy(update={"status": "failed"})], dict)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from benchmarks import datasets
 from benchmarks.core.frame import load
 from benchmarks.datasets import load_file, load_frame, tables
-from benchmarks.datasets.tables import examine, spacing
+from benchmarks.datasets.tables import Selection, spacing
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.versions import dependencies
 from runs import flowgauge
@@ -200,13 +200,8 @@ def test_columns_are_chosen_by_name_or_number(tmp_path: Path) -> None:
     np.savez(tmp_path / "xy.npz", X=X, y=X[:, :2] ** 2)
     pair = load_file(f"{tmp_path / 'xy.npz'}:target=y1,y0")
     assert (pair.columns, pair.dim) == (("y1", "y0", "0", "1", "2"), 2)
-    for name in (f"{csv}:drop=nosuch", f"{csv}:columns=mass,nosuch"):
-        with pytest.raises(ValueError, match=r"no column 'nosuch'.*'flux'"):
-            load_file(name)
-    near = [(str(tmp_path / "x.cs"), "x.csv"), (f"{csv}:drop=mas", "mass")]
-    for name, meant in near:
-        with pytest.raises((ValueError, FileNotFoundError), match=f"did you mean '{meant}'"):
-            load_file(name)
+    with pytest.raises(FileNotFoundError, match=r"did you mean 'x\.csv'"):
+        load_file(tmp_path / "x.cs")
 
 
 def test_raw_densities_are_lower_by_the_logarithms_of_the_deviations() -> None:
@@ -215,13 +210,28 @@ def test_raw_densities_are_lower_by_the_logarithms_of_the_deviations() -> None:
     assert scaled.facts["log_scale"] - data.facts["log_scale"] == pytest.approx(np.log(1000))
 
 
+def test_bounds_follow_their_columns_into_other_units() -> None:
+    """By the scaling of the table, and as far as the noise of whole numbers reaches."""
+    frame = FRAME.assign(count=np.arange(len(FRAME)) % 11)
+    support = ["count=0,10", "age=-100,100"]
+    data = load_frame(frame, dequantise=True, target=["age"], support=support)
+    assert data.columns[0] == "age"
+    raw = data.scaling.inverse(data.support)[0]
+    expected = [[-100, -np.inf, -np.inf, 0], [100, np.inf, np.inf, 11]]
+    assert np.allclose(raw.numpy(), expected)
+    with pytest.raises(ValueError, match="no column 'size'"):
+        load_frame(frame, support=["size=0,1"])
+    with pytest.raises(ValueError, match=r"'count' has .* values outside"):
+        load_frame(frame, support=["count=0,9"])
+
+
 FAULTS = {
-    "text": (lambda f: f.assign(kind="ab"), ["'kind'", "text, 'ab' say", "encode"]),
+    "text": (lambda f: f.assign(kind="ab"), ["'kind'", "text, 'ab' say", "--drop kind, or encode"]),
     "dates": (lambda f: f.assign(day="2020-01-01"), ["'day'", "'2020-01-01'"]),
-    "missing": (lambda f: f.assign(age=f.age.where(f.age > 0)), ["rows lack values", "'age'"]),
+    "missing": (lambda f: f.assign(age=f.age.where(f.age > 0)), ["in 'age'", "--dropna"]),
     "marked": (lambda f: f.astype(object).replace(f.iloc[3, 0], "?"), ["1 of 2,000 rows", "mass"]),
     "infinite": (lambda f: f.assign(age=1 / (f.index.to_numpy() > 3)), ["infinite", "'age'"]),
-    "constant": (lambda f: f.assign(one=1.0, two=2.0), ["'one', 'two'", "one value alone"]),
+    "constant": (lambda f: f.assign(one=1.0, two=2.0), ["'one', 'two'", "--drop one,two"]),
     "dependent": (lambda f: f.assign(sum=f.mass + f.flux), ["'mass', 'flux', 'sum'", "dependent"]),
     "few": (lambda f: f.head(20), ["20 different rows of 3 columns: 50 are needed"]),
     "alike": (lambda f: pd.concat([f.head(20)] * 9), ["20 different rows"]),
@@ -242,9 +252,86 @@ def test_faults_are_named(change, words, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"x\.csv") as error:
         load_file(name)
     result = flowgauge("data", "info", name, status=1)
+    assert len(result.stderr.splitlines()) == len(tables.inspect(name).faults)
     for word in words:
         assert word in str(error.value)
         assert word in result.stderr
+
+
+HOLES = FRAME.assign(age=FRAME.age.where(FRAME.age > 0))
+BAD = {  # a table, options, the exit status, and what the one line says
+    "holes": (HOLES, [], 1, ["684 of 2,000 rows", "684 in 'age'", "--dropna", "--drop age"]),
+    "all holes": (FRAME.assign(age=np.nan), ["--dropna"], 2, ["2,000 of 2,000", "--drop age"]),
+    "few left": (HOLES.head(60), ["--dropna"], 1, ["different rows", "50 are needed"]),
+    "no drop": (FRAME, ["--drop", "mas"], 2, ["no column 'mas'", "'mass'"]),
+    "no column": (FRAME, ["--columns", "mass,nosuch"], 2, ["no column 'nosuch'", "'flux'"]),
+    "no target": (FRAME, ["--target", "nosuch"], 2, ["no column 'nosuch'", "'flux'"]),
+    "no context": (FRAME, ["--context", ""], 2, ["'--context' is empty"]),
+    "no bounded": (FRAME, ["--support", "nosuch=0,1"], 2, ["no column 'nosuch'"]),
+    "dropped": (FRAME, ["--target", "age", "--drop", "age"], 2, ["'age'", "left out", "target"]),
+    "both": (FRAME, ["--target", "age", "--context", "age"], 2, ["'age'", "target", "context"]),
+    "all given": (FRAME, ["--context", "mass,flux,age"], 2, ["no column", "context 'mass'"]),
+    "none given": (FRAME, ["--target", "mass,flux,age"], 2, ["no column", "depend on"]),
+    "all dropped": (FRAME, ["--drop", "mass,flux,age"], 2, ["no column", "fewer"]),
+    "outside": (FRAME, ["--support", "age=0,inf"], 1, ["'age'", "values outside", "[0, inf]"]),
+    "turned": (FRAME, ["--support", "1,0"], 2, ["'1,0'", "1 is not below 0"]),
+    "bound": (FRAME, ["--support", "age=0"], 2, ["'age=0'", "NAME=LOWER,UPPER"]),
+    "class": (FRAME.assign(k=FRAME.index % 5), ["--target", "k"], 1, ["'k'", "5 values", "class"]),
+    "continuous": (FRAME, ["--dequantise"], 1, ["whole numbers", "leave out :dequantise"]),
+}
+
+
+@pytest.mark.parametrize(("table", "options", "status", "words"), BAD.values(), ids=BAD)
+def test_a_bad_table_or_option_is_one_line_with_the_remedy(table, options, status, words, tmp_path):
+    result = flowgauge("data", "info", written(tmp_path, table), *options, status=status)
+    (line,) = result.stderr.splitlines()
+    for word in words:
+        assert word in line
+
+
+def test_columns_that_share_a_name_are_refused_in_a_frame() -> None:
+    with pytest.raises(ValueError, match="share a name: 'a'"):
+        load_frame(FRAME.set_axis(["a", "a", "b"], axis=1))
+
+
+texts = st.lists(st.from_regex(r"[a-z]\w{0,3}", fullmatch=True), max_size=3, unique=True).map(tuple)
+bounds = st.tuples(st.sampled_from(["", "mass="]), st.integers(-9, 9), st.integers(10, 20))
+
+
+@given(
+    lists=st.fixed_dictionaries(dict.fromkeys(("columns", "drop", "target", "context"), texts)),
+    flags=st.fixed_dictionaries(dict.fromkeys(("dropna", "dequantise"), st.booleans())),
+    support=st.lists(bounds.map(lambda b: f"{b[0]}{b[1]},{b[2]}"), max_size=2).map(tuple),
+)
+def test_a_name_says_all_that_is_selected(lists, flags, support) -> None:
+    selection = Selection(Path("a:b/my.csv"), support=support, **lists, **flags)
+    assert Selection.of(str(selection)) == selection
+
+
+ROWS = {  # options of a command, and the rows and columns that they mean, the context behind
+    "drop": (["--drop", "flux", "--drop", "age"], HOLES[["mass"]], 0),
+    "dropna": (["--dropna"], HOLES.dropna(), 0),
+    "whole columns": (["--dropna", "--columns", "mass,flux"], HOLES[["mass", "flux"]], 0),
+    "target": (["--target", "flux", "--drop", "age"], HOLES[["flux", "mass"]], 1),
+    "context": (["--context", "age", "--dropna"], HOLES.dropna(), 1),
+    "given alone": (["--target", "flux", "--context", "mass"], HOLES[["flux", "mass"]], 1),
+}
+
+
+@pytest.mark.parametrize(("options", "rows", "context"), ROWS.values(), ids=ROWS)
+def test_choose_and_data_info_say_the_same_of_the_same_rows(options, rows, context, tmp_path):
+    """Their first lines have the name of these rows, for any command, and what is doubtful."""
+    path = written(tmp_path, HOLES)
+    lines = flowgauge("data", "info", path, *options).stdout.splitlines()
+    remarks = [line for line in lines if line.startswith(("data set: ", "note: ", "warning: "))]
+    chosen = flowgauge("choose", path, *options, "--flow", "maf,nosuch", status=2)
+    assert chosen.stdout.splitlines() == remarks
+    assert "nosuch" in chosen.stderr
+    data = load_file(remarks[0].removeprefix("data set: "))
+    width = rows.shape[1]
+    expected = load_frame(rows, target=list(rows)[: width - context] if context else ())
+    assert (data.columns, data.context_dim) == (tuple(rows), context)
+    assert torch.equal(data.test, expected.test)
 
 
 def lattice(f: pd.DataFrame) -> pd.DataFrame:
@@ -252,7 +339,11 @@ def lattice(f: pd.DataFrame) -> pd.DataFrame:
 
 
 REMARKS = {
-    "whole": (lambda f: f.assign(n=range(len(f))), ["hole numbers alone in 'n'", ":dequantise"]),
+    "whole": (lambda f: f.assign(n=f.index // 2), ["hole numbers alone in 'n'", ":dequantise"]),
+    "index": (lambda f: f.assign(n=f.index[::-1] + 3), ["'n' numbers the rows", "--drop n"]),
+    "rows left": (lambda f: f.assign(n=(f.index * 1.5).astype(int)), ["'n' numbers the rows"]),
+    "label": (lambda f: f.assign(kind=f.index % 2), ["'kind' has 2 values in 2,000 rows"]),
+    "nearly constant": (lambda f: f.assign(d=f.mass.where(f.index < 9, 4)), ["'d'", "--drop d"]),
     "steps": (lattice, ["'angle' (50 values at spacing 1 from −69.975)", ":dequantise"]),
     "repeated": (lambda f: pd.concat([f, f.head(7)]), ["7 of 2,007 rows are repeats"]),
     "few": (lambda f: f.head(300), ["300 rows of 3 columns can hardly"]),
@@ -334,7 +425,7 @@ def test_a_class_is_no_target(tmp_path: Path) -> None:
         load_file(f"{path}:target=kind")
     for target in ("count", "mass", "kind:dequantise"):
         assert load_file(f"{path}:target={target}").context_dim == 4
-    assert not examine({"all": FRAME}, dequantised=False, targets=["mass"]).faults
+    assert not load_frame(FRAME, target=["mass"]).remarks
 
 
 def suite(*names: str) -> Suite:

@@ -46,12 +46,12 @@ def scored(frame: pd.DataFrame, *metrics: str) -> pd.DataFrame:
     on a data set, only its models are kept: they had equal effort. Raises NotMeasured if no row is
     left.
     """
-    rows = trained(done(frame, ("density", "frontier"), "test_ll", *metrics))
+    rows = trained(done(frame, ("density", "frontier", "search"), "test_ll", *metrics))
     rows = rows.assign(**{improvement.LAST: improvement.last(rows), "kind": kinds(rows)})
     if STAGE not in rows:
         return rows
     sets = rows.loc[rows[STAGE].notna(), "dataset"].unique()
-    return rows[(rows["study"] == "frontier") | ~rows["dataset"].isin(sets)]
+    return rows[(rows["study"].isin(["frontier", "search"])) | ~rows["dataset"].isin(sets)]
 
 
 # ---- leads --------------------------------------------------------------------------------------

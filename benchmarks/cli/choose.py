@@ -10,20 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import psutil
-from rich.console import Console
 from rich.table import Table
-from typer import Argument, Exit, Option
+from typer import Exit, Option
 
 from benchmarks.cli.console import (
     PRINTED,
     WIDEST,
     check_writable,
     console,
-    errors,
-    note,
     say,
     usage_errors,
     write,
@@ -31,12 +28,13 @@ from benchmarks.cli.console import (
 from benchmarks.cli.options import (
     File,
     JsonFile,
-    KeepWeights,
     Plugin,
     Texts,
+    check_table,
     complete_flows,
     flows_of,
     load_plugins,
+    on_table,
 )
 from benchmarks.cli.run import Display, ending, report_of
 from benchmarks.core.case import Case
@@ -45,53 +43,50 @@ from benchmarks.core.naming import counted
 from benchmarks.core.record import Record
 
 if TYPE_CHECKING:
-    from benchmarks.datasets.tables import Selection
     from benchmarks.execution.plan import Task
     from benchmarks.execution.suite import Suite
-    from benchmarks.studies.choose.plan import Deadline, Plan
-    from benchmarks.studies.choose.ranking import Choice
-    from benchmarks.studies.frontier.entries import Entrant
+    from benchmarks.studies.search.study import Entrant, Purse
+    from benchmarks.studies.search.tables import Choice
 
-EFFORT = 2e9  # FLOPs a second of the mixture's fit, which gets the seconds of a family
-
-COLUMNS = "Columns of the density, a,b; repeatable."
-DROP = "Columns that are left out, a,b; repeatable."
+# CPU seconds: before the first training, of a final's scores, and of ranking and report
+STARTING, SCORING, ENDING = 12.0, 4.0, 6.0
+FITTING = 0.05  # share of all that baselines take
+EACH = 15.0  # CPU seconds of a family in the first quarter before there is another
+TRIAL = 5.0  # CPU seconds of a trial in the first quarter before there is another
+CONFIGURATIONS = 8  # of a family at most
+PLACES = 4  # finals of a family at most, on many cores
+LATEST = 1.5  # wall seconds over those that were asked for, at which a run ends
 FLOW = "A flow, a pattern or a file of flows, in place of all; repeatable."
-MINUTES = "Minutes on the clock for all, on all cores."
+MINUTES = "Minutes of all cores, all included."
 OUT = "Results folder (default: results/choose-<file>)."
-TARGET = "Columns whose density given the others is found, a,b; repeatable."
 
 
 class OutOfTime(Exception):
     """The minutes are over."""
 
 
+@on_table
 def choose(
-    file: Annotated[str, Argument(help="A table in a file.")],
+    selection: Any,
     minutes: Annotated[float, Option(min=0.1, help=MINUTES)] = 10.0,
-    drop: Annotated[Texts, Option(help=DROP)] = None,
-    columns: Annotated[Texts, Option(help=COLUMNS)] = None,
-    target: Annotated[Texts, Option(help=TARGET)] = None,
     json_file: JsonFile = None,
     out: Annotated[File, Option(help=OUT)] = None,
     flow: Annotated[Texts, Option(help=FLOW, autocompletion=complete_flows)] = None,
+    device: Annotated[str, Option(help="Device to train on: cpu, cuda, cuda:1.")] = "cpu",
     plugin: Plugin = None,
-    keep_weights: KeepWeights = False,
 ) -> None:
     """Find the flow that gives the best density of a table, within minutes.
 
-    Families get equal seconds: a search of sizes, learning rates and preprocessing by validation,
-    then one longer training that is scored on test rows. Exit status: 0 there is an answer, 1 no
-    flow was trained to its end, 2 wrong usage, or a table without a density.
+    Families race: after a quarter of the time at most half of them are left, after half of it two,
+    which go on from their own weights. Exit status: 0 there is an answer, 1 no flow was trained to
+    its end, 2 wrong usage, or a table without a density.
     """
-    process = psutil.Process()
-    started = time.monotonic() - (time.time() - process.create_time())
+    started = time.monotonic() - (time.time() - psutil.Process().create_time())
     with usage_errors():
         from benchmarks import datasets
         from benchmarks.core.study import registry
         from benchmarks.datasets.tables import admit
         from benchmarks.execution.run import most_jobs
-        from benchmarks.studies.choose.plan import SLOWEST, Deadline, Plan, entrants
 
         if not console.is_terminal:
             console.width = WIDEST
@@ -99,79 +94,129 @@ def choose(
             console.stderr = True  # standard output is the answer's alone
         check_writable(json_file)
         registered = load_plugins(plugin)
-        selection = _selected(file, drop, columns, target)
-        name = str(selection)
-        _check_table(name)
+        name = check_table(selection, status=2)
         admit(name)
-        jobs, passed = most_jobs(1), time.monotonic() - started
-        slow = min(SLOWEST, max(1.0, passed / sum(process.cpu_times()[:2])))
-        left = 60 * minutes - (time.monotonic() - started)
         dim, width = datasets.dim(name), datasets.context_dim(name)
         listed = entrants(dim, flows_of(flow or ()), width, registered)
+        jobs = most_jobs(1, device)
+        suite = suite_of(name, minutes, jobs, listed, device)
         folder = out or Path("results") / f"choose-{selection.path.stem.partition('.')[0]}"
-        before = earlier(folder, name, minutes, listed)
-        if before:
-            say(f"going on with what is in {folder}")
-        plan = before.plan if before else Plan.of(left, jobs, len(listed), slow)
-        suite = suite_of(name, minutes, plan, listed)
-        _announce(plan, listed, jobs)
-        ends, walls = started + 60 * minutes, (plan.places, plan.wall(jobs, slow))
-        given = before.seconds if before else 0.0
-        registry["choose"].deadline = deadline = Deadline(ends, jobs, slow, *walls, given)
-    _measure(suite, folder, deadline, keep_weights, before)
+        ledger = Ledger(started, minutes, jobs)
+        registry["search"].purse = purse = ledger.purse(suite, folder)
+        _announce(suite, jobs)
+    _measure(suite, folder, ledger, purse)
     with usage_errors():
         drawn, choice = report_of(folder), _choice_of(folder)
-        _print(choice)
-        say(drawn)
+        _print(choice, folder)
+        say(f"{ledger.said}; {drawn}")
         if json_file is not None:
             content = _as_json(choice, folder, ", ".join(selection.target) or None)
             write(json_file, json.dumps(content, indent=2, allow_nan=False) + "\n")
     raise Exit(0 if choice.flows else 1)
 
 
-def _measure(
-    suite: Suite, folder: Path, deadline: Deadline, keep_weights: bool, before: Earlier | None
-) -> None:
+@dataclass
+class Ledger:
+    """The CPU seconds of a command and of all processes that it has started, against its minutes.
+
+    On a busy machine it ends by the wall, `LATEST` times the minutes.
+    """
+
+    started: float  # on the clock of time.monotonic
+    minutes: float
+    jobs: int
+    before: float = 0.0  # spent by earlier runs of the same question
+
+    def __post_init__(self) -> None:
+        self.begun, self.until_then = time.monotonic(), self.spent
+
+    @property
+    def spent(self) -> float:
+        """CPU seconds until now."""
+        total, process = self.before, psutil.Process()
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += sum(one.cpu_times()[:4])  # with children that have ended
+        return total
+
+    @property
+    def share(self) -> float:
+        """What the machine gave of its cores since the trainings began, from 0 to 1."""
+        wall = time.monotonic() - self.begun
+        return min(1.0, (self.spent - self.until_then) / (wall * self.jobs)) if wall > 5 else 1.0
+
+    @property
+    def wall(self) -> float:
+        """Seconds until the command has to end."""
+        return self.started + LATEST * 60 * self.minutes - time.monotonic()
+
+    def left(self) -> float:
+        """CPU seconds that trainings may still spend."""
+        by_wall = (self.wall * self.share - ENDING - SCORING) * self.jobs
+        kept = ENDING + SCORING * self.jobs
+        return min(60 * self.minutes * self.jobs - self.spent - kept, by_wall)
+
+    @property
+    def said(self) -> str:
+        """What was spent, and what the machine gave."""
+        planned = 60 * self.minutes * self.jobs
+        gave = f", of which the machine gave {self.share:.0%}" if self.share < 0.9 else ""
+        return f"{self.spent:.0f} of {planned:.0f} CPU seconds{gave}"
+
+    def purse(self, suite: Suite, folder: Path) -> Purse:
+        """What the rungs share, with what those have got that an earlier run has begun."""
+        from benchmarks.core import store
+        from benchmarks.studies.search.study import Purse
+
+        purse, planned = Purse(self.left, self.jobs), {case.key: case for case in suite.cases()}
+        records = store.read(folder) if store.is_folder(folder) else {}
+        for key, record in records.items():
+            if case := planned.get(key):
+                self.before += record.seconds or 0.0
+                if "share" in record.case.settings:
+                    nominal = float(case.settings["seconds"])
+                    purse.shares[nominal] = float(record.case.settings["share"])
+        return purse
+
+
+def _measure(suite: Suite, folder: Path, ledger: Ledger, purse: Purse) -> None:
     """Measure until all is done, or the time is over: then what is not done is given up."""
     from benchmarks.execution.run import Asked, run
 
-    again = before is not None
-    asked = Asked(again, jobs=deadline.jobs, keep_weights=keep_weights)
-    chooser = Chooser(console, *([before.best] if before else []))
-    with ending(), suppress(OutOfTime), _watched(deadline), chooser:
-        run(suite, folder, chooser, asked)
+    asked = Asked(jobs=purse.jobs, keep_weights=True)
+    with (
+        ending(),
+        suppress(OutOfTime),
+        _watched(ledger),
+        Chooser(console, estimates=False) as shown,
+    ):
+        run(suite, folder, shown, asked)
 
 
 class Chooser(Display):
-    """The progress of a run, with the best training so far by validation."""
+    """The progress of a race, with the best training so far by validation."""
 
-    def __init__(self, console: Console, best: tuple[str, float] = ("", -math.inf)) -> None:
-        super().__init__(console, estimates=False)  # the minutes are given
-        self._lead(*best)
-
-    def _lead(self, label: str, score: float) -> None:
-        self.score = score
-        self.leader = f"best so far: {label}, {score:.3f} nats in validation" if label else ""
-        self.prefix = f"{self.leader} | " if label else ""
+    best = -math.inf
 
     def case(self, task: Task, case: Case, record: Record) -> None:
         """Count a case, and name it where it is the best so far by validation."""
         label = case.settings.get("label")
         score = record.metrics["val_ll"].median if "val_ll" in record.metrics else -math.inf
-        leads = bool(label) and score > self.score
+        leads = bool(label) and score > self.best
         if leads:
-            self._lead(str(label), score)
+            self.best = score
+            self.prefix = f"best so far: {label}, {score:.3f} nats in validation | "
         super().case(task, case, record)
         if leads and not self.console.is_terminal:
-            self.console.print(self.leader)
+            self.console.print(self.prefix.removesuffix(" | "))
 
 
 @contextmanager
-def _watched(deadline: Deadline) -> Iterator[None]:
+def _watched(ledger: Ledger) -> Iterator[None]:
     """Raise OutOfTime in the block once the time is over, which is looked at every second."""
 
     def look(*_: object) -> None:
-        if deadline.left < -1:  # nothing is late by less
+        if ledger.wall < ENDING:
             signal.setitimer(signal.ITIMER_REAL, 0)
             console.print("the time is over: what is not done is left out", style="yellow")
             raise OutOfTime
@@ -185,158 +230,144 @@ def _watched(deadline: Deadline) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _selected(file: str, *lists: Sequence[str] | None) -> Selection:
-    """The table without columns to drop, in those of the density, and the targets.
+def entrants(
+    dim: int, names: Sequence[str] = (), width: int = 0, registered: Sequence[str] = ()
+) -> list[Entrant]:
+    """The flows that plug-ins have ``registered`` and the families of a search, if built at D.
 
-    ValueError for a column that it does not have.
+    In place of all of them are those of ``names``. With a ``width`` they are families that take a
+    context of so many columns. Raises ValueError for a name or a flow of a plug-in that there is
+    not, or that cannot be built.
     """
-    from benchmarks.datasets import tables
+    import flows
+    from benchmarks.studies.search.study import FAMILIES, Entrant
 
-    table, given = next(iter(tables.read(file).values())), tables.Selection.of(file)
-    drop, columns, target = ([n for text in some or () for n in text.split(",")] for some in lists)
-    selection = given.narrowed(table, columns, drop, target)
-    aside = [name for name in table.attrs.get("targets", ()) if name not in selection.columns]
-    if targets := selection.target:
-        note(f"the density is that of {', '.join(targets)} given the other columns")
-    elif aside:
-        remedy = f"--target {','.join(aside)} asks for the density given X"
-        note(f"left out: {tables.quoted(aside)}; {remedy}")
-    return selection
-
-
-def _check_table(name: str) -> None:
-    """Print what is doubtful about a table; exit with 2, and all its faults, if it has any."""
-    from benchmarks.datasets.tables import inspect
-
-    inspection = inspect(name)
-    for fault in inspection.faults:
-        say(f"flowgauge: error: {name}: {fault}", "red", on=errors)
-    if inspection.faults:
-        say("--drop NAME leaves a column out", on=errors)
-        raise Exit(2)
-    for remark in inspection.remarks:
-        say(f"warning: {remark}", "yellow")
+    of_families, listed = {entrant.flow: entrant for entrant in FAMILIES}, []
+    for name in names or (*registered, *of_families):
+        asked = bool(names) or name in registered
+        if width and "context_dim" not in flows.members[name].uses:
+            if asked:
+                raise ValueError(f"flow {name!r} takes no context: it has no density of a target")
+            continue
+        entrant = of_families.get(name, Entrant(flow=name)).model_copy(update={"label": ""})
+        try:
+            flows.build(name, dim, **entrant.complete({"context_dim": width}, dim))
+        except ValueError:
+            if asked:
+                raise
+            continue
+        listed.append(entrant)
+    return listed
 
 
-def suite_of(name: str, minutes: float, plan: Plan, listed: Sequence[Entrant]) -> Suite:
-    """The suite of a plan for a table and the flows that are asked for, the first of them first."""
-    from benchmarks import datasets
+def rungs_of(minutes: float, jobs: int, families: int) -> list[dict[str, Any]]:
+    """The rungs of a race of so many families: a quarter of the CPU seconds, as much, and a half.
+
+    Few seconds take fewer families.
+    """
+    every = 60 * minutes * jobs
+    quarter = (every * (1 - FITTING) - STARTING - ENDING - SCORING * jobs) / 4
+    quarter = max(quarter, every / 20)
+    number = max(1, min(families, int(quarter / EACH)))
+    tried = max(1, min(CONFIGURATIONS, int(quarter / number / TRIAL)))
+    kept, places = max(1, number // 2), min(tried, 2)
+    places_last = min(tried, PLACES, max(1, math.ceil(jobs / 2)))
+    rungs: list[dict[str, Any]] = []
+    seconds = 0.0
+    for share, left, configurations in (
+        (1, number, tried),
+        (1, kept, places),
+        (2, min(kept, jobs, 2), places_last),
+    ):
+        trainings = left * configurations if len(rungs) < 2 else max(left, jobs)
+        seconds += share * quarter / (math.ceil(trainings / jobs) * jobs)
+        rungs.append({"seconds": seconds, "configurations": configurations, "families": left})
+    return rungs
+
+
+def suite_of(
+    name: str, minutes: float, jobs: int, listed: Sequence[Entrant], device: str = "cpu"
+) -> Suite:
+    """The suite of a race for a table and the flows that are asked for, the first of them first."""
     from benchmarks.execution.suite import Suite
-    from benchmarks.studies.choose.plan import batch
 
-    entered, left_out = listed[: plan.families], listed[plan.families :]
+    rungs = rungs_of(minutes, jobs, len(listed))
+    entered = listed[: rungs[0]["families"]]
     study = {
-        "study": "choose",
+        "study": "search",
+        "race": True,
         "datasets": [name],
         "flows": [entrant.model_dump(mode="json", exclude_defaults=True) for entrant in entered],
-        "baselines": ["gaussian", {"flow": "mixture", "effort": EFFORT * plan.of_family}],
-        "batch": batch(len(datasets.load(name).train)),
-        "configurations": plan.configurations,
-        "places": plan.places,
-        "seconds": plan.trial,
-        "final_seconds": plan.final,
+        "baselines": ["gaussian", "mixture"],
+        "rungs": rungs,
+        "scoring": {
+            **{"checked_rows": 250, "draws": 2, "compared_rows": 1000, "grid": 60},
+            **{"samples": 1000, "seconds": 0, "continuation": 0},
+        },
         "minutes": minutes,
-        "left_out": [entrant.flow for entrant in left_out],
+        "left_out": [entrant.flow for entrant in listed[len(entered) :]],
     }
     title = plain(f"choose {Path(name.partition(':')[0]).name}")[:99]
-    values: dict[str, Any] = {"name": title, "threads": 1, "time_limit": 60 * minutes}
+    values: dict[str, Any] = {"name": title, "threads": 1, "device": device}
+    values |= {"time_limit": 60 * minutes * LATEST}
     values |= {"about": f"Which flow for {name}: {minutes:g} min.", "studies": (study,)}
     return Suite.model_validate(values)
 
 
-@dataclass(frozen=True)
-class Earlier:
-    """A run that another continues: its plan, the seconds of its finals, its best by validation.
-
-    Zero seconds where it has no final yet.
-    """
-
-    plan: Plan
-    seconds: float
-    best: tuple[str, float]
-
-    @classmethod
-    def of(cls, plan: Plan, records: Sequence[Record]) -> Self:
-        """Read the records of a plan."""
-        trained = [r for r in records if r.status == "done" and "label" in r.case.settings]
-        finals = [r.case.settings for r in trained if r.case.settings["stage"] == "final"]
-        seconds = max((float(settings["training"]["clock"]) for settings in finals), default=0.0)
-        scores = [(r.metrics["val_ll"].median, str(r.case.settings["label"])) for r in trained]
-        score, label = max(scores, default=(-math.inf, ""))
-        return cls(plan, seconds, (label, score))
-
-
-def earlier(folder: Path, name: str, minutes: float, listed: Sequence[Entrant]) -> Earlier | None:
-    """The run that a folder holds if its question was the same, and it had time for its trials."""
-    from benchmarks.core import store
-    from benchmarks.execution import suite as suites
-    from benchmarks.studies.choose.plan import Plan
-
-    if suites.planned(str(folder)) is None:
-        return None
-    with suppress(ValueError, KeyError, TypeError):
-        before = suites.read(str(folder))
-        (study,) = before.studies
-        values = (study[key] for key in ("configurations", "places", "seconds", "final_seconds"))
-        plan = Plan(len(study["flows"]), *values)
-        again = suite_of(name, minutes, plan, listed)
-        if again.model_dump(mode="json") == before.model_dump(mode="json"):
-            keys = {case.key for case in again.cases()}
-            records = [record for key, record in store.read(folder).items() if key in keys]
-            late = [record for record in records if record.status == "skipped"]
-            if not any(record.case.settings.get("stage") == "trial" for record in late):
-                return Earlier.of(plan, records)
-    return None
-
-
-def _announce(plan: Plan, listed: Sequence[Entrant], jobs: int) -> None:
-    """Print which flows are compared, for how long each, and which are left out."""
-    names = [entrant.flow for entrant in listed]
-    entered, left_out = names[: plan.families], names[plan.families :]
-    trials = f"{counted(plan.configurations, 'trial')} of {plan.trial:.1f} s"
-    cores = counted(jobs, "core")
-    say(f"{', '.join(entered)} on {cores}: for each {trials}, then about {plan.final:.0f} s")
-    if left_out:
-        say(f"left out for want of time: {', '.join(left_out)}")
+def _announce(suite: Suite, jobs: int) -> None:
+    """Print which flows race, for how long, and which are left out."""
+    (study,) = suite.studies
+    first, *_, last = study["rungs"]
+    names = ", ".join(entrant["flow"] for entrant in study["flows"])
+    trials = f"{counted(first['configurations'], 'trial')} of {first['seconds']:.1f} CPU s"
+    say(f"{names} on {counted(jobs, 'core')}: {trials} each; the best get {last['seconds']:.0f}")
+    if study["left_out"]:
+        say(f"left out for want of time: {', '.join(study['left_out'])}")
 
 
 def _choice_of(folder: Path) -> Choice:
     """The choice that the records of a folder's plan make."""
     from benchmarks.report import runs
-    from benchmarks.studies.choose.ranking import choices
+    from benchmarks.studies.search.tables import choices
 
     (run,) = runs.read([folder])
-    return choices(run.frame[run.frame["study"] == "choose"])[0]
+    return choices(run.frame[run.frame["study"] == "search"])[0]
 
 
-def _print(choice: Choice) -> None:
-    """Print the ranking, the answer and what to know of it."""
+def _print(choice: Choice, folder: Path) -> None:
+    """Print the ranking, the answer, what to know of it, and how to use the flow."""
     from benchmarks.report.cells import grid
-    from benchmarks.studies.choose.tables import COLUMNS, TERMINAL, ranking, rows_of
+    from benchmarks.studies.search.tables import RANKED, TERMINAL, ranking, rows_of
 
     cells = grid(ranking(choice))
-    places = [place for place, name in enumerate(COLUMNS) if name in TERMINAL]
+    places = [place for place, name in enumerate(RANKED) if name in TERMINAL]
     table = Table(box=None)
-    for place, column in enumerate(COLUMNS.values()):
+    for place, column in enumerate(RANKED.values()):
         if place in places:
             side: Literal["left", "right"] = "right" if cells.numeric[place] else "left"
             table.add_column(column.label, justify=side, no_wrap=True)
     for row in cells.rows:
         table.add_row(*(row[place].text for place in places))
     console.print(table)
-    units = "Nats; ± half of the 95 % interval over test rows; seconds of updates."
-    say(f"{rows_of(choice)}{units}")
+    say(f"{rows_of(choice)}Nats; ± half of the 95 % interval over test rows; CPU seconds.")
+    for name, reason in choice.dropped.items():
+        say(f"{name} {reason}")
+    for warning in choice.warnings:
+        say(f"warning: {warning}", "yellow")
+    say("")
+    say(choice.answer, "bold")
     if choice.flows:
         best = choice.flows[0]
         say(f"{best.name}: {best.configuration}")
-    say("")
-    say(choice.answer, "bold")
-    for warning in choice.warnings:
-        say(f"warning: {warning}", "yellow")
+        weights, width = folder / "weights" / best.row["key"], best.data.get("context_dim")
+        say("")
+        say(f'import flows; flow = flows.load("{weights}")')
+        say("rows = flow.sample(5, context)" if width else "rows = flow.sample(5)")
+        say(f"print(flow.log_prob(rows{', context' * bool(width)}))  # of rows as in the file")
 
 
 def _as_json(choice: Choice, folder: Path, target: str | None) -> dict[str, Any]:
-    """The answer as JSON; a flow whose weights were kept names their folder."""
+    """The answer as JSON; each flow names the folder of its weights."""
     from benchmarks.core import store
 
     def entries(ranking: Sequence[Any]) -> Iterator[dict[str, Any]]:
@@ -348,6 +379,7 @@ def _as_json(choice: Choice, folder: Path, target: str | None) -> dict[str, Any]
     return {
         "answer": choice.answer,
         "warnings": choice.warnings,
+        "dropped": choice.dropped,
         "ranking": list(entries(choice.flows)),
         "baselines": list(entries(choice.baselines)),
         "data": choice.data,

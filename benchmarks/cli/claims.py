@@ -124,7 +124,7 @@ def _row(claim: Claim, evidence: Mapping[Path, Evidence]) -> dict[str, Any]:
             verdicts[path] = Verdict("not_measured", reason)
     measured = [path for path, verdict in verdicts.items() if verdict.outcome != "not_measured"]
     frames = {path: records.frame for path, records in evidence.items() if len(records.frame)}
-    related = [path for path, f in frames.items() if f["study"].isin(claim.studies).any()]
+    related = [path for path, f in frames.items() if f["study"].isin(claim.reads).any()]
     chosen = [*measured, *related, *verdicts][0]
     verdict, folder = verdicts[chosen], chosen if measured else None
     about = ("id", "page", "place", "slide", "statement", "criterion")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
@@ -15,11 +15,13 @@ from benchmarks.cli.options import (
     DataRoot,
     Plugin,
     Texts,
-    complete_data,
+    check_table,
     load_plugins,
+    on_table,
     use_data_root,
 )
 from benchmarks.core.formats import brief, plain
+from benchmarks.core.naming import counted
 
 if TYPE_CHECKING:
     from benchmarks.datasets.disk import Source
@@ -28,11 +30,9 @@ app = Typer(
     help="List data sets; fetch, verify and describe data sets in files.", no_args_is_help=True
 )
 Sets = Annotated[Texts, Argument(help="Data sets (default: all that can be downloaded).")]
-NAME = "A data set, or a file of a table."
 ORIGINAL = "Fetch UCI's original files instead of the MAF archive."
 SOURCE = "Another address or file of the archive."
 CHECKSUM = "Checksum of that archive, md5:... or sha256:..., for the published one."
-NOISE = "Add uniform noise to columns of whole numbers."
 
 
 def list_members(plugin: Plugin = None) -> None:
@@ -180,9 +180,9 @@ def verify(sets: Sets = None, plugin: Plugin = None, data_root: DataRoot = None)
 
 
 @app.command()
+@on_table
 def info(
-    name: Annotated[str, Argument(help=NAME, autocompletion=complete_data)],
-    dequantise: Annotated[bool, Option("--dequantise", help=NOISE)] = False,
+    selection: Any,
     plugin: Plugin = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -197,19 +197,14 @@ def info(
 
         use_data_root(data_root)
         load_plugins(plugin)
-        if dequantise:
-            if not tables.is_file(name):
-                raise ValueError(f"{name!r} is not a file: --dequantise is for files")
-            name = name.removesuffix(tables.DEQUANTISE) + tables.DEQUANTISE
-        if tables.is_file(name) and (faults := tables.inspect(name).faults):
-            for fault in faults:
-                say(f"{name}: {fault}", "red", on=errors)
-            raise Exit(1)
+        name = str(selection)
+        if tables.is_file(name):
+            check_table(selection, status=1)
         tables.admit(name)
         data = datasets.load(name)
     facts = {
         "dimension": str(data.dim),
-        "given": f"{data.context_dim} columns" if data.context_dim else None,
+        "given": counted(data.context_dim, "column") if data.context_dim else None,
         **{part: f"{len(getattr(data, part)):,} rows" for part in ("train", "val", "test")},
         "columns": None if data.columns is None else brief(", ".join(data.columns)),
         "units": data.units,
@@ -217,7 +212,7 @@ def info(
         "Gaussian": f"{gaussian_score(data):.4f} nats, mean over the test rows",
     }
     print_list((term, text) for term, text in facts.items() if text is not None)
-    say(data.about)
+    say(data.about.removesuffix(tables.sentences(data.remarks)))
 
 
 def files_of(name: str) -> str:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
-from benchmarks.cli.console import usage_errors
+from benchmarks.cli.console import errors, note, say, usage_errors
+
+if TYPE_CHECKING:
+    from benchmarks.datasets.tables import Selection
 
 File = Path | None
 Texts = list[str] | None
@@ -46,6 +50,14 @@ OUT = "Results folder (default: results/<suite>, or SUITE if it is one)."
 STUDY = "A study of the suite, instead of all of them; repeatable."
 VALUE = "key=value for any value of the suite; repeatable."
 DATA = "A data set, or a file of one, instead of the suite's; repeatable."
+TABLE = "A table in a file; data info takes any data set."
+COLUMNS = "Columns that are taken, a,b; repeatable."
+DROP = "Columns that are left out, a,b; repeatable."
+TARGET = "Columns whose density given the others is meant, a,b; repeatable."
+CONTEXT = "Columns that the density is given, in place of all others, a,b; repeatable."
+SUPPORT = "Bounds of all columns of the density, 0,1, or of one, NAME=0,inf; repeatable."
+DROPNA = "Leave out rows with missing or infinite values."
+NOISE = "Add uniform noise to columns of whole numbers or equal steps."
 
 
 def use_data_root(root: Path | None) -> None:
@@ -68,11 +80,11 @@ def load_plugins(paths: Sequence[Path] | None) -> list[str]:
 
 
 def flows_of(patterns: Sequence[str]) -> list[str]:
-    """Flows of names or patterns, or that files register, each once; ValueError for no flow."""
+    """Flows of names, patterns or files, several by commas, each once; ValueError for no flow."""
     from flows import members
 
     names: list[str] = []
-    for pattern in patterns:
+    for pattern in split(patterns):
         if not pattern.endswith(".py"):
             names += [name for name in members if fnmatch(name, pattern)] or [pattern]
         elif registered := load_plugins([Path(pattern)]):
@@ -82,24 +94,33 @@ def flows_of(patterns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def on_suite(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a command of a suite: it takes the options that name one, as `read_suite` has them.
+def split(texts: Sequence[str] | None) -> list[str]:
+    """Names of a repeatable option that also takes several, a,b."""
+    return [name.strip() for text in texts or () for name in text.split(",")]
 
-    The command itself is called with the suite, its results folder, and its other options.
+
+def taking(read: Callable[..., tuple[Any, ...]], values: int) -> Callable[..., Any]:
+    """Decorate a command, which takes the options of ``read`` in place of its first ``values``.
+
+    It is called with what ``read`` returns, so many values, and its other options.
     """
-    shared = inspect.signature(read_suite, eval_str=True).parameters.values()
-    others = list(inspect.signature(command, eval_str=True).parameters.values())[2:]
+    shared = inspect.signature(read, eval_str=True).parameters.values()
 
-    @wraps(command)
-    def wrapper(**options: Any) -> None:
-        with usage_errors():
-            plan = read_suite(**{option.name: options.pop(option.name) for option in shared})
-        command(*plan, **options)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        others = list(inspect.signature(command, eval_str=True).parameters.values())[values:]
 
-    merged = [option.replace(kind=option.KEYWORD_ONLY) for option in (*shared, *others)]
-    wrapper.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]  # typer's source
-    wrapper.__annotations__ = {option.name: option.annotation for option in merged}
-    return wrapper
+        @wraps(command)
+        def wrapper(**options: Any) -> None:
+            with usage_errors():
+                first = read(**{option.name: options.pop(option.name) for option in shared})
+            command(*first, **options)
+
+        merged = [option.replace(kind=option.KEYWORD_ONLY) for option in (*shared, *others)]
+        wrapper.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]  # typer's source
+        wrapper.__annotations__ = {option.name: option.annotation for option in merged}
+        return wrapper
+
+    return decorate
 
 
 def read_suite(
@@ -112,7 +133,7 @@ def read_suite(
     overrides: Annotated[Texts, Option("-s", "--set", help=VALUE)] = None,
     data: Annotated[Texts, Option(help=DATA, autocompletion=complete_data)] = None,
     data_root: DataRoot = None,
-) -> Any:
+) -> tuple[Any, Path]:
     """Resolve the options of a suite: the suite and its results folder; ValueError for wrong ones.
 
     Plug-ins are loaded and the data root is set on the way.
@@ -130,3 +151,56 @@ def read_suite(
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{str(folder)!r} cannot be a results folder: it is a file")
     return chosen, folder
+
+
+def read_table(
+    file: Annotated[str, Argument(help=TABLE, autocompletion=complete_data)],
+    columns: Annotated[Texts, Option(help=COLUMNS)] = None,
+    drop: Annotated[Texts, Option(help=DROP)] = None,
+    target: Annotated[Texts, Option(help=TARGET)] = None,
+    context: Annotated[Texts, Option(help=CONTEXT)] = None,
+    support: Annotated[Texts, Option(help=SUPPORT)] = None,
+    dropna: Annotated[bool, Option("--dropna", help=DROPNA)] = False,
+    dequantise: Annotated[bool, Option("--dequantise", help=NOISE)] = False,
+) -> tuple[Any]:
+    """Resolve the options of a table: what is wanted of a file, or the name of a data set.
+
+    ValueError for a file that cannot be read, wrong columns, and options of another data set.
+    """
+    from benchmarks.datasets import tables
+
+    lists = {"columns": columns, "drop": drop, "target": target, "context": context}
+    options: dict[str, Any] = {how: tuple(split(texts)) for how, texts in lists.items()}
+    options |= {"support": tuple(support or ()), "dropna": dropna, "dequantise": dequantise}
+    selection = tables.Selection.of(file)
+    if tables.is_file(file):
+        return (selection.narrowed(next(iter(tables.read(file).values())), **options),)
+    if wrong := [how for how, value in options.items() if value]:
+        raise ValueError(f"{file!r} is not a file: --{wrong[0]} is for files")
+    return (selection,)
+
+
+def check_table(selection: Selection, status: int) -> str:
+    """Print what is doubtful about a table; return its name.
+
+    Print all its faults and exit with ``status`` if it has any.
+    """
+    from benchmarks.datasets import tables
+
+    name = str(selection)
+    inspection = tables.inspect(name)
+    for fault in inspection.faults:
+        say(f"flowgauge: error: {name}: {fault}", "red", on=errors)
+    if inspection.faults:
+        raise Exit(status)
+    say(f"data set: {shlex.quote(name)}")
+    if selection.target or selection.context:
+        density, context = ", ".join(selection.target), ", ".join(selection.context)
+        others = "the other columns"
+        note(f"the density is that of {density or others} given {context or others}")
+    for remark in inspection.remarks:
+        say(f"warning: {remark}", "yellow")
+    return name
+
+
+on_suite, on_table = taking(read_suite, 2), taking(read_table, 1)

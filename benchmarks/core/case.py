@@ -111,6 +111,8 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         settings = canonical(self.settings)
         if self.former != self.study:
             del settings["part"]
+        if not settings.get("training", {}).get("clock", True):  # a setting of before, unused
+            del settings["training"]["clock"]
         nested = {
             "options": different(*_options(self.flow, self.options)),
             "settings": different(settings, setting_defaults(self.study, self.settings)),

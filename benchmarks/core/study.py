@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -21,6 +21,9 @@ from flows.registry import Registry
 registry: Registry[Any] = Registry(
     "study", ("benchmarks.studies",), group="flowgauge.studies", folder_module="study"
 )
+
+
+Arrays = Callable[[Record], Mapping[str, np.ndarray]]  # of a record that was read
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,10 @@ class Study:
         """What is equal for cases that are measured together: nothing, each case is alone."""
         return case.key
 
-    def resolved(self, case: Case, earlier: Sequence[Record]) -> Case:
+    def resolved(self, case: Case, earlier: Sequence[Record], arrays: Arrays) -> Case:
         """The case as it is measured, by the records of those that it needs, in their order.
 
+        ``arrays`` gives those of a record.
         Raises `Skipped` where it is left out, and ValueError where the records do not allow it.
         """
         return case
@@ -131,8 +135,9 @@ class Study:
         """Whether options and updates of a case are still to be chosen by `resolved`."""
         return False
 
-    def admit(self, case: Case) -> None:
-        """Raise `Skipped` where a case that is about to be measured is left out after all."""
+    def piece(self, case: Case) -> str:
+        """What is equal for cases that one machine measures; empty for a case that any may."""
+        return ""
 
     def budget(self, case: Case) -> float:
         """Seconds that a case is expected to take."""

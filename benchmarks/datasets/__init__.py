@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
@@ -46,7 +47,9 @@ class Dataset:
     centres of equally likely modes. `columns` are the names of a table's columns, `remarks` list
     what is doubtful about it. `levels` is the number of grey levels of images, each a step of
     1 / levels. `split` is what a seed decides: a new draw of all rows, a random split of one table,
-    or nothing, since the published split is kept. Raises ValueError for another shape or type.
+    or nothing, since the published split is kept. `support` (2, width) are lower and upper bounds
+    of each column, infinite where there is none (`bounds`), for a preprocessing that needs them.
+    Raises ValueError for another shape or type, and for rows outside of the support.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Dataset:
     scaling: Standardization | None = None  # of raw columns to these
     original: Dataset | None = None  # of a copy, for what is computed once for all copies
     context_dim: int = 0
+    support: Tensor | None = None
 
     def __post_init__(self) -> None:
         for part in ("train", "val", "test"):
@@ -89,6 +93,21 @@ class Dataset:
                 raise self.fault(f"{name} must be of shape ({rows},), got {tuple(groups.shape)}")
         if self.columns is not None and len(self.columns) != self.width:
             raise self.fault(f"columns must be {self.width} names, got {self.columns}")
+        if self.support is not None:
+            with _disable_current_modes():  # a check is no operator of what is measured
+                self._check_support(self.support.numpy())
+
+    def _check_support(self, support: np.ndarray) -> None:
+        if support.shape != (2, self.width) or not (support[0] < support[1]).all():
+            raise self.fault(f"support must be bounds of shape (2, {self.width}), lower ones first")
+        parts = [part.numpy() for part in (self.train, self.val, self.test)]
+        least, most = (np.min([x.min(0) for x in parts], 0), np.max([x.max(0) for x in parts], 0))
+        for column in np.flatnonzero((least < support[0]) | (most > support[1])).tolist():
+            name = self.columns[column] if self.columns else column
+            raise self.fault(
+                f"column {name!r} has values from {least[column]:g} to {most[column]:g}, outside "
+                f"of its support from {support[0, column]:g} to {support[1, column]:g}"
+            )
 
     def fault(self, what: str) -> ValueError:
         """An error of the data set, to be raised."""
@@ -242,6 +261,12 @@ def uniform(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
 
+def bounds(*intervals: tuple[float, float]) -> Tensor:
+    """Return the support of columns that lie in these intervals, (2, D)."""
+    with _disable_current_modes():
+        return torch.tensor(intervals, dtype=torch.float64).T.contiguous()
+
+
 def drawn(
     name: str,
     about: str,
@@ -252,6 +277,7 @@ def drawn(
     modes: Tensor | None = None,
     rows: Mapping[str, int] = ROWS,
     context_dim: int = 0,
+    support: Tensor | None = None,
 ) -> Loader:
     """Return the loader of a sampler's set, (n, generator) -> (n, D) independent rows in raw units.
 
@@ -283,6 +309,7 @@ def drawn(
             entropy=entropy(),
             modes=modes,
             split="drawn",
+            support=support,
         )
 
     return load

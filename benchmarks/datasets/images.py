@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.datasets import Dataset, Loader, counts, register, stream
+from benchmarks.datasets import Dataset, Loader, bounds, counts, register, stream
 from benchmarks.datasets.tabular import shuffled_split
 
 # Pixels, about. Small tiles spread every part over the scenes: between seeds, the mean test
@@ -123,6 +123,7 @@ def _patches(name: str, k: int) -> Loader:
             "danielbuechele, flower.jpg by vultilion, CC BY 2.0), made the way of BSDS300 but not "
             "BSDS300. Patches overlap within a part, hence the groups; the parts come from "
             f"disjoint image tiles: {counts(map(len, parts.values()))} rows.",
+            # no support: without their mean pixels have no bounds that any comes near
             groups=places["test"][:, 0].clone(),
             val_groups=places["val"][:, 0].clone(),
         )
@@ -150,6 +151,7 @@ def digits(root: Path | None, seed: int) -> Dataset:
         **parts,
         units="pixels in [0, 1)",
         levels=LEVELS,
+        support=bounds(*[(0.0, 1.0)] * pixels.shape[1]),
         about="Handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak 1998, UCI 80, "
         f"doi:10.24432/C50P49, CC BY 4.0), dequantised by uniform noise; random split: "
         f"{counts(map(len, parts.values()))} rows.",

@@ -1,51 +1,53 @@
 """Tables of users as data sets: the path is the name wherever a data set is named.
 
 A table of numbers, one row per observation, in any format of `READERS`. An .npz may hold `train`,
-`val` and `test`; anything else is split at random, 80 / 10 / 10. Behind the path may follow
-`:columns=a,b` or `:drop=a,b`, which choose columns by name, then `:target=a,b`, which makes it a
-conditional set of these columns given the others, then `:dequantise`, which adds uniform noise to
-columns of whole numbers or equal steps. Columns are standardised with the training mean and
-standard deviation. Records depend on the file's content. An `Inspection` lists the faults of a
-table as data of a density, and what is doubtful: steps, heaps, repeats, few rows.
+`val` and `test`; anything else is split at random, 80 / 10 / 10. Behind the path may follow which
+rows and columns are wanted, and of which of them the density is (`Selection`). Columns are
+standardised with the training mean and standard deviation. Records depend on the file's content.
+An `Inspection` lists the faults of a table as data of a density, and what is doubtful: an index, a
+label, steps, heaps, repeats, few rows.
 """
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import re
+import shlex
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import lru_cache
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
+from pandas.api.types import is_complex_dtype, is_integer_dtype, is_numeric_dtype
 
 from benchmarks.core.formats import brief, number
 from benchmarks.core.naming import counted
-from benchmarks.datasets import Dataset, counts, names, register, stream
+from benchmarks.datasets import Dataset, bounds, counts, names, register, stream
 from benchmarks.datasets.disk import FREE, RATIO, Absent, check_size, read_npy, sha256
 from benchmarks.datasets.tabular import distinct_rows, shuffled_split, standardised
 
-DEQUANTISE = ":dequantise"
-NAME = re.compile(rf"(.+?)(?::(columns|drop)=(.+?))?(?::target=(.+?))?({DEQUANTISE})?", re.S)
+OPTION = re.compile(r":(?:(columns|drop|target|context|support)=|(dropna|dequantise)(?=:|$))")
+SEPARATORS = {";": ".,", "\t": ".,", "|": ".,", r"\s+": ".,", ",": "."}  # with decimal marks
 PARTS = ("train", "val", "test")
 SPELLINGS = {"validation": "val", "valid": "val"}
-DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*")
 
 FEWEST = 50  # rows below which a file is refused
 FEW = (1000, 50)  # rows, and rows per column, below which flows can hardly be distinguished
 SHARED = 5  # rows a value from which on equal steps between values are not an accident
 CLASSES = 10  # values up to which a target is a class
+LABELS = 20  # whole numbers up to which a column may be a label
+CALLED = ("class", "label", "target", "y")  # names of labels
+NEARLY = 0.995  # share of the rows, of one value that makes a column nearly constant
 HEAP = (10, 0.002)  # rows, and share of the rows, of one value that make a heap
 MOST = 6  # names in a sentence
 LARGEST = 1e30  # number, and its inverse the smallest of a column: float32 ends at 1e±38
@@ -54,72 +56,118 @@ UNBOUNDED = "likelihoods on them have no bound"
 
 @dataclass(frozen=True)
 class Selection:
-    """A name taken apart: path, columns that are taken or left out, targets, and noise or none.
+    """A file and what is wanted of it; ``str`` gives the name of that data set.
 
-    Without ``columns`` all are taken but those of ``drop`` and the target of X and y. With a
-    ``target`` its columns come first, and the others are their context.
+    ``columns`` are taken, or all but those of ``drop`` and the target of X and y. The density is
+    that of ``target`` given ``context``; if one of them is empty, all other columns are in its
+    place, and without either there is no context. ``support`` has the bounds of columns in raw
+    units: "0,1" for those of the density, "mass=0,inf" for one. ``dropna`` leaves out rows with
+    missing or infinite values; ``dequantise`` adds uniform noise to whole numbers and equal steps.
     """
 
     path: Path
     columns: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
-    dequantise: bool = False
     target: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
+    support: tuple[str, ...] = ()
+    dropna: bool = False
+    dequantise: bool = False
 
     @classmethod
     def of(cls, name: str) -> Self:
-        """Read a name."""
-        match = NAME.fullmatch(name)
-        if match is None:
-            return cls(Path(name))
-        path, how, listed, target, noise = match.groups()
-        chosen = {how: tuple(listed.split(","))} if how else {}
-        chosen |= {"target": tuple(target.split(","))} if target else {}
-        return cls(Path(path), dequantise=bool(noise), **chosen)
+        """Read a name: a path, then `:columns=a,b`, `:dropna` and so on, in any order."""
+        path, *pieces = OPTION.split(name)
+        values: dict[str, Any] = {}
+        for how, flag, text in zip(*[iter(pieces)] * 3, strict=True):
+            if flag and text:
+                return cls(Path(name))
+            texts = (text,) if how == "support" else tuple(text.split(","))
+            values[how or flag] = bool(flag) or (*values.get(how, ()), *texts)
+        return cls(Path(path), **values)
 
     def __str__(self) -> str:
-        hows = [how for how in ("columns", "drop", "target") if getattr(self, how)]
-        chosen = [f":{how}={','.join(getattr(self, how))}" for how in hows]
-        return f"{self.path}{''.join(chosen)}{DEQUANTISE * self.dequantise}"
+        parts = [str(self.path)]
+        for how, value in ((one.name, getattr(self, one.name)) for one in fields(self)[1:]):
+            if isinstance(value, tuple):
+                texts = value if how == "support" else filter(None, [",".join(value)])
+                parts += [f"{how}={text}" for text in texts]
+            elif value:
+                parts.append(how)
+        return ":".join(parts)
 
-    def narrowed(
-        self,
-        table: pd.DataFrame,
-        columns: Sequence[str],
-        drop: Sequence[str],
-        target: Sequence[str],
-    ) -> Selection:
-        """A selection with these columns in place of its own, where any are named."""
-        kept, left_out = tuple(columns) or self.columns, tuple(drop) or self.drop
-        chosen = replace(self, columns=(), drop=left_out, target=tuple(target) or self.target)
+    def narrowed(self, table: pd.DataFrame, **options: Any) -> Selection:
+        """A selection with other options where any are given; those of ``drop`` are added.
+
+        ValueError as for `select`.
+        """
+        changes = {how: value for how, value in options.items() if value}
+        changes["drop"] = tuple(dict.fromkeys((*self.drop, *options.get("drop", ()))))
+        chosen = replace(self, **changes)
         try:
             chosen.select(table)
         except ValueError as error:
             raise ValueError(f"data file {str(self.path)!r}: {error}") from None
-        if kept and left_out:
-            kept, left_out = tuple(name for name in kept if name not in left_out), ()
-            if not kept:
-                raise ValueError("the columns and those that are left out are the same")
-        return replace(chosen, columns=kept, drop=left_out)
+        if chosen.columns and chosen.drop:
+            kept = tuple(name for name in chosen.columns if name not in chosen.drop)
+            chosen = replace(chosen, columns=kept, drop=())
+        return chosen
 
     def select(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The chosen columns of a table.
+        """The rows and columns of a table that are wanted, those of the density first.
 
-        ValueError for a column that it does not have, and for a target that is left out.
+        Its ``attrs`` count the columns of the ``context``, and say which rows are ``incomplete``
+        and left out. ValueError for columns that the table does not have or has twice, or that are
+        named in two options, where no column or row is left, and for a support without an inside.
         """
-        named = (*self.columns, *self.drop, *self.target)
+        if not table.columns.is_unique:
+            shared = table.columns[table.columns.duplicated()].unique()
+            raise ValueError(f"columns share a name: {quoted(shared)}; rename them")
+        named = (*self.columns, *self.drop, *self.target, *self.context, *self.bounds(()))
         if absent := [name for name in named if name not in table]:
             close = get_close_matches(absent[0], [str(name) for name in table], 1)
             hint = f"did you mean {close[0]!r}?" if close else f"choose from: {quoted(table, 50)}"
             raise ValueError(f"it has no column {absent[0]!r}; {hint}")
-        if both := [name for name in self.target if name in self.drop]:
-            raise ValueError(f"column {both[0]!r} is the target and left out")
-        left_out = {*self.drop, *table.attrs.get("targets", ())}
-        others = self.columns or [name for name in table.columns if name not in left_out]
-        rest = [name for name in others if name not in self.target]
-        if self.target and not rest:
-            raise ValueError(f"no column is left that {quoted(self.target)} could depend on")
-        return table[list(dict.fromkeys((*self.target, *rest)))].copy()
+        roles = {"left out": self.drop, "the target": self.target, "the context": self.context}
+        for (role, some), (other, more) in combinations(roles.items(), 2):
+            if both := [name for name in some if name in more]:
+                raise ValueError(f"column {both[0]!r} is {role} and {other}: name it in one option")
+        left_out = {*self.drop, *self.target, *self.context}
+        left_out |= set() if self.columns else {*table.attrs.get("targets", ())}
+        rest = [name for name in self.columns or table.columns if name not in left_out]
+        density = self.target or rest
+        context = self.context or (rest if self.target else ())
+        if not density:
+            given = f" beside the context {quoted(context)}" if context else ""
+            raise ValueError(f"no column is left for the density{given}: name fewer columns")
+        if self.target and not context:
+            raise ValueError(f"no column is left that {quoted(density)} could depend on")
+        chosen = table[list(dict.fromkeys((*density, *context)))].copy()
+        chosen.attrs["context"] = len(set(context))
+        if self.dropna and (gaps := _Gaps.of(chosen)):
+            chosen.attrs["incomplete"] = f"{gaps.text} and are left out"
+            chosen = chosen[~gaps.rows]
+            if not len(chosen):
+                raise ValueError(f"{gaps.text}: {_without(gaps.worst)}")
+        return chosen
+
+    def bounds(self, density: Iterable[str]) -> dict[str, tuple[float, float]]:
+        """Lower and upper bounds of columns, those of one before those of the density's.
+
+        ValueError for what is not two numbers, the lower one first.
+        """
+        bounds: dict[str, tuple[float, float]] = {}
+        for text in sorted(self.support, key=lambda text: "=" in text):
+            name, named, ends = text.rpartition("=")
+            try:
+                lower, upper = map(float, ends.split(","))
+            except ValueError:
+                form = "write LOWER,UPPER or NAME=LOWER,UPPER, such as 0,1 or mass=0,inf"
+                raise ValueError(f"support {text!r} is not two numbers: {form}") from None
+            if not lower < upper:
+                raise ValueError(f"support {text!r}: {lower:g} is not below {upper:g}, swap them")
+            bounds |= dict.fromkeys([name] if named else density, (lower, upper))
+        return bounds
 
 
 def is_file(name: str) -> bool:
@@ -148,7 +196,7 @@ def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
 def inspect(name: str) -> Inspection:
     """Inspect a file's table; ValueError if it cannot be read."""
     selection = Selection.of(name)
-    return examine(_selected(name, selection), selection.dequantise, selection.target)
+    return examine(_selected(name, selection), selection)
 
 
 def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Dataset:
@@ -156,21 +204,18 @@ def load_file(name: str | Path, seed: int = 0, dequantise: bool = False) -> Data
 
     Raises ValueError with every fault of an `Inspection`; its remarks are part of ``about``.
     """
-    name = str(name) + DEQUANTISE * (dequantise and not str(name).endswith(DEQUANTISE))
-    source = f"{name} (sha256 {sha256(files(name)[0])[:12]})"
-    selection = Selection.of(name)
-    return _dataset(name, _selected(name, selection), source, seed, selection)
+    selection = Selection.of(str(name))
+    if dequantise and not selection.dequantise:
+        selection = replace(selection, dequantise=True)
+        name = str(selection)
+    source = f"{name} (sha256 {sha256(files(str(name))[0])[:12]})"
+    return _dataset(str(name), _selected(str(name), selection), source, seed, selection)
 
 
-def load_frame(
-    frame: pd.DataFrame,
-    name: str = "table",
-    seed: int = 0,
-    dequantise: bool = False,
-    target: Iterable[str] = (),
-) -> Dataset:
-    """Load the columns of a DataFrame as `load_file` does those of a file."""
-    selection = Selection(Path(name), dequantise=dequantise, target=tuple(target))
+def load_frame(frame: pd.DataFrame, name: str = "table", seed: int = 0, **options: Any) -> Dataset:
+    """Load a DataFrame as `load_file` does a file; options are those of a `Selection`."""
+    chosen: Any = {how: v if isinstance(v, bool) else tuple(v) for how, v in options.items()}
+    selection = Selection(Path(name), **chosen)
     table = selection.select(frame.rename(columns=str))
     return _dataset(name, {"all": table}, name, seed, selection)
 
@@ -187,7 +232,7 @@ def _selected(name: str, selection: Selection) -> dict[str, pd.DataFrame]:
 def _dataset(
     name: str, tables: Mapping[str, pd.DataFrame], source: str, seed: int, selection: Selection
 ) -> Dataset:
-    if (inspection := examine(tables, selection.dequantise, selection.target)).faults:
+    if (inspection := examine(tables, selection)).faults:
         raise ValueError(f"data file {name!r}: {'; '.join(inspection.faults)}")
     parts: dict[str, Any] = {
         part: torch.tensor(table.to_numpy("float64")) for part, table in tables.items()
@@ -208,28 +253,36 @@ def _dataset(
     sizes = counts(map(len, parts.values()))
     split = "as the file has them" if len(tables) > 1 else "a random 80/10/10 split"
     table = next(iter(tables.values()))
-    if selection.target:
-        split = f"of {quoted(selection.target)} given the other columns, {split}"
-    elif aside := [label for label in table.attrs.get("targets", ()) if label not in table]:
-        split = f"{split}, without {quoted(aside)}"
-    remarks = " ".join(f"{remark[:1].upper()}{remark[1:]}." for remark in inspection.remarks)
-    width, numbered = parts["train"].shape[1], tuple(map(str, range(len(table.columns))))
     columns = tuple(map(str, table.columns))
+    dim = len(columns) - table.attrs["context"]
+    limits = selection.bounds(columns[:dim])
+    raw = bounds(*(limits.get(column, (-np.inf, np.inf)) for column in columns))
+    for place, step in inspection.steps.items() if selection.dequantise else ():
+        raw[1, place] += step
+    if dim < len(columns):
+        given = quoted(columns[dim:]) if selection.context else "the other columns"
+        split = f"of {quoted(columns[:dim])} given {given}, {split}"
     return Dataset(
         name,
-        len(selection.target) or width,
+        dim,
         parts["train"],
         parts["val"],
         parts["test"],
         units="standardised columns",
-        about=f"{source}: {sizes} rows, {split}, standardised with the training mean and sd. "
-        f"{remarks}".strip(),
-        columns=None if columns == numbered else columns,
+        about=f"{source}: {sizes} rows, {split}, standardised with the training mean and sd."
+        + sentences(inspection.remarks),
+        columns=None if columns == tuple(map(str, range(len(columns)))) else columns,
         scaling=scaling,
         remarks=tuple(inspection.remarks),
         split="published" if len(tables) > 1 else "random",
-        context_dim=width - len(selection.target) if selection.target else 0,
+        context_dim=len(columns) - dim,
+        support=scaling(raw)[0] if limits else None,
     )
+
+
+def sentences(remarks: Iterable[str]) -> str:
+    """Remarks as sentences behind another."""
+    return "".join(f" {remark[:1].upper()}{remark[1:]}." for remark in remarks)
 
 
 def read(name: str) -> dict[str, pd.DataFrame]:
@@ -267,79 +320,63 @@ def read_text(path: Path) -> dict[str, pd.DataFrame]:
         content = file.read(FREE + RATIO * path.stat().st_size + 1)
     check_size(path, len(content))
     try:
-        text = io.StringIO(content.decode("utf-8-sig"))
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("it is not text in UTF-8: save it in that encoding") from None
-    comments, lines = [], []
-    for line in text:
-        if not line.startswith("#") and line.strip():
-            lines = [line, *islice(text, 1)]
-            break
-        comments.append(line)
+    comments = str(re.match(r"(?:#.*(?:\n|$)|\s*\n)*", text)[0])  # type: ignore[index]  # or ""
+    lines = [match[0] for match in islice(re.finditer(r".*\S.*", text[len(comments) :]), 2)]
     if not lines:
         raise ValueError("it is empty")
-    separator, rows = _separated(lines)
-    decimal = "," if separator != "," and any(map(DECIMAL_COMMA.fullmatch, rows[-1])) else "."
-    named = _is_header(*([value.replace(decimal, ".") for value in row] for row in rows))
+    layout, first = _layout(lines)
+    skipped = comments.count("\n")
     try:
-        table = pd.read_csv(
-            io.BytesIO(content),
-            sep=r"\s+" if separator == " " else separator,
-            decimal=decimal,
-            header=0 if named else None,
-            na_values=["?"],
-            skiprows=len(comments),
-            skipinitialspace=True,
-            encoding="utf-8-sig",
-            low_memory=False,
-        )
+        table = pd.read_csv(io.StringIO(text), skiprows=skipped, low_memory=False, **layout)
     except pd.errors.ParserError as error:
         raise ValueError(str(error).strip().rpartition("error: ")[2]) from error
-    last = next((line for line in reversed(comments) if line.strip(" #\r\n")), "").strip("# \r\n")
-    words = last.split() if separator == " " else [w.strip() for w in last.split(separator)]
-    if not named and len(words) == len(table.columns) == len(set(words)):
-        table.columns = pd.Index(words)
-    table = table.rename(columns=str)
-    if named:
-        count = Counter(rows[0])
-        pairs = zip(table, rows[0], strict=False)
-        table.attrs["shared"] = [column for column, name in pairs if count[name] > 1]
-    return {"all": table}
+    separator = None if layout["sep"] == r"\s+" else layout["sep"]
+    comment = comments.rstrip("# \r\n").rpartition("\n")[2].strip("# \r\n")
+    names = [name.strip() for name in comment.split(separator)]
+    if layout["header"] == 0:
+        shared = first.iloc[0].duplicated(keep=False) & first.iloc[0].notna()
+        table.attrs["shared"] = [str(n) for n, one in zip(table, shared, strict=False) if one]
+    elif len(names) == len(table.columns) == len(set(names)):
+        table.columns = pd.Index(names)
+    return {"all": table.rename(columns=str)}
 
 
-def _separated(lines: Sequence[str]) -> tuple[str, list[list[str]]]:
-    """Return the separator of the first lines, and their values.
+def _layout(lines: Sequence[str]) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return how to read values, by the first lines, and the values of the first of them.
 
-    It splits every line into the same number of values, from two. The comma is tried last, since it
-    may be the decimal mark; a space must separate numbers.
+    A separator splits every line into the same number of values, from two. The comma is tried last,
+    since it may be the decimal mark; a space must separate numbers. The first line has names if a
+    word in it is above a number, or if it counts 0, 1, 2, ...
     """
-    stripped = [line.strip(" \r\n") for line in lines]
-    for separator in ";\t| ":
-        try:
-            rows = list(csv.reader(stripped, delimiter=separator, skipinitialspace=True))
-        except csv.Error:  # a wide line of another separator is too long for one value
+    for separator, decimals in SEPARATORS.items():
+        ways = []
+        for decimal in decimals:
+            how = {"sep": separator, "decimal": decimal, "skipinitialspace": True}
+            once: Any = {"na_values": ["?", "", "nan", "NaN"], "keep_default_na": False, **how}
+            with suppress(pd.errors.ParserError):
+                texts = [io.StringIO(line.strip(" \r\n")) for line in (lines[0], lines[-1])]
+                ways.append((how, *(pd.read_csv(text, header=None, **once) for text in texts)))
+        if not ways:
             continue
-        numbers = all(_is_number(value.replace(",", ".")) for value in rows[-1])
-        if len({len(row) for row in rows}) == 1 < len(rows[0]) and (separator != " " or numbers):
-            return separator, rows
-    return ",", list(csv.reader(lines))
+        how, first, last = max(ways, key=lambda way: _numeric(way[2]).sum())
+        same = first.shape[1] == last.shape[1] > 1
+        if separator == "," or (same and (separator != r"\s+" or _numeric(last).all())):
+            words = first.notna().to_numpy()[0] & ~_numeric(first)
+            numbers = _numeric(last) if len(lines) > 1 else [True] * len(words)
+            counting = all(map(is_integer_dtype, first.dtypes))
+            counting = counting and list(first.iloc[0]) == list(range(len(words)))
+            named = counting or any(a and b for a, b in zip(words, numbers, strict=False))
+            return how | {"header": 0 if named else None, "na_values": ["?"]}, first
+    raise ValueError("its first lines have no common separator: write commas")
 
 
-def _is_header(first: Sequence[str], second: Sequence[str] = ()) -> bool:
-    """Return whether the first line names columns: words above numbers, or 0, 1, 2, ..."""
-    words = [bool(value.strip()) and not _is_number(value) for value in first]
-    if not second:
-        return any(words)
-    above = any(word and _is_number(value) for word, value in zip(words, second, strict=False))
-    return above or list(first) == [str(k) for k in range(len(first))]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return text.strip() == "?"
-    return True
+def _numeric(table: pd.DataFrame) -> np.ndarray:
+    """Which columns (D,) of a table hold numbers."""
+    kinds = [is_numeric_dtype(kind) and not is_complex_dtype(kind) for kind in table.dtypes]
+    return np.array(kinds, dtype=bool)
 
 
 def read_parquet(path: Path) -> dict[str, pd.DataFrame]:
@@ -420,13 +457,8 @@ class Inspection:
     repeats: bool = False
 
 
-def examine(
-    tables: Mapping[str, pd.DataFrame], dequantised: bool, targets: Iterable[str] = ()
-) -> Inspection:
-    """Inspect the parts of a table; one with other than finite numbers is inspected no further.
-
-    ``targets`` are the columns whose density given the others is wanted.
-    """
+def examine(tables: Mapping[str, pd.DataFrame], selection: Selection) -> Inspection:
+    """Inspect the parts of a selected table; unless all values are finite numbers, those alone."""
     table, first = pd.concat(tables.values(), ignore_index=True), next(iter(tables.values()))
     rows, columns = table.shape
     if 0 < rows < 2 * columns:  # before anything that takes minutes for thousands of columns
@@ -436,19 +468,28 @@ def examine(
     if faults := _not_numbers(table):
         return Inspection(faults)
     x = table.to_numpy(dtype="float64")
+    density = table.columns[: columns - first.attrs.get("context", 0)]
     spacings = map(spacing, x.T)
     steps = {place: step for place, step in enumerate(spacings) if step is not None}
     repeats = len(steps) == columns
     kept = table if repeats else table.drop_duplicates()
     faults = _too_few(tables, len(kept)) or _degenerate(table, x)
-    if dequantised and not steps:
+    for name, (lower, upper) in selection.bounds(density).items():
+        if len(wrong := table[name][~table[name].between(lower, upper)]):
+            fault = f"{counted(len(wrong), 'value')} outside of its support [{lower:g}, {upper:g}]"
+            value = number(float(wrong.iloc[0]), ".6g")
+            faults.append(f"column {short(name)} has {fault}, {value} say: widen --support")
+    if selection.dequantise and not steps:
         faults.append("no column has whole numbers or equal steps: leave out :dequantise")
-    for name in () if dequantised else targets:
+    for name in () if selection.dequantise else selection.target:
         if (count := table[name].nunique()) <= CLASSES:
             fault = f"has {count} values: a class has no density, take a classifier"
             faults.append(f"target {short(name)} {fault}")
+    remarks = [part.attrs["incomplete"] for part in tables.values() if "incomplete" in part.attrs]
+    if aside := [name for name in first.attrs.get("targets", ()) if name not in first]:
+        remarks.append(f"{quoted(aside)} left out: {_option('target', aside)} asks for it given X")
     shared = [name for name in first.attrs.get("shared", ()) if name in first]
-    remarks = [f"columns of one name in the file: {quoted(shared)}"] if shared else []
+    remarks += [f"columns of one name in the file: {quoted(shared)}"] if shared else []
     if copies := int(table.duplicated().sum()):
         if len(tables) > 1:
             end = "rows stand in it more than once, perhaps in two parts"
@@ -458,7 +499,17 @@ def examine(
             end = f"of {rows:,} rows are repeats, of which the first alone is kept: the density is "
             end += "that of distinct rows"
         remarks.append(f"{copies:,} {end}")
-    remarks += [*_stepped(table, x, steps, dequantised), *_heaps(kept, steps)]
+    indices = [place for place in range(columns) if _is_index(x[:, place])]
+    for name in table.columns[indices]:
+        remarks.append(f"column {short(name)} numbers the rows, like an index: {_without([name])}")
+    if len(density) > 1 and not selection.target:
+        remarks += _labels(table[density])
+    if selection.dequantise and steps:
+        remarks.append(f"uniform noise in [0, 1) of a step on {counted(len(steps), 'column')}")
+    elif not selection.dequantise:
+        lattices = {place: steps[place] for place in steps.keys() - set(indices)}
+        remarks += _stepped(table[density], lattices, replace(selection, dequantise=True))
+    remarks += _heaps(kept[density], steps)
     if len(kept) < max(FEW[0], FEW[1] * columns):
         remarks.append(
             f"{len(kept):,} rows of {counted(columns, 'column')} can hardly tell flows apart"
@@ -502,32 +553,55 @@ def _columns(table: pd.DataFrame, chosen: np.ndarray) -> str:
     return f"column{'s' * (int(chosen.sum()) > 1)} {quoted(table.columns[chosen])}"
 
 
+def _option(how: str, names: Iterable[Any]) -> str:
+    """An option of columns, to be copied into a shell."""
+    return f"--{how} {shlex.quote(','.join(map(str, names)))}"
+
+
+def _without(names: Sequence[Any]) -> str:
+    """How to leave columns out."""
+    return f"leave {'it' if len(names) == 1 else 'them'} out with {_option('drop', names)}"
+
+
+class _Gaps(NamedTuple):
+    """Missing and infinite values: the rows (N,) with some, the columns with most, and a text."""
+
+    rows: np.ndarray
+    worst: list[Any]
+    text: str
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Self | None:
+        """Those of a table; None if it has none."""
+        lacking = table.isna()
+        for name in table.columns[_numeric(table)]:
+            lacking[name] |= np.isinf(table[name].to_numpy(dtype="float64", na_value=np.nan))
+        rows, number = lacking.any(axis=1).to_numpy(), lacking.sum()
+        where = _first([f"{n:,} in {short(name)}" for name, n in number[number > 0].items()])
+        of = f"{rows.sum():,} of {len(rows):,} rows lack values or have infinite ones ({where})"
+        return cls(rows, list(number.index[number == number.max()]), of) if rows.any() else None
+
+
 def _not_numbers(table: pd.DataFrame) -> list[str]:
     """Faults of columns that are not all finite numbers, and then of constant ones beside them."""
-    faults, numeric = [], []
-    for name, column in table.items():
-        kind = column.dtype
-        if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind):
-            numeric.append(name)
-            continue
+    faults, numeric = [], _numeric(table)
+    for name, column in table.loc[:, ~numeric].items():
         wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
-        content = f"text, {short(wrong.iloc[0])} say" if len(wrong) else str(kind)
-        faults.append(f"column {short(name)} holds {content}: leave it out, or encode it")
-    missing = table.isna()
-    if rows := int(missing.any(axis=1).sum()):
-        where = _columns(table, missing.any().to_numpy())
-        faults.append(f"{rows:,} of {len(table):,} rows lack values ({where}): drop them, or fill")
-    numbers = table[numeric]
-    infinite = np.isinf(numbers.to_numpy(dtype="float64", na_value=np.nan)).any(axis=0)
-    if infinite.any():
-        faults.append(f"infinite values in {_columns(numbers, infinite)}")
-    return faults + _constant(numbers) if faults else []
+        content = f"text, {short(wrong.iloc[0])} say" if len(wrong) else str(column.dtype)
+        faults.append(f"column {short(name)} holds {content}: {_without([name])}, or encode it")
+    if gaps := _Gaps.of(table):
+        remedy = (
+            f"leave these rows out with --dropna, or columns with {_option('drop', gaps.worst)}"
+        )
+        faults.append(f"{gaps.text}: {remedy}")
+    return faults + _constant(table.loc[:, numeric]) if faults else []
 
 
 def _constant(table: pd.DataFrame) -> list[str]:
     constant = (table.nunique() == 1).to_numpy()
+    remedy = f"{_without(list(table.columns[constant]))}, or no density exists"
     where = _columns(table, constant)
-    return [f"{where} of one value alone: leave out, or no density exists"] * bool(constant.any())
+    return [f"{where} of one value alone: {remedy}"] * bool(constant.any())
 
 
 def _degenerate(table: pd.DataFrame, x: np.ndarray) -> list[str]:
@@ -542,7 +616,8 @@ def _degenerate(table: pd.DataFrame, x: np.ndarray) -> list[str]:
     if values[0] > 1e-12 * values[-1]:
         return []
     tied = np.abs(vectors[:, 0]) > 1e-3
-    return [f"{_columns(table, tied)} are linearly dependent: leave one out, or no density exists"]
+    remedy = f"leave one out, as by {_option('drop', table.columns[tied][-1:])}"
+    return [f"{_columns(table, tied)} are linearly dependent: {remedy}, or no density exists"]
 
 
 def _too_few(tables: Mapping[str, pd.DataFrame], kept: int) -> list[str]:
@@ -555,41 +630,66 @@ def _too_few(tables: Mapping[str, pd.DataFrame], kept: int) -> list[str]:
     return [f"its part {part} is empty" for part, table in tables.items() if not len(table)]
 
 
-def _stepped(
-    table: pd.DataFrame, x: np.ndarray, steps: Mapping[int, float], dequantised: bool
-) -> Iterator[str]:
-    """Remarks on columns of whole numbers, together, and on each lattice of other values."""
-    if dequantised:
-        if steps:
-            yield f"uniform noise in [0, 1) of a step on {counted(len(steps), 'column')}"
-        return
-    remedy = f"{UNBOUNDED}; the name with :dequantise at its end adds uniform noise"
-    integers = [place for place in steps if (x[:, place] == np.round(x[:, place])).all()]
-    if integers:
-        yield f"whole numbers alone in {quoted(table.columns[integers])}: {remedy}"
-    for place in steps.keys() - set(integers):
-        distinct = np.unique(x[:, place])
-        values = f"{len(distinct):,} values at spacing {number(steps[place], '.4g')}"
-        first = number(float(distinct[0]), ".7g")
-        yield f"equal steps in {short(table.columns[place])} ({values} from {first}): {remedy}"
+def _is_index(values: np.ndarray) -> bool:
+    """Whether whole numbers (N,), each once, count on, or nearly so in the order of the rows."""
+    span, rows = np.ptp(values) + 1, len(values)
+    if span > 2 * rows or (values % 1).any() or len(np.unique(values)) < rows:
+        return False
+    return bool(span == rows or (np.diff(values) > 0).all())
+
+
+def _labels(table: pd.DataFrame) -> Iterator[str]:
+    """Remarks on columns of few whole numbers, of which those called so or the last are labels.
+
+    Where most columns are such, they are counts or pixels, unless one is called a label.
+    """
+    whole = [name for name in table if not (table[name] % 1).any()]
+    few = {name: count for name in whole if (count := table[name].nunique()) <= LABELS}
+    called = [name for name in few if str(name).lower() in CALLED]
+    usual = few if 2 * len(few) <= table.shape[1] else ()
+    for name in called or [name for name in usual if name == table.columns[-1]] or [*usual][:MOST]:
+        values = f"column {short(name)} has {few[name]} values in {len(table):,} rows"
+        use = f"ask for its use as context with {_option('context', [name])}"
+        yield f"{values}, like a label: {_without([name])}, or {use}"
+
+
+def _stepped(table: pd.DataFrame, steps: Mapping[int, float], noisy: Selection) -> Iterator[str]:
+    """A remark on columns of whole numbers and of other lattices, with the name that adds noise."""
+    whole, lattices = [], []
+    for place, name in enumerate(table.columns):
+        distinct = np.unique(table[name].to_numpy(dtype="float64"))
+        if place in steps and (distinct == np.round(distinct)).all():
+            whole.append(name)
+        elif place in steps:
+            values = f"{len(distinct):,} values at spacing {number(steps[place], '.4g')}"
+            lattices.append(f"{short(name)} ({values} from {number(float(distinct[0]), '.7g')})")
+    texts = [f"whole numbers alone in {quoted(whole)}"] * bool(whole)
+    texts += [f"equal steps in {_first(lattices)}"] * bool(lattices)
+    if texts:
+        remedy = shlex.quote(str(noisy)) if is_file(str(noisy)) else "dequantise=True"
+        yield f"{' and '.join(texts)}: {UNBOUNDED}; {remedy} adds uniform noise"
 
 
 def _heaps(table: pd.DataFrame, steps: Mapping[int, float]) -> Iterator[str]:
-    """Remarks on columns of few values without steps, and on the largest heap of each other one.
+    """Remarks on nearly constant columns, on those of few values without steps, and on heaps.
 
-    A heap is a value that far more rows have than others.
+    A heap is a value that far more rows have than others; the largest of a column is named.
     """
-    few, heaps = [], []
+    nearly, few, heaps = [], [], []
     for place, name in enumerate(table.columns):
         values, rows = np.unique(table[name].to_numpy(dtype="float64"), return_counts=True)
-        least = max(HEAP[0], HEAP[1] * len(table), 10 * float(np.median(rows)))
-        count, top = int((rows >= least).sum()), rows.argmax()
-        if place not in steps and SHARED * len(values) <= len(table):
-            few.append(f"{len(values):,} in {short(name)}")
+        top, most = number(float(values[rows.argmax()]), ".6g"), int(rows.max())
+        count = int((rows >= max(HEAP[0], HEAP[1] * len(table), 10 * np.median(rows))).sum())
+        if most >= NEARLY * len(table):
+            nearly.append(name)
+        elif place not in steps and SHARED * len(rows) <= len(table):
+            few.append(f"{len(rows):,} in {short(name)}")
         elif place not in steps and count:
             more = f" (and {counted(count - 1, 'other value')} like it)" if count > 1 else ""
-            value = number(float(values[top]), ".6g")
-            heaps.append(f"{value} in {rows[top]:,} rows of {short(name)}{more}")
+            heaps.append(f"{top} in {most:,} rows of {short(name)}{more}")
+    if nearly:
+        share = f"one value in {NEARLY:.1%} of the rows or more"
+        yield f"nearly constant, {share}: {quoted(nearly)}; {UNBOUNDED}: {_without(nearly)}"
     if few:
         yield f"few values, at unequal distances: {_first(few)}; {UNBOUNDED}"
     if heaps:

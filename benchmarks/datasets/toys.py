@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.datasets import drawn, normal, register, uniform
+from benchmarks.datasets import bounds, drawn, normal, register, uniform
 
 FFJORD = "Synthetic {} after FFJORD's toy_data.py (arXiv:1810.01367)"
 PACGAN = (
@@ -351,13 +351,14 @@ ARCS = {
 }
 
 
-def _register(name: str, *density: Any, modes: Tensor | None = None, about: str = FFJORD) -> None:
-    register(name, dim=2)(drawn(name, about.format(name), *density, modes=modes))
+def _register(name: str, *density: Any, about: str = FFJORD, **more: Any) -> None:
+    register(name, dim=2)(drawn(name, about.format(name), *density, **more))
 
 
 _register("8gaussians", CIRCLE.sample, CIRCLE.log_prob, circle_entropy, modes=CIRCLE.centres)
 _register("25gaussians", GRID.sample, grid_log_prob, grid_entropy, modes=GRID.centres, about=PACGAN)
-_register("checkerboard", board_sample, board_log_prob, lambda: math.log(32))
+_board = bounds((-4.0, 4.0), (-4.0, 4.0))
+_register("checkerboard", board_sample, board_log_prob, lambda: math.log(32), support=_board)
 _register("2spirals", spirals_sample, spirals_log_prob, spirals_entropy)
 _register("pinwheel", pinwheel_sample, pinwheel_log_prob, pinwheel_entropy)
 for _name, _rings in RINGS.items():

@@ -91,6 +91,7 @@ def score_flow(case: Case, data: Dataset) -> Result:
     metrics: Metrics = {"parameters": trainable(flow), **history.metrics()}
     notes: dict[str, Any] = {"trained_by": trained_by(flow), "field": field_of(flow, case.options)}
     notes |= {"stopped": history.stopped} if history.stopped else {}
+    notes |= {"course": history.course} if history.course else {}
     view = flow.using(trace="exact")
     metrics["row_flops"] = row_flops(view, data.test[:ROWS].to(case.device, dtype))
     rows, tolerance = data.test[: scoring.rows].to(case.device), scoring.tolerance
@@ -122,9 +123,8 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     options = {k: v for k, v in case.settings.items() if k in BaselineEntry.model_fields}
     entry = BaselineEntry(flow=case.flow, **options)
     start = time.process_time()
-    fitted = fit(
-        entry, data.train.numpy(), case.seeds.init, data.val.numpy(), given=data.context_dim
-    )
+    rows = data.train.numpy(), case.seeds.init, data.val.numpy()
+    fitted = fit(entry, *rows, given=data.context_dim, support=data.support)
     seconds = time.process_time() - start
     validation = float(fitted.log_prob(data.val.numpy()).mean())
     metrics: Metrics = {"parameters": fitted.parameters, "val_ll": validation}

@@ -79,7 +79,7 @@ def tasks(cases: Sequence[Case], operators: bool = False) -> list[Task]:
 
 
 def bound(listed: Sequence[Task]) -> list[list[Task]]:
-    """Tasks in groups: those of two groups need nothing of each other."""
+    """Tasks in groups: those of two groups need nothing of each other, and any machine may do."""
     places = {case.key: place for place, task in enumerate(listed) for case in task.cases}
     pairs = [
         (place, places[key])
@@ -88,6 +88,10 @@ def bound(listed: Sequence[Task]) -> list[list[Task]]:
         for key in case.needs
         if key in places
     ]
+    first: dict[tuple[str, str], int] = {}  # task of a study and piece
+    for number, task in enumerate(listed):
+        if piece := study_of(task.cases[0]).piece(task.cases[0]):
+            pairs.append((number, first.setdefault((task.cases[0].study, piece), number)))
     ends = np.array(pairs, dtype=int).reshape(-1, 2).T
     links = coo_array((np.ones(len(pairs)), tuple(ends)), shape=(len(listed),) * 2)
     groups: dict[int, list[Task]] = {}

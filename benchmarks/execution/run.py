@@ -126,9 +126,9 @@ class Recorder:
     def _resolved(self, case: Case) -> Case:
         """The case as it is measured; `Skipped` and ValueError as of `Study.resolved`."""
         study = study_of(case)
-        study.admit(case)
         earlier = [store.read_one(self.folder, key) for key in case.needs]
-        return study.resolved(case, earlier).changed(resolves=case.key) if earlier else case
+        arrays = partial(store.arrays_of, self.folder)
+        return study.resolved(case, earlier, arrays).changed(resolves=case.key) if earlier else case
 
     def _repeat(self, order: Order, case: Case, resolved: Case, source: Record) -> Record:
         """The record of a case whose work is that of another, which has its record."""

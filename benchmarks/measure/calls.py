@@ -32,18 +32,23 @@ TIMEOUT = 300.0  # seconds of measuring a resident set
 COUNTED = ("log_prob", "step", "sample")  # "build" is only timed: it computes nothing
 
 
-def prepare(case: Case, train: Tensor, preprocessing: str = "none") -> flows.Flow:
+def prepare(
+    case: Case, train: Tensor, preprocessing: str = "none", support: Tensor | None = None
+) -> flows.Flow:
     """Build the flow of a case, behind its preprocessing, on its device and from its seeds.
 
     Of a case with ``context_dim`` C the rows are (N, D + C), and so are those of the flow: its
-    density is that of the first D columns given the others (`flows.conditional`).
+    density is that of the first D columns given the others (`flows.conditional`). ``support`` are
+    the bounds of the columns, see `flows.preprocessing.fit`.
     """
     torch.manual_seed(case.seeds.init)
     flow = flows.build(case.flow, case.dim, **case.options)
     flow.to(getattr(torch, case.dtype))
     if preprocessing != "none":
         columns = train[:, : case.dim] if train.shape[1] > case.dim else train
-        flow.prepend(fit(preprocessing, columns))
+        if support is not None and train.shape[1] > case.dim:
+            support = support[:, : case.dim]
+        flow.prepend(fit(preprocessing, columns, support))
     if flow.context_dim and train.shape[1] > case.dim:
         flow = Conditional(flow, train[:, case.dim :])
     generator = torch.Generator().manual_seed(case.seeds.batches)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import random
 import subprocess
 import sys
@@ -77,6 +78,55 @@ def compiling(work: Work, device: str = "cpu") -> float:
     """Return the seconds by which the first run of a work exceeds its second."""
     (first,), (second,) = turn(work, 1, device), turn(work, 1, device)
     return max(0.0, first - second)
+
+
+class Spent:
+    """What was spent since: CPU seconds of this process and its children, busy seconds of a GPU.
+
+    Read it after `synchronise`; without a GPU ``busy_seconds`` are zero.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.on_gpu = device.startswith("cuda")
+        self.events = [torch.cuda.Event(enable_timing=True) for _ in range(2 * self.on_gpu)]
+        for event in self.events[:1]:
+            event.record()
+        self.start = self._now()
+
+    @staticmethod
+    def _now() -> float:
+        times = os.times()
+        return time.process_time() + times.children_user + times.children_system
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU seconds."""
+        return self._now() - self.start
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds between two events on the GPU."""
+        if not self.on_gpu:
+            return 0.0
+        first, last = self.events
+        last.record()
+        last.synchronize()
+        return float(first.elapsed_time(last)) / 1000
+
+    @property
+    def seconds(self) -> float:
+        """Those of the GPU, or of the CPU without one."""
+        return self.busy_seconds or self.cpu_seconds
+
+
+def reference_seconds(calls: int = 5) -> float:
+    """CPU seconds of the `reference_workload`, the least of some calls."""
+    work, seconds = reference_workload(), []
+    for _ in range(calls + 1):
+        spent = Spent()
+        work()
+        seconds.append(spent.cpu_seconds)
+    return min(seconds[1:])
 
 
 def synchronise(device: str) -> None:

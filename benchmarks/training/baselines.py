@@ -430,8 +430,8 @@ class BaselineEntry(Settings, frozen=True):
     table.
     """
     preprocessing: str = "whiten"
-    """Preprocessing that is fitted to the training rows and put before the baseline: "standardize",
-    "whiten" or "radial".
+    """Preprocessing that is fitted to the training rows and put before the baseline, by the name
+    that `flows.preprocessing.fit` takes.
     """
     effort: PositiveFloat | None = None
     """FLOPs that the search of a baseline may take, for one that searches (`mixture`)."""
@@ -443,12 +443,10 @@ class BaselineEntry(Settings, frozen=True):
 
     @validator(mode="after")
     def _known(self) -> Self:
-        for what, name, choices in (
-            ("baseline", self.flow, BASELINES),
-            ("preprocessing of a baseline", self.preprocessing, preprocessing.FITS),
-        ):
-            if name not in choices:
-                raise ValueError(f"unknown {what}: {name!r}; choose from: {', '.join(choices)}")
+        if self.flow not in BASELINES:
+            choices = ", ".join(BASELINES)
+            raise ValueError(f"unknown baseline: {self.flow!r}; choose from: {choices}")
+        preprocessing.check(self.preprocessing)
         if self.effort and not BASELINES[self.flow].bounded:
             raise ValueError(f"baseline {self.flow!r} has one way to be fitted: leave out effort")
         return self
@@ -472,18 +470,25 @@ def fit(
     seed: int,
     validation: np.ndarray,
     given: int = 0,
+    support: Tensor | None = None,
 ) -> Baseline:
     """Fit a baseline to raw rows (N, D), after its preprocessing.
 
     Densities and samples are those of raw rows; ``marginal`` and ``completed`` of the result take
     preprocessed rows, x first. With ``given`` C the rows are (y, x), (N, D + C), and the density is
     q(x, y) / q(x): for one Gaussian a linear regression. y and x have separate preprocessings.
-    Samples reuse the x of the training set.
+    Samples reuse the x of the training set. ``support`` (2, D + C) are their bounds.
     """
     entry = BaselineEntry.model_validate(baseline)
     split = train.shape[1] - given
-    parts = [train[:, :split], train[:, split:]][: 2 if given else 1]
-    maps = [preprocessing.fit(entry.preprocessing, torch.from_numpy(p).double()) for p in parts]
+    maps = [
+        preprocessing.fit(
+            entry.preprocessing,
+            torch.from_numpy(train[:, part]).double(),
+            None if support is None else support[:, part],
+        )
+        for part in (slice(split), slice(split, None))[: 2 if given else 1]
+    ]
     first, *context = cast(list[Bijection], maps)
 
     def mapped(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

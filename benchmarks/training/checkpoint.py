@@ -19,12 +19,13 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
+from benchmarks.core import store
 from benchmarks.core.case import Case
-from benchmarks.core.store import replace
 from benchmarks.measure.operations import counting
 from benchmarks.training import PLATEAU
 from benchmarks.training.settings import Training
 from benchmarks.training.state import History, State
+from flows.training import Course
 
 SECONDS = 30.0  # between two checkpoints
 DIGEST = 32  # bytes of a sha256
@@ -52,14 +53,15 @@ def slot(case: Case) -> Path | None:
 def plateau(case: Case, settings: Training) -> Path | None:
     """Return the file of a training before its learning rate falls; None if there is none.
 
-    With the schedule "wsd" trainings that differ in their updates alone share that part of the way:
-    a longer one goes on from where a shorter one has left it, to the result that it would have had.
-    Where operators are counted each goes the whole way.
+    With the schedules "wsd" and "course" trainings that differ in their length alone share that
+    part of the way: a longer one goes on from where a shorter one has left it, to the result that
+    it would have had. Where operators are counted each goes the whole way.
     """
     file = slot(case)
-    if settings.schedule != "wsd" or settings.clock or file is None or counting():
+    if settings.schedule not in ("wsd", "course") or settings.led or file is None or counting():
         return None
-    training = {"training": settings.model_dump(exclude={"decay", "finish"})}
+    length = {"decay", "finish", "cpu_seconds"}
+    training = {"training": settings.model_dump(exclude=length)}
     way = {"settings": training, "roles": {}, "needs": (), "resolves": ""}
     key = case.changed(study="", updates=0, **way).key
     mark = file.stem.split("-")[1]  # of the versions
@@ -73,7 +75,7 @@ def write(path: Path, state: State, owner: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, packed({"owner": owner, **_content(state)}))
+        store.replace(path, packed({"owner": owner, **_content(state)}))
     except OSError as error:
         text = f"no checkpoint in {str(path.parent)!r}, trainings go on without: {error.strerror}"
         warnings.warn(text, stacklevel=2)
@@ -95,11 +97,11 @@ def unpacked(data: bytes) -> dict[str, Any]:
     return content
 
 
-def read(path: Path, state: State, owner: str, latest: int) -> bool:
+def read(path: Path, state: State, owner: str, latest: float) -> bool:
     """Restore a fresh state from a file; False, with the state as it was, if it cannot be.
 
-    A state after more than ``latest`` updates is passed over. A file that is damaged, of another
-    training, or does not fit the flow is reported by a warning.
+    A state after more than ``latest`` updates is passed over; of a course, one that has spent more.
+    A file that is damaged, of another training, or does not fit the flow is reported by a warning.
     """
     if not path.exists():
         return False
@@ -108,7 +110,8 @@ def read(path: Path, state: State, owner: str, latest: int) -> bool:
         content = unpacked(path.read_bytes())
         if content["owner"] != owner:
             raise ValueError("it is of another training")
-        if content["scalars"]["update"] > latest:
+        course = content["course"]
+        if (course["spent"] if course else content["scalars"]["update"]) > latest:
             return False
         _restore(state, content)
     except (OSError, KeyError, ValueError, RuntimeError) as error:
@@ -130,6 +133,9 @@ def _content(state: State) -> dict[str, Any]:
             for name, stream in state.streams.items()
         },
         "order": state.order,
+        "mean": None if state.mean is None else state.mean.state_dict(),
+        "course": None if state.course is None else state.course.plain(),
+        "tail": list(state.tail),
         "scalars": {name: getattr(state, name) for name in state.SCALARS},
         "history": json.dumps(asdict(state.history)),
     }
@@ -143,7 +149,10 @@ def _restore(state: State, content: Mapping[str, Any]) -> None:
     for name, stream in state.streams.items():
         set_state = torch.set_rng_state if stream is None else stream.set_state
         set_state(content["streams"][name])
-    state.order = content["order"]
+    state.order, state.tail = content["order"], content["tail"]
+    if state.mean is not None and state.course is not None:
+        state.mean.load_state_dict(content["mean"])
+        state.course = Course(**content["course"], led=state.course.led)
     for name in state.SCALARS:
         setattr(state, name, content["scalars"][name])
     state.history = TypeAdapter(History).validate_python(json.loads(content["history"]))

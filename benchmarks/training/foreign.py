@@ -37,7 +37,7 @@ class ForeignTraining:
             )
         self.case = case
         name = self.settings.preprocessing
-        self.scaling = None if name == "none" else fit(name, data.train)
+        self.scaling = None if name == "none" else fit(name, data.train, data.support)
         self.x, _ = self._scaled(data.train, case.dtype)
         held_out = data.val[: self.settings.validation_rows]
         self.held_out, self.ladj = self._scaled(held_out, case.dtype)

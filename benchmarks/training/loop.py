@@ -22,19 +22,20 @@ from benchmarks.analysis.improvement import gain_per_doubling
 from benchmarks.analysis.inference import Estimate, standard_error
 from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
-from benchmarks.measure.clock import synchronise
+from benchmarks.measure.clock import Spent, reference_seconds, synchronise
 from benchmarks.measure.operations import Operations, counting
 from benchmarks.training import checkpoint, schedules
 from benchmarks.training.settings import Sampler, Training
 from benchmarks.training.state import Count, History, State, initial_state, prepared
 from flows.continuous import SolveError
-from flows.training import PATIENCE, Objective, Turns, likelihood, loop, own_loss
+from flows.training import PATIENCE, Course, Objective, Turns, likelihood, loop, own_loss
 
 CHUNK = 5000  # validation rows at once
 WINDOWS = 8  # of a continuation
 SETTLING = 2  # windows at its start, in which the noise of the rate comes back: not validated
 LEAST = 3  # updates that a rate is measured by
 ENDLESS = 1_000_000  # updates of a training whose rate is measured
+TAIL = 64  # validations that the gain of a course is estimated from, at most
 
 Observer = Callable[[int], tuple[int | float, ...] | None]  # of the number of updates done
 
@@ -55,10 +56,9 @@ def train(
     whose loss or gradient is not finite, or whose ODE cannot be solved, is skipped. ``observe`` is
     called before each update and after the last, outside the measured seconds; what it returns,
     unless None, is appended to ``history.observations``. The weights at the end are those that
-    ``settings.keep`` names. With ``settings.clock`` seconds end the training in place of updates,
-    and it leaves no checkpoint; patience does not end it, but lets the rate fall. With a
-    ``continuation``, a share of the updates, ``history.gain`` says whether the training was still
-    improving; nothing else in the history counts what that takes.
+    ``settings.keep`` names; of a course they are the best of the means. With a ``continuation``, a
+    share of the updates, ``history.gain`` says whether the training was still improving; nothing
+    else in the history counts what that takes. A course says so by the last half of its plateau.
 
     If `checkpoint.slot` names a file for the case, the state is written there every
     `checkpoint.SECONDS`, and a training that finds one of its own resumes from it, or from that of
@@ -71,8 +71,11 @@ def train(
     turns = _Turns(flow, data, case, settings, objective, observe)
     state, history = turns.state, turns.state.history
     end = loop(state, turns)
-    history.stopped = "patience" if turns.fell else "" if end == "updates" else end
-    history.gain = continued(turns, 0.0 if turns.fell else continuation)
+    history.stopped = "" if end == "updates" else end
+    if state.course is None:
+        history.gain = continued(turns, continuation)
+    else:
+        turns.conclude(state.course)
     if settings.keep == "best":
         flow.load_state_dict(state.best)
     return history
@@ -110,13 +113,18 @@ def update(state: State, x: Tensor, objective: Objective, settings: Training, ca
     """Make one timed and counted update; return the reason if it was skipped, else ""."""
     history = state.history
     share = schedules.share(settings, state.update, case.updates, state.drops)
+    share *= state.course.factor if state.course else 1.0
     with flows.count_nfe(state.flow) as nfe:
         synchronise(case.device)
-        start, cpu = time.perf_counter(), time.process_time()
+        start, spent = time.perf_counter(), Spent(case.device)
         loss, fault = state.step(x, objective, settings.learning_rate * share, settings.clip)
         synchronise(case.device)
         history.seconds += time.perf_counter() - start
-        history.cpu_seconds += time.process_time() - cpu
+        history.cpu_seconds += spent.cpu_seconds
+        history.busy_seconds += spent.busy_seconds
+    if course := state.course:
+        seconds = history.busy_seconds or history.cpu_seconds
+        course.spent = history.updates + 1 if course.count else seconds
     history.losses.append(loss)
     history.update_evaluations.append((nfe.forward, nfe.backward))
     history.skipped += bool(fault)
@@ -156,21 +164,25 @@ class _Turns(Turns):
         self.observer = observer
         self.source = settings.source(data)
         self.state = initial_state(flow, case, settings)
-        self.clock = schedules.Clock(settings.clock) if settings.clock else None
-        self.patience = 0 if self.clock else settings.patience
-        self.fell = False  # whether the patience with a clock is over
-        self.slot = None if self.clock else checkpoint.slot(case)
+        self.patience = settings.patience
+        self.slot = checkpoint.slot(case)
         self.name = getattr(objective, "__qualname__", type(objective).__qualname__)
         self.owner = f"{case.key} {self.name} {settings.model_dump_json()}"
         dtype = getattr(torch, case.dtype)
         self.rows = data.train.to(case.device, dtype)
         self.shared = checkpoint.plateau(case, settings)
-        self.stable = schedules.stable(settings, case.updates)
+        if settings.schedule == "course":
+            self.state.follow(self._course())
+            self.patience = 0
+        course = self.state.course
+        self.stable = course.plateau if course else schedules.stable(settings, case.updates)
+        if course:
+            self.state.history.reference = [reference_seconds()]
         if not self._resumed():
             count(self.state, self.rows[: case.batch], objective)
         tolerance = settings.validation_tolerance
         solver = {"method": "dopri5", "rtol": tolerance, "atol": tolerance}
-        self.exact = flow.using(trace="exact", solver=solver)
+        self.exact = self.state.validated.using(trace="exact", solver=solver)
         self.held_out = data.val[: settings.validation_rows].to(case.device, dtype)
         groups = data.val_groups
         self.groups = None if groups is None else groups[: len(self.held_out)].numpy()
@@ -178,72 +190,86 @@ class _Turns(Turns):
         self.state.history.alone = settings.time_limit > 0
         self.every, self.written = settings.every(case.updates), time.monotonic()
 
+    def _course(self) -> Course:
+        """The course of the settings, from its beginning."""
+        settings, case = self.settings, self.case
+        if settings.led:
+            return Course.led_by(settings.led)
+        if settings.cpu_seconds and case.threads != 1:
+            raise ValueError(
+                f"threads = {case.threads}: cpu_seconds are those of one thread, set threads = 1"
+            )
+        epoch = max(1, len(self.rows) // case.batch)
+        if settings.cpu_seconds and not counting():
+            return Course(settings.cpu_seconds, settings.decay, epoch)
+        return Course(case.updates, settings.decay, epoch, count=True)
+
     def _resumed(self) -> bool:
         """Whether a checkpoint was read, of this training or of a shorter one on the same way."""
-        files = (
-            (self.slot, self.owner, self.case.updates),
-            (self.shared, self.name, self.stable),
-        )
-        return any(
-            path and checkpoint.read(path, self.state, owner, latest)
-            for path, owner, latest in files
-        )
+        if self.slot and checkpoint.read(self.slot, self.state, self.owner, math.inf):
+            return True
+        course = self.state.course
+        shared = self.shared and checkpoint.read(self.shared, self.state, self.name, self.stable)
+        if shared and course and self.state.course:
+            self.state.course.amount, self.state.course.decay = course.amount, course.decay
+        return bool(shared)
 
     def begin(self) -> None:
-        if self.clock:
-            updates = self.clock.updates(self.state.update)
-            self.case = self.case.model_copy(update={"updates": updates})
-        if self.shared and self.state.update == self.stable:
+        if course := self.state.course:
+            course.begin(self.state.update)
+        elif self.shared and self.state.update == self.stable:
             checkpoint.write(self.shared, self.state, self.name)
 
     def end(self) -> str:
+        if course := self.state.course:
+            return "updates" if course.ended(self.state.update) else ""
         if self.state.update == self.case.updates:
             return "updates"
         return "time" if 0 < self.settings.time_limit <= self.state.history.seconds else ""
 
     def due(self) -> bool:
-        if self.clock:
-            return self.clock.validates(self.settings.validations)
+        if course := self.state.course:
+            return course.due(self.state.update)
         return self.state.update % self.every == 0
 
     @torch.no_grad()
-    def log_prob(self) -> Tensor | None:
+    def log_prob(self, rows: int | None = None) -> Tensor | None:
         """Exact log-density of each validation row, nats, (N,); None without a finite mean."""
         try:
-            parts = [self.exact.log_prob(part) for part in torch.split(self.held_out, CHUNK)]
+            chunks = torch.split(self.held_out[:rows], CHUNK)
+            log_prob = torch.cat([self.exact.log_prob(chunk) for chunk in chunks])
         except SolveError:
             return None
-        log_prob = torch.cat(parts)
         return log_prob if math.isfinite(log_prob.mean().item()) else None
 
     def validate(self) -> None:
-        state, score, error = self.state, -math.inf, math.nan
-        if (log_prob := self.log_prob()) is not None:
+        state, course, score, error = self.state, self.state.course, -math.inf, math.nan
+        rows, spent = course.rows or None if course else None, Spent(self.case.device)
+        if (log_prob := self.log_prob(rows)) is not None:
+            groups = None if self.groups is None else self.groups[: len(log_prob)]
             score = log_prob.mean().item()
-            error = standard_error(log_prob.double().cpu().numpy(), self.groups)
+            error = standard_error(log_prob.double().cpu().numpy(), groups)
         state.history.add_validation(score, error)
-        state.keep_best(score)
+        if course and log_prob is not None and not course.falls:
+            state.tail = [one for one in state.tail if one[0] >= course.spent / 2][-TAIL:]
+            state.tail.append((course.spent, log_prob.double().cpu()))
+        state.note(score, spent.seconds, len(self.held_out))
         state.drops = schedules.drops(self.settings, state.drops, state.waiting)
-        if self.clock:
-            self._fall(self.clock)
 
-    def _fall(self, clock: schedules.Clock) -> None:
-        """Go back to the best weights once the patience is over, from where the rate falls."""
-        state, settings, back = self.state, self.settings, False
-        over = 0 < settings.patience < state.waiting
-        if not state.waiting:
-            clock.best, self.halved = clock.passed, False
-        elif clock.share >= 1 - settings.decay:  # the rate falls, from the best weights
-            back, self.halved = self.halved, False
-        elif over and self.halved:
-            back = self.fell = clock.fall(settings.decay)
-            self.halved = not back
-        elif over:
-            back = self.halved = True
-            state.drops += math.log10(2)
-            state.waiting = 0
-        if back:
-            state.flow.load_state_dict(state.best)
+    def conclude(self, course: Course) -> None:
+        """Choose between best and last weights on all validation rows, and note the gain."""
+        state, history = self.state, self.state.history
+        history.reference.append(reference_seconds())
+        if self.shared and not course.falls:
+            checkpoint.write(self.shared, state, self.name)
+        history.final, log_prob = state.conclude(self.log_prob)
+        history.log_prob = [] if log_prob is None else log_prob.double().cpu().tolist()
+        history.course = course.decisions()
+        effort, rows = zip(*state.tail, strict=True) if state.tail else ((), ())
+        if course.falls and not course.returned and len(effort) >= LEAST:
+            groups = None if self.groups is None else self.groups[: course.rows]
+            curves = torch.stack([values[: course.rows] for values in rows])
+            history.gain = gain_per_doubling(curves.numpy(), effort, groups)
 
     def observe(self) -> None:
         if (observation := self.observer(self.state.update)) is not None:
@@ -252,7 +278,9 @@ class _Turns(Turns):
     def goal(self, update: int) -> Objective:
         """What an update minimises: the objective, or the likelihood where that finishes."""
         finish = self.settings.finish == "likelihood"
-        last = finish and update >= schedules.stable(self.settings, self.case.updates)
+        course = self.state.course
+        stable = schedules.stable(self.settings, self.case.updates)
+        last = finish and (bool(course.falls) if course else update >= stable)
         return likelihood if last else self.objective
 
     def update(self) -> str:

@@ -12,60 +12,9 @@ Compute-Optimal Training Beyond Fixed Training Durations, 2024, arXiv:2405.18392
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass, field
 
 from benchmarks.training.settings import Training
 from flows.training import cosine
-
-
-@dataclass
-class Clock:
-    """Seconds that a training takes from now on, and the updates that they are expected to hold.
-
-    The schedule of a training by the clock is that of so many updates as it will have done at its
-    end, as far as the updates until now say.
-    """
-
-    seconds: float
-    begun: float = field(default_factory=lambda: time.monotonic())  # looked up then
-    validated: float = 0.0  # share of the seconds until the next validation
-    best: float = 0.0  # seconds until the best validation
-
-    @property
-    def passed(self) -> float:
-        """Seconds since the beginning."""
-        return time.monotonic() - self.begun
-
-    @property
-    def share(self) -> float:
-        """Share of the seconds that has passed, at most 1."""
-        return min(1.0, max(1e-9, self.passed / self.seconds))
-
-    def fall(self, decay: float) -> bool:
-        """Become the clock of the training whose last share, ``decay``, begins now.
-
-        Its seconds are those of a training that came to its best validation at that time, and no
-        more than are left. Return False, and do nothing, if the last share has begun, or no
-        validation was the best yet.
-        """
-        if not self.best or (passed := self.passed) >= (1 - decay) * self.seconds:
-            return False
-        length = min(self.best / (1 - decay), (self.seconds - passed) / decay)
-        self.begun += passed - (1 - decay) * length
-        self.seconds, self.validated = length, 1 - decay / 2
-        return True
-
-    def updates(self, done: int) -> int:
-        """Updates of the whole training: at the end those that are ``done``."""
-        return max(done, 1) if (passed := self.share) == 1 else math.ceil((done + 1) / passed)
-
-    def validates(self, validations: int) -> bool:
-        """Whether one of so many validations is due, the first at once; what was missed is not."""
-        if (passed := self.share) < self.validated:
-            return False
-        self.validated = (math.floor(passed * validations) + 1) / validations
-        return True
 
 
 def share(settings: Training, update: int, updates: int, drops: float) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
+    JsonValue,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -18,7 +19,7 @@ from torch import Generator, Tensor
 
 from benchmarks.core.case import Settings
 from benchmarks.datasets import Dataset
-from flows.preprocessing import FITS
+from flows.preprocessing import check
 
 Sampler = Callable[[int, Generator], Tensor]  # n and a stream -> (n, D) rows of a distribution
 
@@ -38,14 +39,17 @@ class TrainingPart(Settings, frozen=True):
     """Weight decay: decoupled with "adamw", a term of the gradient with "adam"."""
     clip: NonNegativeFloat = 5.0
     """Largest norm of the gradient; 0 clips nothing."""
-    schedule: Literal["constant", "cosine", "plateau", "wsd"] = "cosine"
+    schedule: Literal["constant", "cosine", "plateau", "wsd", "course"] = "cosine"
     """Course of the learning rate: "constant"; "cosine", to zero at the last update; FFJORD's
     "plateau", a tenth after a third of the patience without a better validation and a hundredth
     after two thirds; "wsd", constant and then falling to zero, so that trainings of all lengths are
-    one that branches.
+    one that branches; "course", that of `flows.training.Course`: as "wsd", by what is spent, with
+    validations in time and means of weights.
     """
-    decay: float = Field(default=0.2, gt=0, le=1)
-    """Last share of the updates, in which the rate of "wsd" falls."""
+    decay: float = Field(default=0.2, ge=0, le=1)
+    """Last share of the updates, or of what is spent, in which the rate of "wsd" or "course" falls;
+    0 with "course": it never does.
+    """
     finish: Literal["own", "likelihood"] = "own"
     """Loss while the rate of "wsd" falls: the flow's "own", or "likelihood", the negative
     log-likelihood, as after a start by flow matching.
@@ -53,8 +57,8 @@ class TrainingPart(Settings, frozen=True):
     warmup: NonNegativeInt = 0
     """Updates over which the learning rate rises linearly to its value."""
     preprocessing: str = "none"
-    """Preprocessing that is fitted to the training rows and put before the flow: "none",
-    "standardize", "whiten" or "radial". It is counted in every density.
+    """Preprocessing that is fitted to the training rows and put before the flow: "none", a step of
+    `flows.preprocessing`, or some joined by "+", as "logit+whiten". It is counted in every density.
     """
     fresh: bool = False
     """Whether each batch is drawn anew from the distribution of the data set, which then has to
@@ -71,16 +75,16 @@ class TrainingPart(Settings, frozen=True):
     since a field learns to exploit fixed steps.
     """
     patience: NonNegativeInt = 0
-    """Validations without a better one after which the training stops; 0 never stops it. A
-    training by the clock goes back to its best weights instead and halves its rate; where that
-    brings no better one either, it lets the rate of "wsd" fall from the best weights, for as long
-    as it would have in a training of that length.
-    """
+    """Validations without a better one after which the training stops; 0 never stops it."""
     time_limit: NonNegativeFloat = 0.0
     """Seconds, validations apart, after which the training stops; 0 sets no limit."""
-    clock: NonNegativeFloat = 0.0
-    """Seconds, with validations, that end the training in place of its updates, and that its
-    schedule follows; 0 leaves the updates in force.
+    cpu_seconds: NonNegativeFloat = 0.0
+    """CPU seconds of updates that end a "course" in place of its updates, of this process and its
+    children, without validations and checkpoints; on a GPU the seconds that it is busy. 0: updates.
+    """
+    led: Mapping[str, JsonValue] = {}
+    """Decisions of an earlier "course", which this one repeats: `updates`, `validated`, `falls`,
+    `returned` and `rows`, as in its record.
     """
     keep: Literal["best", "last"] = "best"
     """Weights that are scored: the "best" by validation, or the "last"."""
@@ -97,9 +101,7 @@ class TrainingPart(Settings, frozen=True):
     @field_validator("preprocessing")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in (choices := ("none", *FITS)):
-            raise ValueError(f"unknown preprocessing {name!r}; choose from: {', '.join(choices)}")
-        return name
+        return check(name, "none")
 
 
 class Training(TrainingPart, frozen=True):
@@ -107,11 +109,17 @@ class Training(TrainingPart, frozen=True):
 
     @validator(mode="after")
     def _consistent(self) -> Self:
+        if self.decay == 0 and self.schedule == "wsd":
+            raise ValueError("decay = 0 leaves the rate of schedule 'wsd' as it is: set 'constant'")
         if self.schedule == "plateau" and not self.patience:
             raise ValueError("schedule 'plateau' depends on patience: set patience above 0")
-        if self.finish != "own" and self.schedule != "wsd":
+        if self.finish != "own" and self.schedule not in ("wsd", "course"):
             raise ValueError(
                 f"finish = {self.finish!r} begins as a rate falls: set schedule = 'wsd'"
+            )
+        if (self.cpu_seconds or self.led) and self.schedule != "course":
+            raise ValueError(
+                f"schedule {self.schedule!r} has no cpu_seconds and is not led: set 'course'"
             )
         return self
 

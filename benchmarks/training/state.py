@@ -7,10 +7,11 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import flows
 from benchmarks.analysis.improvement import ERROR, FREEDOM, GAIN
@@ -41,7 +42,8 @@ class History:
     """
 
     seconds: float = 0.0
-    cpu_seconds: float = 0.0
+    cpu_seconds: float = 0.0  # with those of children
+    busy_seconds: float = 0.0  # of a GPU
     losses: list[float] = field(default_factory=list)  # NaN of an update that was skipped
     skipped: int = 0
     alone: bool = False  # whether a clock decides its end, so that nothing runs beside it
@@ -54,7 +56,11 @@ class History:
     validation_seconds: list[float] = field(default_factory=list)  # of training until then
     validation_cpu_seconds: list[float] = field(default_factory=list)
     observations: list[tuple[int | float, ...]] = field(default_factory=list)  # see `loop.train`
-    gain: Estimate | None = None  # see `loop.continued`
+    gain: Estimate | None = None  # see `loop.continued` and `loop.Tail`
+    final: float | None = None  # score of the weights kept, on all validation rows of a course
+    log_prob: list[float] = field(default_factory=list)  # of these rows, nats
+    course: dict[str, Any] = field(default_factory=dict)  # its decisions
+    reference: list[float] = field(default_factory=list)  # CPU seconds before and after a course
 
     @property
     def updates(self) -> int:
@@ -104,8 +110,12 @@ class History:
             "train_updates": self.updates,
             "train_flops": float(self.flops()[-1]),
             "skipped_updates": self.skipped,
-            "val_ll": max(self.validation_ll),
+            "val_ll": max(self.validation_ll) if self.final is None else self.final,
         }
+        if self.busy_seconds:
+            metrics["train_busy_seconds"] = self.busy_seconds
+        if self.reference:
+            metrics["reference_seconds"] = self.reference
         if self.alone:
             metrics["train_seconds"] = self.seconds
         if self.gain is not None:
@@ -125,6 +135,8 @@ class History:
             "validation_flops": self.flops(),
             "validation_cpu_seconds": np.array(self.validation_cpu_seconds),
         }
+        if self.log_prob:
+            curves["validation_log_prob"] = np.array(self.log_prob, dtype=np.float32)
         if self.alone:
             curves["validation_seconds"] = np.array(self.validation_seconds)
         return curves
@@ -138,6 +150,7 @@ class State(training.State):
 
     history: History = field(default_factory=History)
     drops: float = 0  # of the learning rate, each to a tenth
+    tail: list[tuple[float, Tensor]] = field(default_factory=list)  # see `loop`
 
     @property
     def streams(self) -> dict[str, torch.Generator | None]:
@@ -171,7 +184,7 @@ def prepared(case: Case, data: Dataset) -> tuple[flows.Flow, Training]:
     """Build the flow of a case for its training on a data set, and the settings of that."""
     settings = Training.model_validate(case.settings["training"])
     rows = data.train.to(getattr(torch, case.dtype))
-    return prepare(case, rows, settings.preprocessing), settings
+    return prepare(case, rows, settings.preprocessing, data.support), settings
 
 
 def initial_state(flow: flows.Flow, case: Case, settings: Training) -> State:

@@ -102,7 +102,7 @@ def _measured(case: Case) -> Result:
     if solver.get("method") in ADAPTIVE and solver.get("first_step") is None:  # as papers count
         solver = {**solver, "first_step": "torchdiffeq"}
         solving = case.changed(options={**case.options, "solver": solver})
-    flow = prepare(solving, data.train.to(dtype), settings.preprocessing)
+    flow = prepare(solving, data.train.to(dtype), settings.preprocessing, data.support)
     fixed = data.test[: case.batch].to(case.device, dtype)
     tolerances = [float(t) for t in case.settings["tolerances"]]
     every = max(1, case.updates // int(case.settings["checks"]))

@@ -26,7 +26,7 @@ import flows
 from benchmarks import datasets
 from benchmarks.core.case import Case, Seeds, Settings, canonical, filled
 from benchmarks.core.record import Record
-from benchmarks.core.study import Common, Result, Study, register
+from benchmarks.core.study import Arrays, Common, Result, Study, register
 from benchmarks.evaluation.contest import MODES, Contest
 from benchmarks.evaluation.likelihood import exact, in_chunks, solve_loosely
 from benchmarks.evaluation.scoring import Metrics, likelihood_result
@@ -316,7 +316,7 @@ class Likelihoods(Study):
         start = STARTS if case.settings.get("by") else 0.0
         return 2 + start + float(case.settings.get("seconds", case.updates / UPDATE_RATE))
 
-    def resolved(self, case: Case, earlier: Sequence[Record]) -> Case:
+    def resolved(self, case: Case, earlier: Sequence[Record], arrays: Arrays) -> Case:
         """The case with as many updates as its seconds are, by the rate."""
         (rate,) = earlier
         if rate.status != "done":

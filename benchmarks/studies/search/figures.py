@@ -1,4 +1,4 @@
-"""Figure of the frontier: test likelihood against what the training took."""
+"""Figures of the search: test likelihood against what training took; of a race the ranking."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ import pandas as pd
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import Figure
+from benchmarks.core.store import arrays
 from benchmarks.plotting import draw
-from benchmarks.studies.frontier.rows import by_budget, finals, labelled, on_common_splits
+from benchmarks.studies.search.tables import (
+    Choice,
+    by_budget,
+    choices,
+    finals,
+    is_race,
+    labelled,
+    on_common_splits,
+)
 
 AXES = {"train_flops": "training (FLOP)", "seconds": "budget of updates (s)"}
 LOOK = {"markersize": 4, "lw": 1.2}
@@ -21,28 +30,46 @@ DASHES = (":", "--", "-.")  # of baselines, in turn
 FAR = 3.0  # below the best, as a multiple of the lower quartile's distance: out of view
 NOTE = (
     "Mean test log-likelihood, over the splits that all budgets have, of what is best by "
-    "validation within each budget, against the FLOPs of the budget's training and its seconds, at "
-    "the rate of updates that was timed first. "
+    "validation within each budget, against the FLOPs of the budget's training and its seconds. "
     f"Bands are {1 - LEVEL:.0%} intervals, by Student's t, of the difference on the same splits "
     "from the flow that is best at the largest budget: what a split does to all models alike is "
     "in none. Lines without marks: baselines, which are fitted. What is far below most flows is "
     "outside of the axes."
 )
 
+RANKING = (
+    f"Left: test log-likelihood with its {1 - LEVEL:.0%} interval over the test rows, the best by "
+    "validation on top; dotted: baselines. Right: validation log-likelihood of the trainings "
+    "against the CPU seconds of updates. What lies far below "
+    "the best flow is off the axes."
+)
+
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
-    """Test likelihood against FLOPs and the seconds of the budget; a row a data set."""
-    scored = [finals(labelled(group)) for _, group in frame.groupby("dataset", sort=False)]
+    """Test likelihood against FLOPs and the seconds of the budget, a row a data set; each race."""
+    races = [
+        Figure(
+            f"choose-{choice.data}",
+            f"{choice.data}: which flow",
+            RANKING,
+            partial(_draw_race, choice),
+            tuple(ranked.row["key"] for ranked in (*choice.flows, *choice.baselines)),
+        )
+        for choice in choices(frame)
+        if choice.flows
+    ]
+    sets = [labelled(group) for _, group in frame.groupby("dataset", sort=False)]
+    scored = [finals(rows) for rows in sets if not is_race(rows)]
     scored = [on_common_splits(rows) for rows in scored if rows["seconds"].notna().any()]
     if not scored:
-        return []
+        return races
     keys = tuple(key for rows in scored for key in rows["key"])
     title = "Test likelihood against the cost of training"
     budgets = [list(by_budget(rows).values()) for rows in scored]
     marked = [improvement.marked(rows) for of_set in budgets for rows in of_set]
-    sets = [pd.concat(of_set, ignore_index=True) for of_set in budgets]
+    likelihoods = [pd.concat(of_set, ignore_index=True) for of_set in budgets]
     note = NOTE + improvement.note(pd.concat(marked))
-    return [Figure("frontier", title, note, partial(_draw, sets), keys)]
+    return [*races, Figure("frontier", title, note, partial(_draw, likelihoods), keys)]
 
 
 def _draw(sets: list[pd.DataFrame]) -> Any:
@@ -118,3 +145,44 @@ def _point(seeds: pd.DataFrame, best: pd.DataFrame, axis: str) -> tuple[float, f
         float(seeds["test_ll"].mean()),
         0.0 if half != half else half,
     )
+
+
+def _range(choice: Choice) -> tuple[float, float]:
+    """Ends of the axis of test likelihoods: what is far below the best flow would squeeze it."""
+    tests = [ranked.test for ranked in choice.flows]
+    best = max(test.value for test in tests)
+    spread = max(0.5, 3 * (best - float(np.median([test.value for test in tests]))))
+    ends = [test.value + sign * test.half(LEVEL) for test in tests for sign in (-1, 1)]
+    ends += [ranked.test.value for ranked in choice.baselines]
+    near = [end for end in ends if abs(end - best) <= 2 * spread]
+    margin = 0.05 * (max(near) - min(near))
+    return min(near) - margin, max(near) + margin
+
+
+def _draw_race(choice: Choice) -> Any:
+    looks = draw.looks(ranked.name for ranked in (*choice.flows, *choice.baselines))
+    height = max(2.6, 1.2 + 0.28 * len(choice.flows))
+    with draw.figure(1, 2, height=height) as (figure, axes):
+        scores, curves = axes[0]
+        for place, ranked in enumerate(choice.flows):
+            look = looks[ranked.name]
+            half = ranked.test.half(LEVEL)
+            scores.errorbar(ranked.test.value, -place, xerr=half, capsize=3, **look)
+            held = arrays(ranked.row, "validation_cpu_seconds", "validation_ll")
+            seconds = held["validation_cpu_seconds"]
+            finite = np.isfinite(held["validation_ll"])
+            curves.plot(seconds[finite], held["validation_ll"][finite], label=ranked.name, **look)
+        for ranked in choice.baselines:
+            look = {"color": looks[ranked.name]["color"], "ls": ":", "label": ranked.name}
+            scores.axvline(ranked.test.value, **look)
+        scores.set_yticks([-place for place in range(len(choice.flows))])
+        scores.set_yticklabels([ranked.name for ranked in choice.flows])
+        scores.set(xlabel="test log-likelihood (nats)", ylim=(0.5 - len(choice.flows), 0.5))
+        scores.set_xlim(*_range(choice))
+        curves.set(xlabel="CPU seconds of updates", ylabel="validation log-likelihood (nats)")
+        ends = [ranked.val for ranked in choice.flows]
+        spread = max(max(ends) - min(ends), 0.2)
+        curves.set_ylim(min(ends) - spread, max(ends) + 0.2 * spread)
+        handles = [*curves.get_legend_handles_labels()[0], *scores.get_legend_handles_labels()[0]]
+        draw.legend_below(figure, handles, [handle.get_label() for handle in handles])
+    return figure

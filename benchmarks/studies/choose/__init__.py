@@ -1,1 +1,0 @@
-"""Which flow fits this table best, in the time that there is?"""

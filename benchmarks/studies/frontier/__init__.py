@@ -1,1 +1,0 @@
-"""Which family reaches which likelihood, with equal effort, at which budget?"""

@@ -1,0 +1,1 @@
+"""Which family reaches which likelihood with equal effort, and which is best on one table?"""

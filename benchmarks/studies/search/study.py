@@ -1,0 +1,624 @@
+"""The search: equal CPU seconds for each family, or a race of families on one table.
+
+Configurations of a family are compared at a constant rate, by validation; the best go on from their
+weights (successive halving: Jamieson and Talwalkar, Non-stochastic Best Arm Identification and
+Hyperparameter Optimization, 2016, arXiv:1502.07943). In a race families drop out too.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import model_validator as validator
+
+import flows
+from benchmarks import datasets
+from benchmarks.analysis.inference import of_rows
+from benchmarks.core.case import Case, Settings
+from benchmarks.core.record import Record
+from benchmarks.core.study import Arrays, Common, Result, Skipped, register
+from benchmarks.datasets.disk import Absent
+from benchmarks.evaluation.scoring import Scoring, score
+from benchmarks.studies.contender import Contender, expanded
+from benchmarks.studies.trainees import TrainingStudy, entered, fitted, sized
+from benchmarks.training.baselines import EVERY, BaselineEntry
+from benchmarks.training.loop import train
+from benchmarks.training.settings import Training, TrainingPart
+from benchmarks.training.state import prepared
+from flows.budget import trainable
+from flows.conditional import Conditional
+from flows.conformance.densities import jacobians
+from flows.continuous import SolveError
+from flows.tuning import RATE, WEIGHT_DECAY, batch, tuning
+
+NAME = "search"
+PREPROCESSINGS = ("whiten", "marginal+whiten", "radial", "standardize", "clip+whiten")
+FIRST = 2  # configurations that work for most data, behind the most promising preprocessings
+EDGE = 0.15  # share of a range, in its logarithm, that is its edge
+NEAR = 2.0  # standard errors within which a family is not behind another
+ROWS = 2  # at which a log-determinant is compared with that of autograd
+WRONG = 1e-2  # nats by which it may differ: tighter is the kit's to judge
+TIGHT = {"method": "dopri5", "rtol": 1e-7, "atol": 1e-7}
+
+
+class Space(Settings, frozen=True):
+    """What a search may choose; what is left out is that of `flows.tuning`."""
+
+    learning_rate: tuple[PositiveFloat, PositiveFloat] = RATE
+    """Lowest and highest learning rate. Choices are even in its logarithm."""
+    weight_decay: tuple[NonNegativeFloat, ...] = Field(default=WEIGHT_DECAY, min_length=1)
+    """Weight decays of AdamW to choose from."""
+    preprocessing: tuple[str, ...] = ()
+    """Preprocessings to choose from, the first for the first configuration; by default those that
+    suit the data set.
+    """
+    options: Mapping[str, tuple[JsonValue, ...]] | None = None
+    """Values to choose from, in rising order, by the name of an option of the flow."""
+
+    @validator(mode="after")
+    def _consistent(self) -> Self:
+        low, high = self.learning_rate
+        if low > high:
+            raise ValueError(f"learning_rate = [{low:g}, {high:g}]: give the lower end first")
+        for name in self.preprocessing:
+            TrainingPart(preprocessing=name)  # raises for an unknown one
+        if empty := [name for name, values in (self.options or {}).items() if not values]:
+            raise ValueError(f"option {empty[0]!r} has no values to choose from")
+        return self
+
+
+class Entrant(Contender, frozen=True):
+    """A family, what its search may choose from, and its name in tables where that is another."""
+
+    label: str = ""
+    """Name of the family in tables; that of the flow if left out."""
+    space: Space = Space()
+    """Space from which the search chooses configurations."""
+    training: TrainingPart = TrainingPart()
+    """Settings of the trainings of this family; only those that are given override the study's."""
+
+    @property
+    def name(self) -> str:
+        """The label, or the flow."""
+        return self.label or self.flow
+
+
+FAMILIES = (  # that a search compares by default, the most promising first
+    *map(Entrant.model_validate, ("nsf_ar", "nsf_coupling", "cnf", "maf", "realnvp", "glow")),
+    *map(Entrant.model_validate, ("rnode", "ffjord", "ot_flow", "flow_matching")),
+    Entrant(
+        flow="flow_matching",
+        label="flow_matching, likelihood",
+        training=TrainingPart(finish="likelihood", decay=0.5),
+    ),
+)
+
+
+class Rung(Settings, frozen=True):
+    """A budget of each training, and which go on to it from the rung before."""
+
+    seconds: PositiveFloat
+    """CPU seconds of a training, or its updates, with those of earlier rungs."""
+    configurations: PositiveInt
+    """Configurations of a family that get them."""
+    families: PositiveInt | None = None
+    """Families of a race that get them, and those within two standard errors of the last of two."""
+
+
+class Extension(Settings, frozen=True):
+    """A longer budget for some families, and for those that are best by validation until then."""
+
+    seconds: PositiveFloat
+    """CPU seconds, or updates, of the longer budget."""
+    seeds: PositiveInt
+    """Number of the suite's seeds, the smallest, that are trained so long."""
+    labels: tuple[str, ...] = ()
+    """Names of families that get the longer budget in any case."""
+    best: NonNegativeInt = 0
+    """Number of other families that get it, the best by validation at the last rung."""
+
+
+class SearchOptions(Settings, frozen=True):
+    """The part of a suite that the study of the search reads."""
+
+    datasets: tuple[str, ...]
+    """Data sets, by their names or files."""
+    flows: tuple[Entrant, ...] = FAMILIES
+    """Families that are compared."""
+    if_present: tuple[str, ...] = ()
+    """Further data sets, which are left out where their files are absent."""
+    baselines: tuple[BaselineEntry, ...] = EVERY
+    """Baselines that are fitted beside the flows."""
+    sizes: Mapping[str, PositiveInt] = {}
+    """Sizes of the networks by name, which the search then leaves as they are."""
+    batch: PositiveInt | None = None
+    """Rows of a batch; by default as many as suit the number of training rows."""
+    unit: Literal["cpu_seconds", "updates"] = "cpu_seconds"
+    """What a training spends: CPU seconds, or updates, which are equal on every machine."""
+    training: Training = Training(schedule="course", decay=0.4, warmup=20, optimizer="adamw")
+    """Settings of all trainings, but for what the search chooses."""
+    rungs: tuple[Rung, ...] = Field(
+        default=(Rung(seconds=15, configurations=12), Rung(seconds=60, configurations=4)),
+        min_length=1,
+    )
+    """Budgets in rising order."""
+    extension: Extension | None = None
+    """Longer budget, for some of the families."""
+    race: bool = False
+    """Whether families drop out: then the last rung alone is scored, of trainings that went on."""
+    scoring: Scoring = Scoring(continuation=0)
+    """Settings of the scores."""
+    minutes: PositiveFloat | None = None
+    """Minutes of a race, as they were asked for."""
+    left_out: tuple[str, ...] = ()
+    """Families that there was no time for."""
+
+    @validator(mode="after")
+    def _rising(self) -> Self:
+        budgets = [r.seconds for r in self.rungs]
+        budgets += [self.extension.seconds] if self.extension else []
+        if budgets != sorted(set(budgets)):
+            raise ValueError(f"budgets have to rise from rung to rung, got {budgets}")
+        numbers = [rung.configurations for rung in self.rungs]
+        if numbers != sorted(numbers, reverse=True):
+            raise ValueError(
+                f"each rung takes some of the one before, got {numbers} configurations"
+            )
+        if self.training.schedule != "course":
+            raise ValueError(
+                f"schedule {self.training.schedule!r} has no budget of a search: leave it out"
+            )
+        if self.race and self.extension:
+            raise ValueError("a race has no extension: add a rung")
+        known = [entrant.name for entrant in expanded(self.flows)]
+        named = self.extension.labels if self.extension else ()
+        if self.extension and not (named or self.extension.best):
+            raise ValueError("the extension is for no family: give labels, or best")
+        if unknown := [label for label in named if label not in known]:
+            raise ValueError(f"extension of {unknown[0]!r}; choose from: {', '.join(known)}")
+        return self
+
+
+@cache
+def preprocessings(dataset: str) -> tuple[str, ...]:
+    """Return the preprocessings that suit a data set, the most promising first.
+
+    Columns with two bounds have a logit, those with a lower one a logarithm.
+    """
+    try:
+        data = datasets.load(dataset)
+    except Absent:
+        return PREPROCESSINGS
+    if data.support is None:
+        return PREPROCESSINGS
+    lower, upper = data.support[:, : data.dim].isfinite()
+    bounded = {"logit+whiten": lower & upper, "log+whiten": lower & ~upper}
+    return (*(name for name, columns in bounded.items() if columns.any()), *PREPROCESSINGS)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One choice of a space: settings of the training, options, and which lie at an edge."""
+
+    number: int
+    training: Mapping[str, Any]
+    options: Mapping[str, Any]
+    edges: tuple[str, ...]
+
+
+def configurations(entrant: Entrant, dim: int, dataset: str, count: int) -> list[Configuration]:
+    """Choose configurations of a family: what works for most data, then points of its own.
+
+    The first `FIRST` differ in preprocessing alone. The points are those of a scrambled Halton
+    sequence, equal for a name.
+    """
+    from scipy.stats import qmc  # which takes a second
+
+    space, known = entrant.space, tuning(entrant.flow, dim)
+    lists = dict(known.options if space.options is None else space.options)
+    lists = {name: values for name, values in lists.items() if name not in entrant.options}
+    maps, (low, high) = space.preprocessing or preprocessings(dataset), space.learning_rate
+    working = {name: known.working.get(name) for name in lists}
+    middle = {name: values[len(values) // 2] for name, values in lists.items()}
+    working = {name: v if v in lists[name] else middle[name] for name, v in working.items()}
+    decay = known.decay if known.decay in space.weight_decay else space.weight_decay[0]
+    rate = min(max(known.rate, low), high)
+    chosen = [(rate, decay, first_map, working) for first_map in maps[: min(FIRST, count)]]
+    seed, every = zlib.crc32(entrant.name.encode()), (space.weight_decay, maps, *lists.values())
+    points = qmc.Halton(1 + len(every), rng=seed).random(count - len(chosen))
+    for place, *shares in points.tolist():
+        picks = (some[int(share * len(some))] for some, share in zip(every, shares, strict=True))
+        decay, first_map, *values = picks
+        rate = float(f"{low * (high / low) ** place:.3g}")
+        chosen.append((rate, decay, first_map, dict(zip(lists, values, strict=True))))
+    result = []
+    for number, (rate, decay, first_map, options) in enumerate(chosen):
+        ends = {n for n, values in lists.items() if options[n] in (values[0], values[-1])}
+        edges = [name for name in sorted(ends) if len(lists[name]) > 2]
+        place = math.log(rate / low) / (math.log(high / low) or 1)
+        edges += ["lr"] if min(place, 1 - place) < EDGE else []
+        settings = {"learning_rate": rate, "weight_decay": decay, "preprocessing": first_map}
+        result.append(Configuration(number, settings, options, tuple(edges)))
+    return result
+
+
+@dataclass
+class Entry:
+    """The cases of one family on one data set."""
+
+    options: SearchOptions
+    common: Common
+    entrant: Entrant
+    dataset: str
+
+    def __post_init__(self) -> None:
+        self.dim = datasets.dim(self.dataset)
+        self.sizes = sized(self.options.sizes, self.dataset)
+        self.rows = self.entrant.batch or self.options.batch or batch(_rows(self.dataset))
+
+    def first(self) -> list[Case]:
+        """The trials of the first rung."""
+        rung, sizes = self.options.rungs[0], {**self.entrant.options, **self.sizes}
+        entrant = self.entrant.model_copy(update={"options": sizes})
+        chosen = configurations(entrant, self.dim, self.dataset, rung.configurations)
+        return [self.case("trial", rung, chosen=one) for one in chosen]
+
+    def case(
+        self,
+        stage: str,
+        rung: Rung,
+        seed: int | None = None,
+        chosen: Configuration | None = None,
+        needs: Sequence[str] = (),
+        **settings: Any,
+    ) -> Case:
+        """A case of a stage; without a configuration its options are those of the entrant."""
+        options, common = self.options, self.common
+        known = tuning(self.entrant.flow, self.dim)
+        fixed = {n: v for n, v in known.fixed.items() if n not in self.entrant.options}
+        own = {**fixed, **self.entrant.options, **(chosen.options if chosen else {})}
+        training = options.training.model_dump()
+        training |= self.entrant.training.model_dump(exclude_unset=True)
+        training |= chosen.training if chosen else {}
+        training |= {"decay": 0.0} if stage == "trial" else {}
+        training |= {"cpu_seconds": rung.seconds} if options.unit == "cpu_seconds" else {}
+        lacking = set() if chosen else {"learning_rate", "weight_decay", "preprocessing"}
+        training = Training.model_validate(training).model_dump(exclude=lacking)
+        settings |= {"stage": stage, "label": self.entrant.name, "seconds": rung.seconds}
+        settings |= {"training": training}
+        if chosen:
+            settings |= {"configuration": chosen.number, "edges": chosen.edges}
+        if stage == "final":
+            settings["scoring"] = options.scoring.model_dump()
+        if options.race and rung.families:
+            settings |= {"families": rung.families, "most": rung.configurations}
+        said = {"minutes", "left_out"} if stage == "final" else set()
+        return self.entrant.model_copy(update={"options": own}).case(
+            common,
+            self.dim,
+            self.sizes,
+            common.seeds[0] if seed is None else seed,
+            study=NAME,
+            dataset=self.dataset,
+            batch=self.rows,
+            updates=1 if options.unit == "cpu_seconds" else math.ceil(rung.seconds),
+            settings=settings,
+            roles=options.model_dump(include=said, exclude_defaults=True, mode="json"),
+            needs=tuple(needs),
+        )
+
+
+@cache
+def _rows(dataset: str) -> int:
+    """The training rows of a data set; as many as there may be where its files are absent."""
+    try:
+        return len(datasets.load(dataset).train)
+    except Absent:
+        return 10**6
+
+
+def _present(dataset: str) -> bool:
+    """Whether the files of a data set are there."""
+    try:
+        datasets.files(dataset)
+    except Absent:
+        return False
+    return True
+
+
+def in_turn(listed: Sequence[Sequence[Case]]) -> Iterator[Case]:
+    """Cases of families one by one, so that what a machine does meanwhile meets all alike."""
+    for place in range(max(map(len, listed), default=0)):
+        yield from (cases[place] for cases in listed if place < len(cases))
+
+
+def equal_effort(entries: Sequence[Entry], options: SearchOptions) -> Iterator[Case]:
+    """Trials and finals of each rung; the best of a family's trials go on, and are scored."""
+    trials, finals = [entry.first() for entry in entries], list[list[Case]]()
+    for rung, after in zip(options.rungs, [*options.rungs[1:], None], strict=True):
+        yield from in_turn(trials)
+        pairs = list(zip(entries, trials, strict=True))
+        needs = [tuple(trial.key for trial in own) for own in trials]
+        finals = [
+            [entry.case("final", rung, seed, needs=keys) for seed in entry.common.seeds]
+            for (entry, _), keys in zip(pairs, needs, strict=True)
+        ]
+        yield from in_turn(finals)
+        if after is not None:
+            trials = [
+                [
+                    entry.case("trial", after, needs=keys, place=place)
+                    for place in range(min(after.configurations, len(own)))
+                ]
+                for (entry, own), keys in zip(pairs, needs, strict=True)
+            ]
+    if options.extension:
+        yield from extended([case for own in finals for case in own], options.extension)
+
+
+def extended(finals: Sequence[Case], extension: Extension) -> Iterator[Case]:
+    """Finals with a longer budget, of families that those of the last rung decide."""
+    rule = extension.model_dump(include={"labels", "best"}, mode="json")
+    needs = tuple(case.key for case in finals)
+    seeds = sorted({case.seeds.init for case in finals})[: extension.seeds]
+    for case in finals:
+        if case.seeds.init in seeds:
+            longer = _lasting(case, extension.seconds)
+            settings = {**longer.settings, "extension": rule}
+            yield longer.changed(settings=settings, needs=needs)
+
+
+def race(entries: Sequence[Entry], options: SearchOptions) -> Iterator[Case]:
+    """Trials of all families, of which some go on from rung to rung, and the finals of the last."""
+    trials = [entry.first() for entry in entries]
+    for rung in options.rungs[1:]:
+        yield from in_turn(trials)
+        needs = tuple(case.key for own in trials for case in own)
+        stage = "final" if rung is options.rungs[-1] else "trial"
+        places = range(rung.configurations)
+        trials = [
+            [entry.case(stage, rung, needs=needs, place=place) for place in places]
+            for entry in entries
+        ]
+    yield from in_turn(trials)
+
+
+@dataclass
+class Standing:
+    """Where the families of a race stand after a rung: their trials by validation, the best first.
+
+    ``kept`` are the families that go on, the best first, ``lag`` is how far a family is behind the
+    best, with its standard error over the validation rows, nats.
+    """
+
+    trials: dict[str, list[Record]]
+    kept: list[str]
+    lag: dict[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, earlier: Sequence[Record], arrays: Arrays, families: int) -> Self:
+        """Judge the records of a rung, of which ``families`` go on.
+
+        Where that is two at most, those within two standard errors of the second do as well.
+        """
+        trials: dict[str, list[Record]] = {}
+        for record in ranked([record for record in earlier if record.status == "done"]):
+            trials.setdefault(str(record.case.settings["label"]), []).append(record)
+        names = list(trials)
+        rows = {name: arrays(own[0])["validation_log_prob"] for name, own in trials.items()}
+        lag = {name: _lag(rows[names[0]], rows[name]) for name in names}
+        kept = names[:families]
+        if families <= 2:
+            last = rows[kept[-1]] if kept else None
+            for name in names[families:]:
+                value, error = _lag(last, rows[name])
+                kept += [name] if value <= NEAR * error else []
+        return cls(trials, kept, lag)
+
+
+def _lag(best: Any, other: np.ndarray) -> tuple[float, float]:
+    """How far one is behind the best on the same rows, nats, and the standard error."""
+    estimate = of_rows(np.asarray(best, float) - np.asarray(other, float))
+    return estimate.value, estimate.error
+
+
+def ranked(trials: Sequence[Record]) -> list[Record]:
+    """Order trials by falling validation likelihood; those without a finite one go."""
+    finite = [trial for trial in trials if math.isfinite(_validated(trial))]
+    return sorted(finite, key=lambda trial: -_validated(trial))
+
+
+def _validated(trial: Record) -> float:
+    return trial.metrics["val_ll"].median if "val_ll" in trial.metrics else -math.inf
+
+
+@dataclass
+class Purse:
+    """CPU seconds of a race: what there is ``left`` is shared by the trainings of each rung.
+
+    ``left`` gives the seconds that may still be spent, and ``jobs`` are the workers. ``shares``
+    holds what each rung has got: by its nominal seconds, those that each training spends beyond the
+    rung before.
+    """
+
+    left: Callable[[], float]
+    jobs: int
+    shares: dict[float, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def seconds(self, nominal: float, share: float, trainings: int) -> float:
+        """Seconds that each of the trainings of a rung gets, of a ``share`` of what is left."""
+        with self._lock:
+            if nominal not in self.shares:
+                rounds = math.ceil(trainings / self.jobs)
+                self.shares[nominal] = max(0.0, self.left()) * share / (rounds * self.jobs)
+            return self.shares[nominal]
+
+
+@register
+class Search(TrainingStudy):
+    """The likelihood of each family's best configuration against what it takes to train.
+
+    With equal effort a family has as many trials as any other, each with as many CPU seconds; for
+    each budget the best configuration is trained with every seed, and alone looks at test rows. In
+    a race families drop out after each rung, and what is left of the time is for the others.
+    """
+
+    name = NAME
+    Options = SearchOptions
+    deciding = frozenset({"extension", "place", "families", "most"})
+    purse: Purse | None = None  # of the race that this process makes
+
+    def cases(self, options: SearchOptions, common: Common) -> Iterator[Case]:
+        """For each data set the baselines, then the trials and finals of all families in turn."""
+        for name in (*options.datasets, *filter(_present, options.if_present)):
+            untimed = options.scoring.model_copy(update={"seconds": 0.0})  # a fit takes minutes
+            settings = {"scoring": untimed.model_dump()}
+            dim = datasets.dim(name)
+            yield from fitted(options.baselines, common, name, dim, settings, study=self.name)
+            entries = [Entry(options, common, one, name) for one in entered(options.flows, name)]
+            yield from (race if options.race else equal_effort)(entries, options)
+
+    def budget(self, case: Case) -> float:
+        """Seconds: those of the updates, and some for validations and scores."""
+        score = 8 if case.settings.get("stage", "final") == "final" else 2
+        spent = case.settings.get("training", {}).get("cpu_seconds") or 0.02 * case.updates
+        return score + 1.2 * float(spent)
+
+    def alone(self, case: Case) -> bool:
+        """No case needs the machine to itself: CPU seconds are counted."""
+        return False
+
+    def undecided(self, case: Case) -> bool:
+        """Whether trials are to choose the configuration of a case."""
+        return bool(case.needs) and "configuration" not in case.settings
+
+    def piece(self, case: Case) -> str:
+        """All families of one data set are measured on one machine."""
+        return str(case.dataset)
+
+    def resolved(self, case: Case, earlier: Sequence[Record], arrays: Arrays) -> Case:
+        """The case with a configuration and what it spends, by earlier trials."""
+        done = ranked([record for record in earlier if record.status == "done"])
+        if not done:
+            raise ValueError(
+                f"none of the {len(earlier)} cases that it needs has a likelihood; the first: "
+                f"{earlier[0].status}, {earlier[0].reason}"
+            )
+        place, label = int(case.settings.get("place", 0)), case.settings["label"]
+        if "families" in case.settings:
+            return self._in_race(case, earlier, arrays)
+        if "extension" in case.settings:
+            done = _extends(case, done)
+        own = [record for record in done if record.case.settings["label"] == label]
+        if place >= len(own):
+            raise Skipped(f"{len(own)} of {len(earlier)} trials have a likelihood")
+        return _chosen(case, own[place].case)
+
+    def _in_race(self, case: Case, earlier: Sequence[Record], arrays: Arrays) -> Case:
+        """A case of a family that goes on; `Skipped` for one that has dropped out."""
+        settings = case.settings
+        standing = Standing.of(earlier, arrays, int(settings["families"]))
+        label, place = str(settings["label"]), int(settings["place"])
+        if label not in standing.trials:
+            own = [r.reason for r in earlier if r.case.settings["label"] == label]
+            raise Skipped(own[0] if own else f"{label} has no trial")
+        if label not in standing.kept:
+            value, error = standing.lag[label]
+            spent = standing.trials[label][0].metrics["train_cpu_seconds"].median
+            raise Skipped(
+                f"dropped out after {spent:.1f} CPU s of its best trial, {value:.2f} ± {error:.2f} "
+                f"nats behind {standing.kept[0]} in validation"
+            )
+        most = int(settings["most"])
+        jobs = self.purse.jobs if self.purse else 1
+        of_family = dict.fromkeys(standing.kept, 1)
+        spare = jobs - sum(of_family.values()) if settings["stage"] == "final" else math.inf
+        for name in standing.kept:  # further configurations, of the best families first
+            more = max(0, min(spare, most - 1, len(standing.trials[name]) - 1))
+            of_family[name] += int(more)
+            spare -= more
+        if place >= of_family[label]:
+            raise Skipped(f"of {label} {of_family[label]} configurations go on")
+        before = standing.trials[label][place]
+        seconds = float(settings["seconds"])
+        if self.purse is not None:
+            share = 1.0 if settings["stage"] == "final" else 1 / 3
+            number = sum(of_family.values())
+            share = self.purse.seconds(seconds, share, number)
+            seconds = share + before.metrics["train_cpu_seconds"].median
+            case = case.changed(settings={**case.settings, "share": share})
+        return _chosen(_lasting(case, seconds), before.case)
+
+    def result(self, case: Case) -> Result:
+        """Train a trial, or train and score a baseline or a final."""
+        data = datasets.load(str(case.dataset), seed=case.seeds.data)
+        if case.settings.get("stage", "final") == "final":
+            return score(case, data)
+        flow, settings = prepared(case, data)
+        history = train(flow, data, case, settings)
+        if fault := no_density(flow, data.train[:ROWS].to(case.device)):
+            return Result(failure=fault)
+        metrics = history.metrics() | {"parameters": trainable(flow)}
+        return Result(metrics, history.arrays(), {"course": history.course})
+
+
+def no_density(flow: flows.Flow, rows: torch.Tensor) -> str:
+    """Say why the log-densities of a flow at rows (N, D) are none; "" if they are.
+
+    Its log-determinant is compared with that of autograd's Jacobian, in float64.
+    """
+    if isinstance(flow, Conditional):
+        return ""
+    exact = copy.deepcopy(flow).double().using(trace="exact", solver=TIGHT)
+    try:
+        ladj = exact.transform.forward(rows)[1].detach()
+        matrices = jacobians(lambda x: exact.transform.forward(x)[0], rows)
+    except SolveError:
+        return ""
+    error = (ladj - torch.linalg.slogdet(matrices)[1]).abs().max().item()
+    if error <= WRONG:
+        return ""
+    return f"it is no density: its log-determinant is {error:.2g} nats off that of its Jacobian"
+
+
+def _lasting(case: Case, seconds: float) -> Case:
+    """A case that spends so many CPU seconds, or updates."""
+    settings = {**case.settings, "seconds": seconds}
+    if not settings["training"]["cpu_seconds"]:
+        return case.changed(settings=settings, updates=math.ceil(seconds))
+    settings["training"] = {**settings["training"], "cpu_seconds": seconds}
+    return case.changed(settings=settings)
+
+
+def _chosen(case: Case, best: Case) -> Case:
+    """A case with the configuration of another."""
+    chosen = {name: best.settings[name] for name in ("configuration", "edges")}
+    length = {name: case.settings["training"][name] for name in ("decay", "cpu_seconds")}
+    training = {**best.settings["training"], **length}
+    settings = {**case.settings, **chosen, "training": training}
+    return case.changed(options=best.options, settings=settings)
+
+
+def _extends(case: Case, finals: Sequence[Record]) -> list[Record]:
+    """The finals of a case's family; `Skipped` where the longer budget is for others."""
+    scores: dict[str, list[float]] = {}
+    for record in finals:
+        scores.setdefault(str(record.case.settings["label"]), []).append(_validated(record))
+    rule, label = case.settings["extension"], case.settings["label"]
+    named, means = rule["labels"], {name: float(np.mean(own)) for name, own in scores.items()}
+    others = {name: mean for name, mean in means.items() if name not in named}
+    best = sorted(others, key=lambda name: -others[name])[: rule["best"]]
+    if label not in (*named, *best):
+        raise Skipped(f"the longer budget is for {', '.join((*named, *best))}: best by validation")
+    return [record for record in finals if record.case.settings["label"] == label]

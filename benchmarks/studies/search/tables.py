@@ -1,0 +1,642 @@
+"""Tables of the search: likelihoods by budget, costs and trials; of a race the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.analysis import improvement, paired
+from benchmarks.analysis.contests import at_largest_budget, within
+from benchmarks.analysis.criteria import LEVEL, MARGIN
+from benchmarks.analysis.inference import Estimate, Standing, of_rows, standings
+from benchmarks.analysis.models import models_of
+from benchmarks.core.case import Case
+from benchmarks.core.exhibit import RECORDS, Column, Table, columns
+from benchmarks.core.formats import number
+from benchmarks.core.naming import BUDGET, counted, in_words, is_baseline, of_plugins, starred
+from benchmarks.core.store import arrays
+from benchmarks.studies.density.tables import exactness, note_on_samples
+
+SIZES = ("hidden", "depth", "layers", "bins")  # options that the words of a configuration have
+MOST = 5  # models that a note names
+EXTREME = 10  # times the usual error over test rows, which then few rows decide
+EDGE = "*"  # after a choice at an end of what there was to choose
+MEANS = (
+    "Mean test log-likelihood in nats over seeds and their splits, ± half of its "
+    f"{1 - LEVEL:.0%} interval"
+)
+BOLD = (
+    f"Bold: ahead of every other at a level of {LEVEL:g} over all of its rivals (Student's t on "
+    "differences, Holm)."
+)
+SECONDS = {"seconds": Column("Budget", "s", digits="g")}
+UPDATES = {"updates": Column("Updates", digits=",.0f")}
+COSTS = columns(
+    *("model", SECONDS, "configuration", "val_ll"),
+    {"test_ll": Column.of("test_ll", error="half", mark=improvement.MARKS)},
+    *("bits_per_dim", UPDATES, "train_flops", "train_seconds", "train_cpu_seconds"),
+    *({"timed": "Seeds timed"}, "parameters"),
+)
+USES = columns(
+    *("model", SECONDS, "gap", "sliced_wasserstein", "told_apart", "row_flops"),
+    *("per_1000_seconds", "per_1000_cpu_seconds", "test_nfe", "sample_rate", "sample_cpu_rate"),
+)
+TRIALS = columns(
+    *("model", {"seconds": Column("Budget", "s", digits=".4g")}, "configuration"),
+    *(UPDATES, "val_ll"),
+)
+
+
+def tables(frame: pd.DataFrame) -> list[Table]:
+    """Likelihoods of all data sets; of each its budgets, costs, uses, accuracy, search.
+
+    Of a race the ranking and the search.
+    """
+    sets = [(str(n), labelled(group)) for n, group in frame.groupby("dataset", sort=False)]
+    races = [Choice.of(name, rows) for name, rows in sets if is_race(rows)]
+    ordered = [table for race in races for table in (ranking(race), trials(race.data, race.rows))]
+    sets = [(name, rows) for name, rows in sets if not is_race(rows)]
+    likelihoods = {name: _likelihoods(name, rows) for name, rows in sets}
+    ordered += [overview(likelihoods)] if len(sets) > 1 else []
+    for name, rows in sets:
+        others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
+        ordered += [table for table in (likelihoods[name], *others) if table is not None]
+    earlier = " Earlier protocol: a budget is the updates that the rate timed first gives in it."
+    if (frame["study"] != "search").any():
+        ordered = [replace(table, note=table.note + earlier) for table in ordered]
+    return [table for table in ordered if len(table.frame)]
+
+
+def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
+    """A row a model, a column a budget; baselines have one value. Empty without any budget."""
+    scored = finals(rows)
+    budgets = by_budget(scored)
+    models = scored.groupby("model", sort=False)
+    frame = pd.DataFrame({"model": list(models.groups)})
+    columns = {"model": Column("Model")}
+    few: dict[str, str] = {}  # models of fewer splits, by name
+    lags: dict[str, float] = {}  # behind the best at the largest budget of each model
+    splits = scored.groupby("seconds")["data_seed"].nunique()
+    for budget, ours in budgets.items():
+        seeds = {str(model): own for model, own in ours.groupby("model", sort=False)}
+        means = {model: float(own["test_ll"].mean()) for model, own in seeds.items()}
+        most = max(len(own) for own in seeds.values() if own["seconds"].notna().any())
+        few |= {m: f"{m} ({len(own)} of {most})" for m, own in seeds.items() if len(own) < most}
+        best = max(means, key=lambda model: means[model])
+        rivals = {m: paired.compare(seeds[best], own) for m, own in seeds.items() if m != best}
+        leads = paired.leader(rivals)
+        lags |= {best: 0.0} | {model: lag.estimate.value for model, lag in rivals.items()}
+        value, error, ahead, mark, behind, behind_half = (
+            f"{part}.{budget:g}"
+            for part in ("test_ll", "half", "leads", "mark", "behind", "behind_half")
+        )
+        marks = {model: improvement.mark(own) for model, own in seeds.items()}
+        frame[value] = [means.get(model) for model in frame["model"]]
+        halves = {model: _half(own) for model, own in seeds.items()}
+        frame[error] = [halves.get(model, np.nan) for model in frame["model"]]
+        frame[mark] = [marks.get(model, "") for model in frame["model"]]
+        frame[ahead] = [leads and model == best and not marks[best] for model in frame["model"]]
+        fewer = splits[budget] < splits.max()
+        over = f", {counted(int(splits[budget]), 'split')}" if fewer else ""
+        label = f"{budget:g} s{over}"
+        columns[value] = Column(label, digits=".3f", error=error, leads=ahead, mark=mark)
+        frame[behind] = frame["model"].map({m: lag.estimate.value for m, lag in rivals.items()})
+        frame[behind_half] = frame["model"].map({m: lag.half for m, lag in rivals.items()})
+        columns[behind] = Column(f"Behind best, {budget:g} s", digits=".3f", error=behind_half)
+    frame[RECORDS] = [tuple(own["key"]) for _, own in models]
+    ranks = ""
+    if budgets:
+        largest = f"test_ll.{max(budgets):g}"
+        frame = frame.loc[frame["model"].map(lags).sort_values(kind="stable").index]
+        fitted = set(scored.loc[is_baseline(scored), "model"])
+        named = frame.loc[frame[largest].notna(), "model"]
+        ranks = of_plugins([model for model in named if model not in fitted])
+    note = (
+        f"{MEANS}. At each budget of CPU seconds the configuration that the search has found best "
+        "by validation; a budget includes the smaller ones: of each seed the training counts that "
+        "validates best. Behind "
+        "best is the difference on the same splits, with its own interval; at the largest budget "
+        f"of each model it orders the rows. {BOLD}"
+    )
+    if few:
+        note += f" Means over fewer splits, not comparable as such: {', '.join(few.values())}."
+    if rare := _few_rows({str(model): own for model, own in models}):
+        note += f" Decided by few test rows: {', '.join(rare)}."
+    note += improvement.note(frame) + ranks
+    frame = frame if budgets else frame.iloc[:0]
+    return Table(f"frontier-{name}", f"{name}: likelihood by budget", note, frame, columns=columns)
+
+
+def _half(seeds: pd.DataFrame) -> float:
+    return paired.over_seeds(seeds, seeds["test_ll"].to_numpy()).half(LEVEL)
+
+
+def _costs(name: str, rows: pd.DataFrame) -> Table:
+    """What each family's best configuration is at each budget, and what it took."""
+    scored = finals(rows).dropna(subset=["seconds"])
+    listed: list[dict[str, Any]] = []
+    for (model, seconds), seeds in scored.groupby(["model", "seconds"], sort=False):
+        row: dict[str, Any] = {"model": model, "seconds": seconds, RECORDS: tuple(seeds["key"])}
+        row["configuration"] = seeds["configuration"].iloc[0]
+        row["half"], row[improvement.MARKS] = _half(seeds), improvement.mark(seeds)
+        for column in ("val_ll", "test_ll", "bits_per_dim"):
+            row[column] = seeds.get(column, pd.Series(dtype=float)).mean()
+        medians = ("updates", "train_flops", "train_seconds", "train_cpu_seconds", "parameters")
+        for column in medians:
+            row[column] = seeds.get(column, pd.Series(dtype=float)).median()
+        timed = seeds.get("train_seconds", pd.Series(dtype=float)).count()
+        row["timed"] = f"{timed} of {len(seeds)}" if timed else None
+        listed.append(row)
+    names = [*COSTS, "half", improvement.MARKS, RECORDS]
+    frame = pd.DataFrame(listed, columns=names).dropna(axis=1, how="all")
+    note = (
+        "Configurations chosen by validation; means of likelihoods and medians of the rest over "
+        f"seeds, of the trainings of each budget by themselves. {EDGE}: an end of what there was "
+        "to choose. Seconds on the clock are of those seeds whose times may be quoted."
+    )
+    note += improvement.note(frame)
+    return Table(f"frontier-costs-{name}", f"{name}: choices and costs", note, frame, columns=COSTS)
+
+
+def _uses(name: str, rows: pd.DataFrame) -> Table:
+    """How good the samples of each model are, and what its calls cost, the best model first."""
+    scored = last(rows).reindex(
+        columns=["model", "key", "test_ll", *list(USES)[1:], "told_apart_se"]
+    )
+    models = scored.drop(columns="key").groupby("model")
+    frame = models.median().sort_values("test_ll", ascending=False).reset_index()
+    keys = {model: tuple(own["key"]) for model, own in scored.groupby("model")}
+    frame[RECORDS] = [keys[model] for model in frame["model"]]
+    note = (
+        "Medians over seeds, at the largest budget of each model or, of a seed, the smaller one "
+        "that validates best. Densities are evaluated by the "
+        "exact trace and the solver of the training, and NFE is that of a chunk of rows."
+    )
+    note = " ".join([note, *note_on_samples(last(rows))])
+    frame = frame.drop(columns="test_ll").dropna(axis=1, how="all")
+    return Table(f"frontier-uses-{name}", f"{name}: samples and calls", note, frame, columns=USES)
+
+
+def _accuracy(name: str, rows: pd.DataFrame) -> Table | None:
+    """How exact the likelihoods of the flows that solve an ODE are, at their largest budgets."""
+    scored = last(rows)
+    return exactness(models_of(name, scored), "frontier") if len(scored) else None
+
+
+def _ladder(name: str, rows: pd.DataFrame) -> Table:
+    """The best validation likelihood by preprocessing, of each model at each budget."""
+    trained = rows[(rows["status"] == "done") & rows["stage"].isin(["trial", "final"])]
+    settings = trained.get("setting.training", pd.Series(dtype=object))
+    names = {key: own.get("preprocessing") for key, own in settings.dropna().items()}
+    trained = trained.assign(first=pd.Series(names, trained.index, dtype=object))
+    trained = trained[trained["seed"] == trained["seed"].min()].dropna(subset=["first"])
+    kinds, budgets = (sorted(trained[column].unique()) for column in ("first", "seconds"))
+    models = trained.groupby("model", sort=False)
+    frame = pd.DataFrame({"model": list(models.groups)})
+    columns = {"model": Column("Model")}
+    for kind in kinds if len(kinds) > 1 else ():
+        for budget in budgets:
+            own = trained[(trained["first"] == kind) & (trained["seconds"] == budget)]
+            best = own.groupby("model")["val_ll"].max()
+            frame[f"{kind}.{budget:g}"] = frame["model"].map(best)
+            columns[f"{kind}.{budget:g}"] = Column(f"{kind}, {budget:g} s", digits=".3f")
+    frame[RECORDS] = [tuple(own["key"]) for _, own in models]
+    frame = frame.dropna(axis=1, how="all") if len(columns) > 1 else frame.iloc[:0]
+    note = (
+        "The best validation log-likelihood in nats of the trials of each preprocessing, on the "
+        "split and weights of the first seed: of all at the first budget, at a larger one of those "
+        "that the search went on with, and at an extended one of the training that it chose."
+    )
+    title = f"{name}: what preprocessing is worth"
+    return Table(f"frontier-preprocessing-{name}", title, note, frame, columns=columns)
+
+
+def trials(name: str, rows: pd.DataFrame) -> Table:
+    """All trials of the search in rows that are `labelled`, the best first."""
+    tried = rows[rows["stage"] == "trial"]
+    frame = tried.reindex(columns=list(TRIALS))
+    if "train_updates" in tried:  # of a budget of seconds, which plans one update
+        frame["updates"] = tried["train_updates"].fillna(frame["updates"])
+    frame["val_ll"] = (
+        frame["val_ll"].astype(object).where(tried["status"] == "done", tried["status"])
+    )
+    frame[RECORDS] = [(key,) for key in tried["key"]]
+    order = tried.reindex(columns=["model", "seconds", "val_ll"])
+    frame = frame.loc[
+        order.sort_values(["model", "seconds", "val_ll"], ascending=[True, True, False]).index
+    ]
+    note = (
+        "Every configuration that was tried, on the split and weights of the first seed. "
+        f"{EDGE}: an end of what there was to choose."
+    )
+    return Table(f"frontier-trials-{name}", f"{name}: the search", note, frame, columns=TRIALS)
+
+
+def _few_rows(models: dict[str, pd.DataFrame]) -> list[str]:
+    """The first models of which few test rows decide the mean of a split.
+
+    Its error over these rows is `EXTREME` times the median over all models.
+    """
+    errors = [error for seeds in models.values() for error in seeds["test_ll_se"]]
+    usual = float(pd.Series(errors, dtype=float).median())
+    parts = []
+    for model, seeds in models.items():
+        for _, row in seeds[seeds["test_ll_se"] > EXTREME * usual].iterrows():
+            value, error = (number(row[name], ",.0f") for name in ("test_ll", "test_ll_se"))
+            parts.append(f"{model} ({value}, s.e. {error}, on split {row['seed']})")
+    return [*parts[:MOST], *([f"and {len(parts) - MOST} more"] if len(parts) > MOST else [])]
+
+
+def overview(likelihoods: Mapping[str, Table]) -> Table:
+    """A row a model, a column a data set, from the tables of each set's likelihoods by budget.
+
+    Each column has the budget that most models have, the largest if several tie. May be empty.
+    """
+    records: dict[str, tuple[str, ...]] = {}
+    for table in likelihoods.values():
+        for model, keys in zip(table.frame["model"], table.rows_from, strict=True):
+            records[model] = records.get(model, ()) + keys
+    frame, columns = pd.DataFrame({"model": list(records)}), {"model": Column("Model")}
+    for data, table in likelihoods.items():
+        if value := _of_most_models(table.frame):
+            column = table.columns[value]
+            rows = table.frame.set_index("model").reindex(frame["model"]).astype(object)
+            rows = rows.where(rows.notna(), None)
+            places = {part: f"{part}.{data}" for part in (value, *column.beside)}
+            frame = frame.assign(**{place: rows[part].tolist() for part, place in places.items()})
+            columns[places[value]] = replace(
+                column,
+                label=f"{data}, {column.label}",
+                error=places[column.error],
+                leads=places[column.leads],
+                mark=places[column.mark],
+            )
+    frame[RECORDS] = list(records.values())
+    ranks = frame[list(columns)[1:]].astype(float).rank(ascending=False).mean(axis=1)
+    frame = frame.loc[ranks.dropna().sort_values(kind="stable").index].reset_index(drop=True)
+    note = (
+        f"{MEANS}, after the seconds of updates in each header; baselines are fitted. {BOLD} "
+        "Rows are in order of mean rank. A data set's own table lists models with fewer splits and "
+        "those whose mean depends on few test rows."
+    )
+    note += improvement.note(frame)
+    return Table("frontier-sets", "Test log-likelihood by data set", note, frame, columns=columns)
+
+
+def _of_most_models(frame: pd.DataFrame) -> str:
+    """The column of the budget that most models have, the last if several tie; "" if none has."""
+    counts = frame.filter(regex=r"^test_ll\.").notna().sum()
+    return str(counts[::-1].idxmax()) if len(counts) else ""
+
+
+def labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Cases of one data set with the columns of a search: ``model``, ``stage``, ``configuration``.
+
+    ``seconds`` is the budget; a baseline is a final without one.
+    """
+    unknown = pd.Series(None, frame.index, dtype=object)
+    names = ("label", "stage", "seconds", "preprocessing")
+    get = {name: frame.get(f"setting.{name}", unknown) for name in names}
+    after = [f" after {first}" if isinstance(first, str) else "" for first in get["preprocessing"]]
+    rows = frame.assign(
+        model=starred(get["label"].where(get["label"].notna(), frame["flow"] + after), frame),
+        stage=get["stage"].where(~is_baseline(frame) | get["stage"].notna(), "baseline"),
+        seconds=get["seconds"].astype(float),
+        configuration="",
+    )
+    for _, family in rows.groupby("model"):
+        options = [*SIZES, *_choices(family)]
+        words = [_words(row, options) for _, row in family.iterrows()]
+        rows.loc[family.index, "configuration"] = words
+    return rows[rows["stage"] != "rate"]  # of records of before
+
+
+def finals(rows: pd.DataFrame) -> pd.DataFrame:
+    """The scored cases of rows that are `labelled`, and have a test likelihood."""
+    scored = rows[(rows["status"] == "done") & rows["stage"].isin(["final", "baseline"])]
+    known = scored if "test_ll" in scored else scored.iloc[:0].assign(test_ll=np.nan)
+    return known.dropna(subset=["test_ll"])
+
+
+def by_budget(scored: pd.DataFrame) -> dict[float, pd.DataFrame]:
+    """The `finals` `within` each budget, the least first, and the baselines on their splits."""
+    budgets = sorted(scored["seconds"].dropna().unique())
+    return {budget: _with_baselines(_with_budgets(within(scored, budget))) for budget in budgets}
+
+
+def _with_baselines(chosen: pd.DataFrame) -> pd.DataFrame:
+    """The trained cases, and the baselines on the splits of these."""
+    trained = chosen["seconds"].notna()
+    return chosen[trained | chosen["data_seed"].isin(chosen.loc[trained, "data_seed"])]
+
+
+def on_common_splits(scored: pd.DataFrame) -> pd.DataFrame:
+    """The `finals` on the splits that all budgets have; all of them where no split is common."""
+    splits = [set(own) for _, own in scored.groupby("seconds")["data_seed"]]
+    common = scored[scored["data_seed"].isin(set.intersection(*splits))]
+    return common if len(common) else scored
+
+
+def last(rows: pd.DataFrame) -> pd.DataFrame:
+    """The `finals` of each model `within` its largest budget, and the baselines."""
+    return _with_budgets(at_largest_budget(finals(rows)))
+
+
+def _with_budgets(scored: pd.DataFrame) -> pd.DataFrame:
+    """The cases with the budgets that they stand for in ``seconds``."""
+    return scored.assign(seconds=scored[BUDGET].astype(float)) if BUDGET in scored else scored
+
+
+def _choices(family: pd.DataFrame) -> list[str]:
+    """Options of a family, but for sizes, of which its cases have several values."""
+    columns = [
+        c for c in family if str(c).startswith("option.") and family[c].astype(str).nunique() > 1
+    ]
+    return [name for c in columns if (name := str(c).removeprefix("option.")) not in SIZES]
+
+
+def _words(row: pd.Series, names: Sequence[str]) -> str:
+    """A configuration in words: "lr 0.003, whiten, hidden 64, layers 8"."""
+    training = row.get("setting.training")
+    if not isinstance(training, dict):
+        return ""
+    values = {name: row.get(f"option.{name}") for name in names}
+    known = [
+        f"{name} {in_words(value)}"
+        for name, value in values.items()
+        if value is not None and value == value
+    ]
+    edges = row.get("setting.edges")
+    at_edge = set(edges) if isinstance(edges, list | tuple) else set[str]()
+    texts = [f"lr {training['learning_rate']:g}", str(training["preprocessing"])]
+    for name in ("weight_decay",):
+        texts += [f"{name} {training[name]:g}"] if training.get(name) else []
+    return ", ".join(t + EDGE * (t.partition(" ")[0] in at_edge) for t in [*texts, *known])
+
+
+def is_race(rows: pd.DataFrame) -> bool:
+    """Whether the cases of a data set are those of a race."""
+    return bool(rows.get("setting.families", pd.Series(dtype=float)).notna().any())
+
+
+FITTED = {"gaussian": "a Gaussian", "mixture": "a mixture of Gaussians", "kde": "a kernel density"}
+STANDING = {
+    "level": "level with",
+    "open": "not told apart from",
+    "behind": "on the test rows behind",
+}
+TRAINED = ("learning_rate", "weight_decay", "preprocessing", "cpu_seconds")
+RANKED = {
+    "model": Column("Model"),
+    "val_ll": Column("Validation", "nats", digits=".3f"),
+    "test_ll": Column("Test", "nats", digits=".3f", error="half"),
+    "raw": Column("Raw", "nats", digits=".3f"),
+    "seconds": Column("CPU", "s", digits=".1f"),
+    "updates": Column("Updates", digits=",.0f"),
+    "c2st": Column("C2ST", digits=".3f"),
+    "gain": Column("Gain", "nats", digits="+.3f"),
+    "configuration": Column("Configuration"),
+}
+TERMINAL = ("model", "val_ll", "test_ll", "raw", "seconds", "c2st", "gain")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A flow or a baseline with its scores, nats, and how the best flow stands to it.
+
+    ``test`` is the mean over the test rows with its error.
+    """
+
+    name: str
+    row: pd.Series
+    val: float
+    test: Estimate
+    standing: Standing | None = None
+
+    @property
+    def raw(self) -> float | None:
+        """Test log-likelihood of the raw columns; None where they were not standardised."""
+        scale = self.data.get("log_scale")
+        return None if scale is None else self.test.value - float(scale)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the record says of the data."""
+        return dict(self.row["notes"].get("data", {}))
+
+    @property
+    def configuration(self) -> str:
+        """What the search has chosen, or the size of a baseline."""
+        components = self.row["notes"].get("components")
+        return f"{components} components" if components else str(self.row["configuration"])
+
+    @property
+    def improving(self) -> bool:
+        """Whether twice the training would gain more than 0, by a one-sided test."""
+        return self.gain is not None and self.gain.value > 0 and self.gain.p / 2 < LEVEL
+
+    @property
+    def gain(self) -> Estimate | None:
+        """What twice the training would gain in validation, nats; None where it is not known."""
+        return improvement.gain_of(self.row.to_frame().T)
+
+    def value(self, column: str) -> float | None:
+        """A number of the record; None where it has none."""
+        value = self.row.get(column)
+        return None if value is None or pd.isna(value) else float(value)
+
+    def as_json(self, case: Case, weights: str | None) -> dict[str, Any]:
+        """The entry of a ranking, of the case that was measured and the folder of its weights."""
+        training, half = case.settings.get("training", {}), self.test.half(LEVEL)
+        return {
+            "flow": case.flow,
+            "options": case.options,
+            "training": {name: training[name] for name in TRAINED if name in training},
+            "val_ll": self.val,
+            "test_ll": self.test.value,
+            "interval": [self.test.value - half, self.test.value + half],
+            "test_ll_raw": self.raw,
+            "cpu_seconds": self.value("train_cpu_seconds"),
+            "c2st": self.value("told_apart"),
+            "gain_per_doubling": None if self.gain is None else self.gain.value,
+            "weights": weights,
+        }
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a race on one table says: flows and baselines, the best by validation first."""
+
+    data: str
+    flows: list[Ranked]
+    baselines: list[Ranked]
+    rows: pd.DataFrame
+
+    @classmethod
+    def of(cls, data: str, rows: pd.DataFrame) -> Choice:
+        """Rank the finals of a data set in rows that are `labelled`: of each model the best."""
+        order = finals(rows).sort_values("val_ll", ascending=False, kind="stable")
+        ranks = _ranks(order.drop_duplicates("model"))
+        fitted = [bool(is_baseline(one.row.to_frame().T).iloc[0]) for one in ranks]
+        pairs = list(zip(ranks, fitted, strict=True))
+        return cls(data, [r for r, f in pairs if not f], [r for r, f in pairs if f], rows)
+
+    @property
+    def answer(self) -> str:
+        """The flow to take, its rivals, and whether to train longer; first what is no flow."""
+        if not self.flows:
+            trials = self.rows[self.rows["stage"] == "trial"].reindex(columns=["model", "val_ll"])
+            best = trials.dropna().sort_values("val_ll")["model"].tolist()[-1:]
+            hint = f"; by its trials {best[0]} is best" if best else ""
+            return f"No flow was trained to its end{hint}: give it more --minutes."
+        first, *others = self.flows
+        sentences = [self._baseline(first)] if self._baseline(first) else []
+        parts = [f"{'Of the flows ' if sentences else ''}{first.name}"]
+        for standing, words in STANDING.items():
+            if names := [other.name for other in others if other.standing == standing]:
+                parts.append(f"{words} {', '.join(names)}")
+        if not parts[1:] and others:
+            parts.append("ahead of the other flows")
+        if any("have no bound" in remark for remark in first.data.get("remarks", [])):
+            parts.append("a higher likelihood may be a spike on values of a grid: see the warnings")
+        elif first.improving and first.gain is not None:
+            gain = number(first.gain.value, ".2f")
+            parts.append(f"still improving, by {gain} nats as its training doubles: --minutes")
+        return " ".join([*sentences, "; ".join(parts)])
+
+    def _baseline(self, first: Ranked) -> str:
+        """A sentence on a baseline that is not behind the best flow; empty without one."""
+        for baseline in self.baselines[:1]:
+            name = FITTED.get(baseline.name.partition(" ")[0], baseline.name)
+            name = f"{name[:1].upper()}{name[1:]}"
+            scores = f"{_estimate(baseline.test)} nats on the test rows, {first.name} "
+            scores += f"{_estimate(first.test)}"
+            if baseline.val > first.val:
+                return f"{name} is ahead of every flow in validation: {scores}."
+            if baseline.standing == "level":
+                return f"{name} is level with the best flow: {scores}."
+        return ""
+
+    @property
+    def about(self) -> dict[str, int]:
+        """How many columns the density has, and the rows of each part of the split."""
+        every = [*self.flows, *self.baselines]
+        if not every:
+            return {}
+        return {"columns": int(every[0].row["dim"]), **every[0].data.get("rows", {})}
+
+    @property
+    def dropped(self) -> dict[str, str]:
+        """Families that dropped out, with when and by how much."""
+        skipped = self.rows[(self.rows["status"] == "skipped") & (self.rows["stage"] != "baseline")]
+        skipped = skipped[skipped["reason"].str.startswith("dropped out")]
+        first = skipped.drop_duplicates("model")
+        return dict(zip(first["model"], first["reason"], strict=True))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know of the trainings and of the table before the ranking is used."""
+        every = [*self.flows, *self.baselines]
+        remarks = every[0].data.get("remarks", []) if every else []
+        lines = [f"{text[:1].upper()}{text[1:]}." for text in remarks]
+        failed = self.rows[self.rows["status"].isin(["failed", "timeout"])]
+        for model, own in failed.groupby("model", sort=False):
+            lines.append(f"Without a result: {model}: {own['reason'].iloc[0]}.")
+        listed = self.rows.get("setting.left_out", pd.Series(dtype=object)).dropna()
+        if names := [name for name in listed.iloc[:1].tolist() for name in name]:
+            lines.append(f"Not tried for want of time: {', '.join(names)}.")
+        return lines
+
+
+def choices(frame: pd.DataFrame) -> list[Choice]:
+    """The choice of each data set of a frame that has a race."""
+    sets = [(str(n), labelled(group)) for n, group in frame.groupby("dataset", sort=False)]
+    return [Choice.of(name, rows) for name, rows in sets if is_race(rows)]
+
+
+def _ranks(rows: pd.DataFrame) -> list[Ranked]:
+    """Rows in their order; each with how the best flow stands to it on the test rows.
+
+    These are trained densities on rows that none has seen: the error is over the rows. Two are
+    level where they differ by less than `MARGIN` and a twentieth of what the best gains over a
+    Gaussian, or by less than a standard error.
+    """
+    listed = [rows.iloc[[place]] for place in range(len(rows))]
+    scores = [paired.mean_by_row(own) for own in listed]
+    groups = [arrays(own.iloc[0], "test_groups").get("test_groups") for own in listed]
+    fitted = is_baseline(rows).tolist()
+    best = fitted.index(False) if False in fitted else 0
+    least = [score.mean() for score, own in zip(scores, listed, strict=True) if _is_gaussian(own)]
+    margin = MARGIN["least"]
+    if least:
+        margin = min(margin, max(0.0, (scores[best].mean() - max(least)) / 20))
+    pairs = {}
+    for place in set(range(len(listed))) - {best}:
+        lead = of_rows(scores[best] - scores[place], groups[best])
+        pairs[str(place)] = lead
+    stands = standings({name: (lead, 0.0) for name, lead in pairs.items()}, LEVEL)
+    for name, lead in pairs.items():
+        if abs(lead.value) <= max(margin, lead.error):
+            stands[name] = "level"
+    return [
+        Ranked(
+            str(own["model"].iloc[0]),
+            own.iloc[0],
+            float(own["val_ll"].iloc[0]),
+            of_rows(score, labels),
+            stands.get(str(place)),
+        )
+        for place, (own, score, labels) in enumerate(zip(listed, scores, groups, strict=True))
+    ]
+
+
+def _is_gaussian(own: pd.DataFrame) -> bool:
+    return bool(own["flow"].iloc[0] == "gaussian")
+
+
+def _estimate(test: Estimate) -> str:
+    return f"{number(test.value, '.3f')} ± {number(test.half(LEVEL), '.3f')}"
+
+
+def rows_of(choice: Choice) -> str:
+    """Numbers of columns and rows, a sentence to go before others; empty if not known."""
+    about = choice.about
+    if "test" not in about:
+        return ""
+    counts = " / ".join(f"{about[part]:,}" for part in ("train", "val", "test"))
+    return f"{counted(about['columns'], 'column')}, {counts} rows to train, choose and test. "
+
+
+def ranking(choice: Choice) -> Table:
+    """Flows by validation, the best first, then the baselines."""
+    rows = [
+        {
+            "model": ranked.name,
+            "val_ll": ranked.val,
+            "test_ll": ranked.test.value,
+            "half": ranked.test.half(LEVEL),
+            "raw": ranked.raw,
+            "seconds": ranked.value("train_cpu_seconds"),
+            "updates": ranked.value("train_updates"),
+            "c2st": ranked.value("told_apart"),
+            "gain": None if ranked.gain is None else ranked.gain.value,
+            "configuration": ranked.configuration,
+            RECORDS: (ranked.row["key"],),
+        }
+        for ranked in (*choice.flows, *choice.baselines)
+    ]
+    dropped = "".join(f" {name} {reason}." for name, reason in choice.dropped.items())
+    note = (
+        f"{rows_of(choice)}In the order of the validation log-likelihood, which has chosen each "
+        "configuration; baselines, which are fitted, last. Test: mean over the test rows, ± half "
+        f"of its {1 - LEVEL:.0%} interval over these rows, in nats of standardised columns, and "
+        "of those of the file (raw). C2ST: accuracy of a classifier that tells samples from test "
+        "rows, 0.5 where it cannot. Gain: of validation as the training doubles, by its constant "
+        f"part. {EDGE}: an end of what there was to choose.{dropped}"
+    )
+    frame = pd.DataFrame(rows, columns=[*RANKED, "half", RECORDS])
+    return Table(f"choose-{choice.data}", f"{choice.data}: the ranking", note, frame, RANKED)
