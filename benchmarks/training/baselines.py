@@ -485,7 +485,7 @@ def fit(
         preprocessing.fit(
             entry.preprocessing,
             torch.from_numpy(train[:, part]).double(),
-            None if support is None else support[:, part],
+            support[:, part] if given and support is not None else support,
         )
         for part in (slice(split), slice(split, None))[: 2 if given else 1]
     ]
