@@ -67,8 +67,8 @@ class Course:
 
     The amount is one of CPU seconds or, with ``count``, of updates. The rate is constant, then
     falls to zero over the last share ``decay``, as 1 - √ of the part of it that is over, in `STEPS`
-    steps. Validations come as often as a tenth of the seconds allows, at most once in an epoch of
-    ``epoch`` updates where that takes longer than a twentieth of the amount. A training whose best
+    steps. There are twenty validations and, as far as a tenth of the seconds allows, up to one in
+    each epoch of ``epoch`` updates. A training whose best
     validation is long past goes back to its best weights and lets its rate fall from there. The
     updates at which all this happened are kept: a course that is ``led`` by another repeats it.
     Hägele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations, 2024,
@@ -133,11 +133,12 @@ class Course:
         if not self.validated:
             return True
         least, most = VALIDATIONS
-        if self.epoch * self.spent > update * self.amount / least:
-            return update - self.validated[-1] >= self.epoch
-        if self.spent - self.at < self.amount / (least if self.count else most):
+        since = self.spent - self.at
+        if since < self.amount / most:
             return False
-        return self.count or self.validating + self.cost <= VALIDATING * self.spent
+        if not self.count and self.validating + self.cost > VALIDATING * self.spent:
+            return False
+        return since >= self.amount / least or update - self.validated[-1] >= self.epoch
 
     def validate(self, update: int, seconds: float, rows: int) -> None:
         """Note a validation of so many of ``rows``, and at the first decide how many are used."""

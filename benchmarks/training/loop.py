@@ -236,7 +236,8 @@ class _Turns(Turns):
     def log_prob(self, rows: int | None = None) -> Tensor | None:
         """Exact log-density of each validation row, nats, (N,); None without a finite mean."""
         try:
-            chunks = torch.split(self.held_out[:rows], CHUNK)
+            held_out = self.held_out[:rows] if rows else self.held_out
+            chunks = torch.split(held_out, CHUNK)
             log_prob = torch.cat([self.exact.log_prob(chunk) for chunk in chunks])
         except SolveError:
             return None

@@ -42,7 +42,7 @@ from flows.continuous import SolveError
 from flows.tuning import RATE, WEIGHT_DECAY, batch, tuning
 
 NAME = "search"
-PREPROCESSINGS = ("whiten", "marginal+whiten", "radial", "standardize", "clip+whiten")
+PREPROCESSINGS = ("marginal+whiten", "whiten", "radial", "standardize", "clip+whiten")
 FIRST = 2  # configurations that work for most data, behind the most promising preprocessings
 EDGE = 0.15  # share of a range, in its logarithm, that is its edge
 NEAR = 2.0  # standard errors within which a family is not behind another
@@ -202,8 +202,10 @@ def preprocessings(dataset: str) -> tuple[str, ...]:
     if data.support is None:
         return PREPROCESSINGS
     lower, upper = data.support[:, : data.dim].isfinite()
-    bounded = {"logit+whiten": lower & upper, "log+whiten": lower & ~upper}
-    return (*(name for name, columns in bounded.items() if columns.any()), *PREPROCESSINGS)
+    bounded = {"logit": lower & upper, "log": lower & ~upper}
+    steps = [step for step, columns in bounded.items() if columns.any()]
+    maps = (f"{step}+{name}" for name in PREPROCESSINGS[:2] for step in steps)
+    return (*maps, *PREPROCESSINGS)
 
 
 @dataclass(frozen=True)
