@@ -1,11 +1,11 @@
 """Whether a record is current, or serves another case: versions that its code declares, and files.
 
-A case depends on its study, its flow, its data set, the packages that these lie in and those that
-the study uses. Each declares two integers where it is defined: ``version``, what is computed, and
-``pace``, how fast. Counts and qualities are current while the versions are those of the record,
-times while the paces are too. Plug-ins and data files declare nothing: their content counts, of a
-plug-in that of every file of its own that it imports. Imports are read from the text, so that what
-a factory imports when it is called counts as well.
+A case depends on its study, its flow or baseline, its data set, the packages that these lie in and
+those that the study uses. Each declares two integers where it is defined: ``version``, what is
+computed, and ``pace``, how fast. Counts and qualities are current while the versions are those of
+the record, times while the paces are too. Plug-ins and data files declare nothing: their content
+counts, of a plug-in that of every file of its own that it imports. Imports are read from the text,
+so that what a factory imports when it is called counts as well.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def dependencies(case: Case) -> Dependencies:
     modules = {f"study {case.study}": studies.module_of(case.study)}
     study = study_of(case)
     declared = {f"study {case.former}": Declared(study.version, study.pace)}
-    if case.flow not in BASELINES:
+    if case.flow in BASELINES:
+        declared[f"baseline {case.flow}"] = Declared(BASELINES[case.flow].version)
+    else:
         modules[f"flow {case.flow}"] = members.module_of(case.flow)
         declared[f"flow {case.flow}"] = members.declared(case.flow)
     if case.dataset is not None:
