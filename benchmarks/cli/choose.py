@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 # CPU seconds: before the first training, of a final's scores, and of ranking and report
 STARTING, SCORING, ENDING = 12.0, 4.0, 6.0
 FITTING = 0.05  # share of all that baselines take
+EFFORT = 2e10  # FLOPs of a mixture's fit in a CPU second
 EACH = 15.0  # CPU seconds of a family in the first quarter before there is another
 TRIAL = 5.0  # CPU seconds of a trial in the first quarter before there is another
 CONFIGURATIONS = 8  # of a family at most
@@ -295,7 +296,10 @@ def suite_of(
 ) -> Suite:
     """The suite of a race for a table and the flows that are asked for, the first of them first."""
     from benchmarks.execution.suite import Suite
+    from benchmarks.studies.search.study import MAPS, baselines
 
+    effort = EFFORT * FITTING * 60 * minutes * jobs / MAPS
+    fitted = baselines(name, effort=effort)
     rungs = rungs_of(minutes, jobs, len(listed))
     entered = listed[: rungs[0]["families"]]
     study = {
@@ -303,7 +307,7 @@ def suite_of(
         "race": True,
         "datasets": [name],
         "flows": [entrant.model_dump(mode="json", exclude_defaults=True) for entrant in entered],
-        "baselines": ["gaussian", "mixture"],
+        "baselines": [entry.model_dump(exclude_none=True) for entry in fitted],
         "rungs": rungs,
         "scoring": {
             **{"checked_rows": 250, "draws": 2, "compared_rows": 1000, "grid": 60},

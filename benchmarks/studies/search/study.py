@@ -31,7 +31,7 @@ from benchmarks.datasets.disk import Absent
 from benchmarks.evaluation.scoring import Scoring, score
 from benchmarks.studies.contender import Contender, expanded
 from benchmarks.studies.trainees import TrainingStudy, entered, fitted, sized
-from benchmarks.training.baselines import EVERY, BaselineEntry
+from benchmarks.training.baselines import BASELINES, BaselineEntry
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training, TrainingPart
 from benchmarks.training.state import prepared
@@ -43,6 +43,7 @@ from flows.tuning import RATE, WEIGHT_DECAY, batch, tuning
 
 NAME = "search"
 PREPROCESSINGS = ("marginal+whiten", "whiten", "radial", "standardize", "clip+whiten")
+MAPS = 4  # preprocessings that baselines are fitted after
 FIRST = 2  # configurations that work for most data, behind the most promising preprocessings
 EDGE = 0.15  # share of a range, in its logarithm, that is its edge
 NEAR = 2.0  # standard errors within which a family is not behind another
@@ -137,8 +138,10 @@ class SearchOptions(Settings, frozen=True):
     """Families that are compared."""
     if_present: tuple[str, ...] = ()
     """Further data sets, which are left out where their files are absent."""
-    baselines: tuple[BaselineEntry, ...] = EVERY
-    """Baselines that are fitted beside the flows."""
+    baselines: tuple[BaselineEntry, ...] | None = None
+    """Baselines that are fitted beside the flows; by default all that there are, each after the
+    preprocessings that suit the data set.
+    """
     sizes: Mapping[str, PositiveInt] = {}
     """Sizes of the networks by name, which the search then leaves as they are."""
     batch: PositiveInt | None = None
@@ -206,6 +209,19 @@ def preprocessings(dataset: str) -> tuple[str, ...]:
     steps = [step for step, columns in bounded.items() if columns.any()]
     maps = (f"{step}+{name}" for name in PREPROCESSINGS[:2] for step in steps)
     return (*maps, *PREPROCESSINGS)
+
+
+def baselines(dataset: str, **options: Any) -> list[BaselineEntry]:
+    """Return every baseline after each of the `MAPS` preprocessings that suit a data set most.
+
+    ``options`` are those of a baseline that searches.
+    """
+    maps = preprocessings(dataset)[:MAPS]
+    return [
+        BaselineEntry(flow=name, preprocessing=first, **(options if method.bounded else {}))
+        for first in maps
+        for name, method in BASELINES.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -487,7 +503,8 @@ class Search(TrainingStudy):
             untimed = options.scoring.model_copy(update={"seconds": 0.0})  # a fit takes minutes
             settings = {"scoring": untimed.model_dump()}
             dim = datasets.dim(name)
-            yield from fitted(options.baselines, common, name, dim, settings, study=self.name)
+            listed = baselines(name) if options.baselines is None else options.baselines
+            yield from fitted(listed, common, name, dim, settings, study=self.name)
             entries = [Entry(options, common, one, name) for one in entered(options.flows, name)]
             yield from (race if options.race else equal_effort)(entries, options)
 

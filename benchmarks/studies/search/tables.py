@@ -478,9 +478,12 @@ class Choice:
 
     @classmethod
     def of(cls, data: str, rows: pd.DataFrame) -> Choice:
-        """Rank the finals of a data set in rows that are `labelled`: of each model the best."""
+        """Rank the finals of a data set in rows that are `labelled`: of each model the best.
+
+        Of a baseline that is the best preprocessing.
+        """
         order = finals(rows).sort_values("val_ll", ascending=False, kind="stable")
-        ranks = _ranks(order.drop_duplicates("model"))
+        ranks = _ranks(order.drop_duplicates(["flow", "setting.label"]))
         fitted = [bool(is_baseline(one.row.to_frame().T).iloc[0]) for one in ranks]
         pairs = list(zip(ranks, fitted, strict=True))
         return cls(data, [r for r, f in pairs if not f], [r for r, f in pairs if f], rows)
