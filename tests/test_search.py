@@ -536,7 +536,7 @@ def test_the_command_answers_within_its_minutes(tmp_path: Path) -> None:
     assert {entry["flow"] for entry in content["ranking"]} <= {"nice", "realnvp"}
     assert content["target"] is None
     code = done.stderr + done.stdout
-    lines = code[code.index("import flows") :].splitlines()[:3]
+    lines = code[code.index("import torch, flows") :].splitlines()[:3]
     used = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], cwd=tmp_path, capture_output=True, check=False
     )

@@ -111,7 +111,9 @@ def choose(
         _print(choice, folder)
         say(f"{ledger.said}; {drawn}")
         if json_file is not None:
-            content = _as_json(choice, folder, ", ".join(selection.target) or None)
+            others = "all other columns" if selection.context else None
+            target = ", ".join(selection.target) or others
+            content = _as_json(choice, folder, target)
             write(json_file, json.dumps(content, indent=2, allow_nan=False) + "\n")
     raise Exit(0 if choice.flows else 1)
 
@@ -370,9 +372,10 @@ def _print(choice: Choice, folder: Path) -> None:
         say(f"{best.name}: {best.configuration}")
         weights, width = folder / "weights" / best.row["key"], best.data.get("context_dim")
         say("")
-        say(f'import flows; flow = flows.load("{weights}")')
-        say("rows = flow.sample(5, context)" if width else "rows = flow.sample(5)")
-        say(f"print(flow.log_prob(rows{', context' * bool(width)}))  # of rows as in the file")
+        given = f"torch.zeros(5, {width})" if width else "None"
+        say(f'import torch, flows; flow, context = flows.load("{weights}"), {given}')
+        say("rows = flow.sample(5, context)  # rows as in the file")
+        say("print(flow.log_prob(rows, context))  # nats")
 
 
 def _as_json(choice: Choice, folder: Path, target: str | None) -> dict[str, Any]:

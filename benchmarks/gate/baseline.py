@@ -75,7 +75,7 @@ def _without_times(record: Record) -> Record:
     metrics = {name: m for name, m in record.metrics.items() if m.kind != "time"}
     notes = {name: record.notes[name] for name in (OPERATORS, ARRAYS) if name in record.notes}
     blank = {"metrics": metrics, "notes": notes, "arrays": {}, "machine": {}}
-    return record.model_copy(update=blank | dict.fromkeys(("seconds", "shared", "block")))
+    return record.model_copy(update=blank | dict.fromkeys(("seconds", "shared", "block"))).sealed()
 
 
 def faults(target: Path, base: str | None = None) -> Iterator[str]:

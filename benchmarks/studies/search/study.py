@@ -134,8 +134,8 @@ class SearchOptions(Settings, frozen=True):
 
     datasets: tuple[str, ...]
     """Data sets, by their names or files."""
-    flows: tuple[Entrant, ...] = FAMILIES
-    """Families that are compared."""
+    flows: tuple[Entrant, ...] = ()
+    """Families that are compared; by default `FAMILIES`."""
     if_present: tuple[str, ...] = ()
     """Further data sets, which are left out where their files are absent."""
     baselines: tuple[BaselineEntry, ...] | None = None
@@ -183,7 +183,7 @@ class SearchOptions(Settings, frozen=True):
             )
         if self.race and self.extension:
             raise ValueError("a race has no extension: add a rung")
-        known = [entrant.name for entrant in expanded(self.flows)]
+        known = [entrant.name for entrant in expanded(self.flows or FAMILIES)]
         named = self.extension.labels if self.extension else ()
         if self.extension and not (named or self.extension.best):
             raise ValueError("the extension is for no family: give labels, or best")
@@ -505,7 +505,8 @@ class Search(TrainingStudy):
             dim = datasets.dim(name)
             listed = baselines(name) if options.baselines is None else options.baselines
             yield from fitted(listed, common, name, dim, settings, study=self.name)
-            entries = [Entry(options, common, one, name) for one in entered(options.flows, name)]
+            families = entered(options.flows or FAMILIES, name)
+            entries = [Entry(options, common, one, name) for one in families]
             yield from (race if options.race else equal_effort)(entries, options)
 
     def budget(self, case: Case) -> float:

@@ -217,7 +217,7 @@ def _ladder(name: str, rows: pd.DataFrame) -> Table:
 
 def trials(name: str, rows: pd.DataFrame) -> Table:
     """All trials of the search in rows that are `labelled`, the best first."""
-    tried = rows[rows["stage"] == "trial"]
+    tried = rows[(rows["stage"] == "trial") & (rows["status"] != "skipped")]
     frame = tried.reindex(columns=list(TRIALS))
     if "train_updates" in tried:  # of a budget of seconds, which plans one update
         frame["updates"] = tried["train_updates"].fillna(frame["updates"])
