@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks.claims import Claim, Evidence, Verdict, claims
 from benchmarks.core import store
-from benchmarks.core.exhibit import Figure, Table
+from benchmarks.core.exhibit import Figure, Table, showing
 from benchmarks.core.formats import markdown, markdown_table
 from benchmarks.core.frame import SCATTERED, processor, time_columns
 from benchmarks.core.naming import counted
@@ -56,7 +56,11 @@ class Quoted:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The long frame without times that were not measured quietly, or are stale."""
-        together = [k for k, r in self.run.records.items() if study_of(r.case).interleaved]
+        together = [
+            k
+            for k, r in self.run.records.items()
+            if r.case.study in registry and study_of(r.case).interleaved
+        ]
         frame = quotable(self.run.frame, self.run.cautions, together)
         empty = [name for name in time_columns(frame) if frame[name].isna().all()]
         return frame.drop(columns=empty).copy()  # in one piece
@@ -84,9 +88,9 @@ class Quoted:
 
     def _made(self, kind: str, study: str) -> list[Any]:
         if (kind, study) not in self._exhibits:
-            names = {study, *registry[study].reads}
+            names = {study, *showing(study).reads}
             rows = self.frame[self.frame["study"].isin(names)].reset_index(drop=True)
-            self._exhibits[kind, study] = getattr(registry[study], kind)(rows)
+            self._exhibits[kind, study] = getattr(showing(study), kind)(rows)
         return self._exhibits[kind, study]
 
     def facts(self) -> dict[str, Any]:
