@@ -47,6 +47,7 @@ MAPS = 4  # preprocessings that baselines are fitted after
 FIRST = 2  # configurations that work for most data, behind the most promising preprocessings
 EDGE = 0.15  # share of a range, in its logarithm, that is its edge
 NEAR = 2.0  # standard errors within which a family is not behind another
+SHORTEST = 0.5  # seconds that a training goes on for, where no time is left
 ROWS = 2  # at which a log-determinant is compared with that of autograd
 WRONG = 1e-2  # nats by which it may differ: tighter is the kit's to judge
 TIGHT = {"method": "dopri5", "rtol": 1e-7, "atol": 1e-7}
@@ -113,7 +114,7 @@ class Rung(Settings, frozen=True):
     configurations: PositiveInt
     """Configurations of a family that get them."""
     families: PositiveInt | None = None
-    """Families of a race that get them, and those within two standard errors of the last of two."""
+    """Families of a race that get them; at the last rung those within two standard errors too."""
 
 
 class Extension(Settings, frozen=True):
@@ -424,10 +425,10 @@ class Standing:
     lag: dict[str, tuple[float, float]]
 
     @classmethod
-    def of(cls, earlier: Sequence[Record], arrays: Arrays, families: int) -> Self:
+    def of(cls, earlier: Sequence[Record], arrays: Arrays, families: int, near: bool) -> Self:
         """Judge the records of a rung, of which ``families`` go on.
 
-        Where that is two at most, those within two standard errors of the second do as well.
+        With ``near`` those within two standard errors of the last of these do as well.
         """
         trials: dict[str, list[Record]] = {}
         for record in ranked([record for record in earlier if record.status == "done"]):
@@ -436,7 +437,7 @@ class Standing:
         rows = {name: arrays(own[0])["validation_log_prob"] for name, own in trials.items()}
         lag = {name: _lag(rows[names[0]], rows[name]) for name in names}
         kept = names[:families]
-        if families <= 2:
+        if near:
             last = rows[kept[-1]] if kept else None
             for name in names[families:]:
                 value, error = _lag(last, rows[name])
@@ -454,6 +455,14 @@ def ranked(trials: Sequence[Record]) -> list[Record]:
     """Order trials by falling validation likelihood; those without a finite one go."""
     finite = [trial for trial in trials if math.isfinite(_validated(trial))]
     return sorted(finite, key=lambda trial: -_validated(trial))
+
+
+def _spent(trial: Record) -> float:
+    """What a trial has spent: updates, or busy seconds of a GPU, or CPU seconds."""
+    seconds = trial.case.settings["training"]["cpu_seconds"]
+    names = ("train_busy_seconds", "train_cpu_seconds") if seconds else ("train_updates",)
+    name = next(name for name in names if name in trial.metrics)
+    return trial.metrics[name].median
 
 
 def _validated(trial: Record) -> float:
@@ -511,9 +520,9 @@ class Search(TrainingStudy):
 
     def budget(self, case: Case) -> float:
         """Seconds: those of the updates, and some for validations and scores."""
+        seconds = float(case.settings.get("training", {}).get("cpu_seconds", 0.0))
         score = 8 if case.settings.get("stage", "final") == "final" else 2
-        spent = case.settings.get("training", {}).get("cpu_seconds") or 0.02 * case.updates
-        return score + 1.2 * float(spent)
+        return score + 1.2 * seconds if seconds else 0.5 + 0.02 * case.updates
 
     def alone(self, case: Case) -> bool:
         """No case needs the machine to itself: CPU seconds are counted."""
@@ -548,7 +557,8 @@ class Search(TrainingStudy):
     def _in_race(self, case: Case, earlier: Sequence[Record], arrays: Arrays) -> Case:
         """A case of a family that goes on; `Skipped` for one that has dropped out."""
         settings = case.settings
-        standing = Standing.of(earlier, arrays, int(settings["families"]))
+        final = settings["stage"] == "final"
+        standing = Standing.of(earlier, arrays, int(settings["families"]), near=final)
         label, place = str(settings["label"]), int(settings["place"])
         if label not in standing.trials:
             own = [r.reason for r in earlier if r.case.settings["label"] == label]
@@ -563,7 +573,7 @@ class Search(TrainingStudy):
         most = int(settings["most"])
         jobs = self.purse.jobs if self.purse else 1
         of_family = dict.fromkeys(standing.kept, 1)
-        spare = jobs - sum(of_family.values()) if settings["stage"] == "final" else math.inf
+        spare = jobs - sum(of_family.values()) if final else math.inf
         for name in standing.kept:  # further configurations, of the best families first
             more = max(0, min(spare, most - 1, len(standing.trials[name]) - 1))
             of_family[name] += int(more)
@@ -571,14 +581,16 @@ class Search(TrainingStudy):
         if place >= of_family[label]:
             raise Skipped(f"of {label} {of_family[label]} configurations go on")
         before = standing.trials[label][place]
-        seconds = float(settings["seconds"])
+        spent, seconds = _spent(before), float(settings["seconds"])
         if self.purse is not None:
-            share = 1.0 if settings["stage"] == "final" else 1 / 3
-            number = sum(of_family.values())
-            share = self.purse.seconds(seconds, share, number)
-            seconds = share + before.metrics["train_cpu_seconds"].median
-            case = case.changed(settings={**case.settings, "share": share})
-        return _chosen(_lasting(case, seconds), before.case)
+            part = 1.0 if final else 1 / 3
+            share = self.purse.seconds(seconds, part, sum(of_family.values()))
+            seconds = spent + max(share, SHORTEST)
+            settings = {**settings, "share": share}
+        if final:  # so that it goes on from the weights that there are
+            decay = min(settings["training"]["decay"], 0.999 * (1 - spent / seconds))
+            settings = {**settings, "training": {**settings["training"], "decay": decay}}
+        return _chosen(_lasting(case.changed(settings=settings), seconds), before.case)
 
     def result(self, case: Case) -> Result:
         """Train a trial, or train and score a baseline or a final."""
