@@ -32,6 +32,7 @@ from benchmarks.studies.search.study import (
     FIRST,
     Entrant,
     Purse,
+    SearchOptions,
     Space,
     configurations,
     no_density,
@@ -465,7 +466,9 @@ def test_kept_weights_are_the_density_of_raw_rows_that_was_scored(folder):
     families=st.integers(1, 12),
 )
 def test_the_rungs_of_a_race_fit_into_its_seconds(minutes, jobs, families):
-    first, second, last = rungs_of(minutes, jobs, families)
+    first, second, last = rungs = rungs_of(minutes, jobs, families)
+    assert SearchOptions(datasets=("moons",), race=True, rungs=rungs)
+    assert last["configurations"] <= second["configurations"] <= first["configurations"]
     assert 1 <= first["families"] <= families
     assert second["families"] <= max(1, first["families"] // 2)
     assert last["families"] <= 2

@@ -278,14 +278,15 @@ def rungs_of(minutes: float, jobs: int, families: int) -> list[dict[str, Any]]:
     quarter = max(quarter, every / 20)
     number = max(1, min(families, int(quarter / EACH)))
     tried = max(1, min(CONFIGURATIONS, int(quarter / number / TRIAL)))
-    kept, places = max(1, number // 2), min(tried, 2)
-    places_last = min(tried, PLACES, max(1, math.ceil(jobs / 2)))
+    kept = max(1, number // 2)
+    last = min(kept, jobs, 2)
+    finals = min(tried, PLACES, math.ceil(jobs / last))  # of a family, so that no core is idle
     rungs: list[dict[str, Any]] = []
     seconds = 0.0
     for share, left, configurations in (
         (1, number, tried),
-        (1, kept, places),
-        (2, min(kept, jobs, 2), places_last),
+        (1, kept, min(tried, max(2, finals))),
+        (2, last, finals),
     ):
         trainings = left * configurations if len(rungs) < 2 else max(left, jobs)
         seconds += share * quarter / (math.ceil(trainings / jobs) * jobs)
