@@ -36,7 +36,7 @@ from benchmarks.cli.options import (
     load_plugins,
     on_table,
 )
-from benchmarks.cli.run import Display, ending, report_of
+from benchmarks.cli.run import Display, check_place, ending, report_of
 from benchmarks.core.case import Case
 from benchmarks.core.formats import plain
 from benchmarks.core.naming import counted
@@ -87,7 +87,7 @@ def choose(
         from benchmarks import datasets
         from benchmarks.core.study import registry
         from benchmarks.datasets.tables import admit
-        from benchmarks.execution.run import most_jobs
+        from benchmarks.execution.run import Asked, most_jobs
 
         if not console.is_terminal:
             console.width = WIDEST
@@ -101,6 +101,7 @@ def choose(
         listed = entrants(dim, flows_of(flow or ()), width, registered)
         jobs = most_jobs(1, device)
         suite = suite_of(name, minutes, jobs, listed, device)
+        check_place(suite, Asked())
         folder = out or Path("results") / f"choose-{selection.path.stem.partition('.')[0]}"
         ledger = Ledger(started, minutes, jobs)
         registry["search"].purse = purse = ledger.purse(suite, folder)

@@ -111,7 +111,7 @@ def measure(
 
     asked = asked or Asked()
     with usage_errors():
-        _check_place(suite, asked)
+        check_place(suite, asked)
     with ending():
         asked = _undisturbed(suite, folder, asked)
         with Display(console) as display:
@@ -150,7 +150,7 @@ def _undisturbed(suite: Suite, folder: Path, asked: Asked) -> Asked:
     return asked
 
 
-def _check_place(suite: Suite, asked: Asked) -> None:
+def check_place(suite: Suite, asked: Asked) -> None:
     """ValueError, with the remedy, for a scheduler, device or data set that is absent here."""
     from benchmarks import datasets
     from benchmarks.core import locks

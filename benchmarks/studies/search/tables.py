@@ -482,7 +482,10 @@ class Choice:
 
         Of a baseline that is the best preprocessing.
         """
-        order = finals(rows).sort_values("val_ll", ascending=False, kind="stable")
+        scored = finals(rows)
+        if scored.empty:
+            return cls(data, [], [], rows)
+        order = scored.sort_values("val_ll", ascending=False, kind="stable")
         ranks = _ranks(order.drop_duplicates(["flow", "setting.label"]))
         fitted = [bool(is_baseline(one.row.to_frame().T).iloc[0]) for one in ranks]
         pairs = list(zip(ranks, fitted, strict=True))
