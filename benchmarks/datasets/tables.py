@@ -643,8 +643,8 @@ def _labels(table: pd.DataFrame) -> Iterator[str]:
 
     Where most columns are such, they are counts or pixels, unless one is called a label.
     """
-    whole = [name for name in table if not (table[name] % 1).any()]
-    few = {name: count for name in whole if (count := table[name].nunique()) <= LABELS}
+    integral = [name for name in table if not (table[name] % 1).any()]
+    few = {name: count for name in integral if (count := table[name].nunique()) <= LABELS}
     called = [name for name in few if str(name).lower() in CALLED]
     usual = few if 2 * len(few) <= table.shape[1] else ()
     for name in called or [name for name in usual if name == table.columns[-1]] or [*usual][:MOST]:
@@ -655,15 +655,15 @@ def _labels(table: pd.DataFrame) -> Iterator[str]:
 
 def _stepped(table: pd.DataFrame, steps: Mapping[int, float], noisy: Selection) -> Iterator[str]:
     """A remark on columns of whole numbers and of other lattices, with the name that adds noise."""
-    whole, lattices = [], []
+    integral, lattices = [], []
     for place, name in enumerate(table.columns):
         distinct = np.unique(table[name].to_numpy(dtype="float64"))
         if place in steps and (distinct == np.round(distinct)).all():
-            whole.append(name)
+            integral.append(name)
         elif place in steps:
             values = f"{len(distinct):,} values at spacing {number(steps[place], '.4g')}"
             lattices.append(f"{short(name)} ({values} from {number(float(distinct[0]), '.7g')})")
-    texts = [f"whole numbers alone in {quoted(whole)}"] * bool(whole)
+    texts = [f"whole numbers alone in {quoted(integral)}"] * bool(integral)
     texts += [f"equal steps in {_first(lattices)}"] * bool(lattices)
     if texts:
         remedy = shlex.quote(str(noisy)) if is_file(str(noisy)) else "dequantise=True"

@@ -457,13 +457,6 @@ class BaselineEntry(Settings, frozen=True):
         return self.model_dump(exclude={"flow"}, exclude_defaults=True)
 
 
-EVERY = tuple(
-    BaselineEntry(flow=name, preprocessing=first)
-    for name in BASELINES
-    for first in ("whiten", "radial")
-)
-
-
 def fit(
     baseline: BaselineEntry | str,
     train: np.ndarray,

@@ -35,6 +35,8 @@ class ForeignTraining:
             raise ValueError(
                 f"no peer trains with {others[0]} = {changed[others[0]]!r}: leave it at its default"
             )
+        if self.settings.schedule == "course":
+            raise ValueError("no peer follows schedule = 'course': take 'wsd' or 'cosine'")
         self.case = case
         name = self.settings.preprocessing
         self.scaling = None if name == "none" else fit(name, data.train, data.support)

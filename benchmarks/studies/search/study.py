@@ -321,7 +321,7 @@ class Entry:
             settings["scoring"] = options.scoring.model_dump()
         if options.race and rung.families:
             settings |= {"families": rung.families, "most": rung.configurations}
-        said = {"minutes", "left_out"} if stage == "final" else set()
+        roles = {"minutes", "left_out"} if stage == "final" else set()
         return self.entrant.model_copy(update={"options": own}).case(
             common,
             self.dim,
@@ -332,7 +332,7 @@ class Entry:
             batch=self.rows,
             updates=1 if options.unit == "cpu_seconds" else math.ceil(rung.seconds),
             settings=settings,
-            roles=options.model_dump(include=said, exclude_defaults=True, mode="json"),
+            roles=options.model_dump(include=roles, exclude_defaults=True, mode="json"),
             needs=tuple(needs),
         )
 
