@@ -116,7 +116,7 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         named = frame.loc[frame[largest].notna(), "model"]
         ranks = of_plugins([model for model in named if model not in fitted])
     note = (
-        f"{MEANS}. At each budget of CPU seconds the configuration that the search has found best "
+        f"{MEANS}. At each budget the configuration that the search has found best "
         "by validation; a budget includes the smaller ones: of each seed the training counts that "
         "validates best. Behind "
         "best is the difference on the same splits, with its own interval; at the largest budget "
