@@ -181,17 +181,17 @@ def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int], name: 
     axes.set_ylim(min(low, y / 10), high)
 
 
-# ---- exponents at the ends of lines -------------------------------------------------------------
+# ---- texts at the ends of lines -----------------------------------------------------------------
 
-LINE = 10.0  # points from one number to the next
+LINE = 10.0  # points from one text to the next
 
 
 class End(NamedTuple):
-    """The last value of a series' line, and its exponent there."""
+    """The last value of a series' line, and what is written there."""
 
     name: str
     y: float
-    exponent: float
+    text: str
 
 
 def apart(wishes: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
@@ -210,8 +210,8 @@ def apart(wishes: Sequence[float], gap: float, low: float, high: float) -> np.nd
     return places
 
 
-def slopes(panel: Any, ends: Sequence[End], looks: Mapping[str, Any], height: float) -> None:
-    """Write the exponent of each line right of a panel with logarithmic axes, ``height`` inches.
+def label_ends(panel: Any, ends: Sequence[End], looks: Mapping[str, Any], height: float) -> None:
+    """Write the text of each line right of a panel with logarithmic axes, ``height`` inches.
 
     Its limits are fixed by this.
     """
@@ -221,4 +221,4 @@ def slopes(panel: Any, ends: Sequence[End], looks: Mapping[str, Any], height: fl
     gap = LINE / 72 / height
     for end, place in zip(ends, apart(wishes, gap, gap / 2, 1 - gap / 2), strict=True):
         style = {"fontsize": 8, "color": looks[end.name]["color"], "va": "center"}
-        panel.annotate(f"{end.exponent:.1f}", (1.01, place), xycoords="axes fraction", **style)
+        panel.annotate(end.text, (1.01, place), xycoords="axes fraction", **style)
