@@ -110,13 +110,6 @@ class Study:
             raise ValueError(f"study {self.name!r} has no part {name!r}; choose from: {choices}")
         return self.parts[name]
 
-    @property
-    def models(self) -> dict[str, type[BaseModel]]:
-        """The models of a suite's entries by the name of the study, and of its part."""
-        parts = {f"`{self.name}`, part `{part}`": s.Options for part, s in self.parts.items()}
-        own = {f"`{self.name}`": self.Options} if hasattr(self, "Options") else {}
-        return own | parts
-
     def cases(self, options: Any, common: Common) -> Iterable[Case]:
         """The cases that the options of a suite ask for."""
         raise NotImplementedError(f"study {self.name!r} defines no cases")

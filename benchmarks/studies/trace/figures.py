@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import METRICS
 from benchmarks.plotting import draw
-from benchmarks.studies.trace.tables import TRAINING, TRAINING_NOTE, evaluations, trainings
+from benchmarks.studies.trace.tables import TRAINING, TRAINING_NOTE, evaluations, parted
 
-WINDOW = 10  # updates whose losses are one point of a curve
+WINDOW = 20  # updates of a running mean of losses
 SECONDS = "evaluation_seconds"
 LABELS = {
     "dim": "D",
@@ -34,39 +33,29 @@ ERRORS = (
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Seconds against D; errors against probes and seconds; losses of trainings."""
-    done = frame[frame["status"] == "done"]
-    of_part = done.get("setting.part", pd.Series(None, done.index, dtype=object)).notna()
-    trained = done[of_part & done["arrays"].notna()]
-    costs = _evaluations(done[~of_part].reset_index(drop=True)) if not of_part.all() else []
+    measured, trained = parted(frame)
+    listed = _evaluations(measured[measured["status"] == "done"])
     if len(trained):
-        rows = trainings(trained)
-        costs.append(Figure.of("trace-training", TRAINING, TRAINING_NOTE, _losses, rows))
-    return costs
+        trained = trained.assign(name=trained["estimator"] + ", " + trained["noise"])
+        listed.append(Figure.of("trace-training", TRAINING, TRAINING_NOTE, _losses, trained))
+    return listed
 
 
 def _losses(rows: pd.DataFrame) -> Any:
-    """Smoothed losses against updates: a faint line for each seed, one through their means."""
-    looks, ends = draw.looks(rows["name"]), []
-    with draw.figure(1, rows["dataset"].nunique(), 4.2) as (figure, axes):
-        for panel, (data, group) in zip(axes.flat, rows.groupby("dataset"), strict=True):
+    """Running means of losses: a faint line for each seed, one through their means."""
+    looks, panels = draw.looks(rows["name"]), list(rows.groupby("dataset"))
+    with draw.figure(1, len(panels), 4.2) as (figure, axes):
+        for panel, (data, group) in zip(axes.flat, panels, strict=True):
+            ends = []
             for name, seeds in group.groupby("name"):
-                curves = [_smoothed(losses) for losses in seeds["losses"]]
-                length, look = min(map(len, curves)), {**looks[str(name)], "marker": ""}
-                x = WINDOW * (np.arange(length) + 0.5)
-                for curve in curves:
-                    panel.plot(x, curve[:length], **{**look, "lw": 0.6, "alpha": 0.35})
-                mean = np.mean([curve[:length] for curve in curves], axis=0)
-                panel.plot(x, mean, **look)
-                ends.append(draw.End(str(name), mean[-1], str(name)))
+                curves = pd.DataFrame([*seeds["losses"]]).T.rolling(WINDOW).mean()[WINDOW - 1 :]
+                look, mean = {**looks[str(name)], "marker": ""}, curves.mean(axis=1)
+                panel.plot(curves, **{**look, "lw": 0.6, "alpha": 0.35})
+                panel.plot(mean, **look)
+                ends.append(draw.End(str(name), mean.iloc[-1], str(name)))
             draw.finish(panel, log="x", xlabel="updates", ylabel="loss (nats)", title=data)
             draw.label_ends(panel, ends, looks, 3.6)
     return figure
-
-
-def _smoothed(losses: np.ndarray) -> np.ndarray:
-    """Means of windows of updates."""
-    whole = losses[: len(losses) // WINDOW * WINDOW]
-    return np.asarray(np.nanmean(whole.reshape(-1, WINDOW), axis=1))
 
 
 def _evaluations(done: pd.DataFrame) -> list[Figure]:

@@ -91,20 +91,20 @@ PLACES = {"hutchinson": "in R^D", "bottleneck": "in R^K"}
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Evaluations and trainings by every estimator."""
-    of_part = frame.get("setting.part", pd.Series(None, frame.index, dtype=object)).notna()
-    costs = _costs(frame[~of_part].reset_index(drop=True)) if not of_part.all() else []
-    done = frame[of_part & (frame["status"] == "done") & frame["arrays"].notna()]
-    return [*costs, *([_trainings(trainings(done))] if len(done) else [])]
+    measured, trained = parted(frame)
+    listed = _costs(measured) if len(measured) else []
+    return [*listed, _trainings(trained)] if len(trained) else listed
 
 
-def trainings(done: pd.DataFrame) -> pd.DataFrame:
-    """A row for each training: data, estimator, noise, name, seed, losses, metrics."""
-    trace = described(done["option.trace"], estimator="exact", noise="rademacher")
-    place = trace["estimator"].map(PLACES)
-    losses = [a["losses"].astype(float) for a in arrays_by_case(done)]
-    names = place + ", " + trace["noise"]
-    return done.assign(estimator=place, noise=trace["noise"], name=names).assign(
-        losses=pd.Series(losses, done.index)
+def parted(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of evaluations; done trainings, with the place of the estimate, noise and losses."""
+    part = frame.get("setting.part", pd.Series(None, frame.index, dtype=object)).notna()
+    trained = frame[part & (frame["status"] == "done") & frame["arrays"].notna()]
+    trace = described(trained["option.trace"], estimator="exact", noise="rademacher")
+    losses = [curves["losses"].astype(float) for curves in arrays_by_case(trained)]
+    trained = trained.assign(noise=trace["noise"], estimator=trace["estimator"].map(PLACES))
+    return frame[~part].reset_index(drop=True), trained.assign(
+        losses=pd.Series(losses, trained.index, dtype=object)
     )
 
 
