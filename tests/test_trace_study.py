@@ -237,15 +237,10 @@ def test_tables_and_figures_of_two_fields() -> None:
 def test_trainings_by_every_estimator_are_of_one_field() -> None:
     """Which begin at one likelihood and part; the one's gain over the other is that of its loss."""
     traces = [{"estimator": e, "noise": n} for e in ("hutchinson", "bottleneck") for n in NOISES]
-    options = {
-        "part": "training",
-        "datasets": ["digits"],
-        "flows": [{"flow": "ffjord", "options": {**FIELD, "trace": t}} for t in traces],
-        "sizes": {"hidden": 8, "depth": 1, "layers": 1},
-        "batch": 16,
-        "updates": 30,
-        "training": {"preprocessing": "logit", "validations": 1, "validation_rows": 20},
-    }
+    flows = [{"flow": "ffjord", "options": {**FIELD, "trace": trace}} for trace in traces]
+    options: dict[str, Any] = {"part": "training", "datasets": ["digits"], "flows": flows}
+    options |= {"sizes": {"hidden": 8, "depth": 1, "layers": 1}, "batch": 16, "updates": 30}
+    options["training"] = {"preprocessing": "logit", "validations": 1, "validation_rows": 20}
     cases = cases_of("trace", options, seeds=(0, 1))
     results = results_of(cases)
     frame = frame_of(cases, results)
