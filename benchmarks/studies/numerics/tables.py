@@ -35,7 +35,8 @@ MASS = "A density integrates to one as far as its solver's tolerance"
 MASS_NOTE = (
     "|∫ p dx - 1| of a trained field in one dimension, by the trapezoid rule on a grid over three "
     "times the range of the training rows; medians over seeds. The solver's tolerance is rtol = "
-    "atol, in the precision that is named. As in Fig. 8 of FFJORD (arXiv:1810.01367)."
+    "atol, in the precision that is named; dotted: the tolerance itself. FFJORD (arXiv:1810.01367, "
+    "Fig. 8) reports an error of the order of the tolerance."
 )
 MASSES = columns(
     *("dataset", "series", "updates", {"dtype": "Precision"}, "solver"),
