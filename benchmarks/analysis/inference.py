@@ -110,6 +110,14 @@ def _added(value: float, one: Estimate, other: Estimate) -> Estimate:
     return Estimate(value, math.sqrt(total), freedom)
 
 
+def mean_of(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean of independent estimates, degrees of freedom by Satterthwaite (1946)."""
+    count, total = len(estimates), estimates[0]
+    for estimate in estimates[1:]:
+        total = _added(total.value + estimate.value, total, estimate)
+    return Estimate(total.value / count, total.error / count, total.freedom)
+
+
 def standings(estimates: Mapping[str, tuple[Estimate, float]], level: float) -> dict[str, Standing]:
     """How the first of each comparison stands to the other, all tested together.
 

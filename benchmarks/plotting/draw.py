@@ -187,11 +187,11 @@ LINE = 10.0  # points from one number to the next
 
 
 class End(NamedTuple):
-    """The last value of a series' line, and its exponent there."""
+    """A text behind the last value of a series' line."""
 
-    name: str
+    text: str
     y: float
-    exponent: float
+    colour: str
 
 
 def apart(wishes: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
@@ -210,15 +210,12 @@ def apart(wishes: Sequence[float], gap: float, low: float, high: float) -> np.nd
     return places
 
 
-def slopes(panel: Any, ends: Sequence[End], looks: Mapping[str, Any], height: float) -> None:
-    """Write the exponent of each line right of a panel with logarithmic axes, ``height`` inches.
-
-    Its limits are fixed by this.
-    """
-    bottom, top = panel.get_ylim()
-    panel.set(xlim=panel.get_xlim(), ylim=(bottom, top))
-    wishes = [math.log(end.y / bottom) / math.log(top / bottom) for end in ends]
+def write_ends(panel: Any, ends: Sequence[End], height: float) -> None:
+    """Write the text of each line right of a panel, ``height`` inches, whose limits this fixes."""
+    panel.set(xlim=panel.get_xlim(), ylim=panel.get_ylim())
+    places = panel.transData.transform([(panel.get_xlim()[1], end.y) for end in ends])
+    wishes = panel.transAxes.inverted().transform(places)[:, 1].tolist() if ends else []
     gap = LINE / 72 / height
     for end, place in zip(ends, apart(wishes, gap, gap / 2, 1 - gap / 2), strict=True):
-        style = {"fontsize": 8, "color": looks[end.name]["color"], "va": "center"}
-        panel.annotate(f"{end.exponent:.1f}", (1.01, place), xycoords="axes fraction", **style)
+        style = {"fontsize": 8, "color": end.colour, "va": "center"}
+        panel.annotate(end.text, (1.01, place), xycoords="axes fraction", **style)

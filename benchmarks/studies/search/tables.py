@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import improvement, paired
-from benchmarks.analysis.contests import at_largest_budget, within
+from benchmarks.analysis.contests import at_largest_budget, validations, within
 from benchmarks.analysis.criteria import LEVEL, MARGIN
-from benchmarks.analysis.inference import Estimate, Standing, of_rows, standings
+from benchmarks.analysis.inference import Estimate, Standing, mean_of, of_rows, standings
 from benchmarks.analysis.models import models_of
-from benchmarks.core.case import Case
 from benchmarks.core.exhibit import RECORDS, Column, Table, columns
 from benchmarks.core.formats import number
 from benchmarks.core.naming import BUDGET, counted, in_words, is_baseline, of_plugins, starred
@@ -23,6 +22,8 @@ from benchmarks.studies.density.tables import exactness, note_on_samples
 
 SIZES = ("hidden", "depth", "layers", "bins")  # options that the words of a configuration have
 MOST = 5  # models that a note names
+SPLITS = 5  # or draws, from which on a budget has a say over all data sets
+COSTED = ("train_flops", "row_flops", "test_nfe")  # columns beside the gap that is closed
 EXTREME = 10  # times the usual error over test rows, which then few rows decide
 EDGE = "*"  # after a choice at an end of what there was to choose
 MEANS = (
@@ -61,7 +62,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     ordered = [table for race in races for table in (ranking(race), trials(race.data, race.rows))]
     sets = [(name, rows) for name, rows in sets if not is_race(rows)]
     likelihoods = {name: _likelihoods(name, rows) for name, rows in sets}
-    ordered += [overview(likelihoods)] if len(sets) > 1 else []
+    ordered += [leaders(dict(sets)), overview(likelihoods)] if len(sets) > 1 else []
     for name, rows in sets:
         others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
         ordered += [table for table in (likelihoods[name], *others) if table is not None]
@@ -287,6 +288,98 @@ def overview(likelihoods: Mapping[str, Table]) -> Table:
     return Table("frontier-sets", "Test log-likelihood by data set", note, frame, columns=columns)
 
 
+def closed(sets: Mapping[str, pd.DataFrame]) -> dict[float, pd.DataFrame]:
+    """Share of the gap between a Gaussian and the best model that each closes, by budget.
+
+    ``sets`` are `labelled` rows by data set, each of which counts alike. A frame has a row a model
+    that all of them have: ``share`` (an `Estimate`), geometric means of `COSTED`, ``baseline`` and
+    `RECORDS`. Budgets are those at which all sets have `SPLITS` splits; pixels that were searched
+    without a logit are left out.
+    """
+    of_sets = [dict(_closed_on(sets[name])) for name in counted_in(sets)]
+    of_sets = [budgets for budgets in of_sets if budgets]
+    common = set(of_sets[0]).intersection(*of_sets) if of_sets else set[float]()
+    result = {}
+    for budget in sorted(common):
+        every = pd.concat([budgets[budget] for budgets in of_sets])
+        models = [rows for _, rows in every.groupby("model") if len(rows) == len(of_sets)]
+        result[budget] = pd.DataFrame(
+            {
+                "model": [rows["model"].iloc[0] for rows in models],
+                "share": [mean_of(rows["share"].tolist()) for rows in models],
+                **{name: [np.exp(np.log(r[name]).mean()) for r in models] for name in COSTED},
+                "baseline": [rows["baseline"].iloc[0] for rows in models],
+                RECORDS: [rows[RECORDS].sum() for rows in models],
+            }
+        )
+    return result
+
+
+def counted_in(sets: Mapping[str, pd.DataFrame]) -> list[str]:
+    """The data sets that a score over all of them has: pixels searched without a logit are none."""
+    return [name for name, rows in sets.items() if not _lacks_logit(rows)]
+
+
+def _closed_on(rows: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
+    """Shares of the gap on one data set, by budget; the best is that by validation at the largest.
+
+    The error of a share is that of the difference from the best on the same splits.
+    """
+    splits = finals(rows).groupby("seconds")["data_seed"].nunique()
+    budgets = {b: own for b, own in by_budget(finals(rows)).items() if splits[b] >= SPLITS}
+    if not budgets or "gaussian" not in set(rows["model"]):
+        return
+    last = budgets[max(budgets)]
+    best = last[last["model"] == validations(last).groupby(last["model"]).mean().idxmax()]
+    gap = paired.compare(best, last[last["model"] == "gaussian"]).estimate.value
+    for budget, scored in budgets.items():
+        models = [own for name, own in scored.groupby("model") if name != "gaussian"]
+        lags = [paired.compare(best, seeds).estimate for seeds in models]
+        lags = [lag if lag.error == lag.error else Estimate(0.0, 0.0, 1.0) for lag in lags]
+        shares = [Estimate(1 - lag.value / gap, lag.error / gap, lag.freedom) for lag in lags]
+        medians = [seeds.reindex(columns=COSTED).median() for seeds in models]
+        values: dict[str, Any] = {
+            "model": [str(seeds["model"].iloc[0]) for seeds in models],
+            "share": shares,
+            "baseline": [bool(is_baseline(seeds).all()) for seeds in models],
+            RECORDS: [tuple(seeds["key"]) for seeds in models],
+        }
+        yield budget, pd.DataFrame(medians).reset_index(drop=True).assign(**values)
+
+
+def _lacks_logit(rows: pd.DataFrame) -> bool:
+    """Whether a data set of pixels was searched without a logit: its scores compare no families."""
+    pixels = rows.get("bits_per_dim", pd.Series(dtype=float)).notna().any()
+    settings = rows.get("setting.training", pd.Series(dtype=object)).dropna()
+    return bool(pixels and not any("logit" in str(own.get("preprocessing")) for own in settings))
+
+
+def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
+    """What each model closes of the gap to the best over data sets, and what it costs."""
+    budgets = closed(sets)
+    columns, frame = {"model": Column("Model")}, pd.DataFrame({"model": pd.Series(dtype=object)})
+    if budgets:
+        largest = max(budgets)
+        frame = budgets[largest].drop(columns=["share", "baseline"])
+        for budget, rows in budgets.items():
+            shares = rows.set_index("model")["share"].reindex(frame["model"])
+            value, error = f"closed.{budget:g}", f"half.{budget:g}"
+            frame[value] = [share.value for share in shares]
+            frame[error] = [share.half(LEVEL) for share in shares]
+            label = f"Gap closed, {budget:g} s"
+            columns[value] = Column(label, "%", scale=100, digits=".1f", error=error)
+        frame = frame.sort_values(f"closed.{largest:g}", ascending=False)
+    listed = ", ".join(counted_in(sets))
+    note = (
+        f"Share of the gap between a Gaussian and the best model, by validation at the largest "
+        f"budget, that a model closes: mean over {listed}, ± half of its {1 - LEVEL:.0%} interval, "
+        "whose error is that of the difference from the best on the same splits. FLOPs of the "
+        "training and of a density, and evaluations of a solve: geometric means over these sets."
+    )
+    columns |= {name: Column.of(name) for name in COSTED}
+    return Table("frontier-leaders", "Who closes the gap", note, frame, columns=columns)
+
+
 def _of_most_models(frame: pd.DataFrame) -> str:
     """The column of the budget that most models have, the last if several tie; "" if none has."""
     counts = frame.filter(regex=r"^test_ll\.").notna().sum()
@@ -380,7 +473,7 @@ def _words(row: pd.Series, names: Sequence[str]) -> str:
 
 def is_race(rows: pd.DataFrame) -> bool:
     """Whether the cases of a data set are those of a race."""
-    return bool(rows.get("setting.families", pd.Series(dtype=float)).notna().any())
+    return bool(rows.get("setting.most", pd.Series(dtype=float)).notna().any())
 
 
 FITTED = {"gaussian": "a Gaussian", "mixture": "a mixture of Gaussians", "kde": "a kernel density"}
@@ -389,7 +482,6 @@ STANDING = {
     "open": "not told apart from",
     "behind": "on the test rows behind",
 }
-TRAINED = ("learning_rate", "weight_decay", "preprocessing", "cpu_seconds")
 RANKED = {
     "model": Column("Model"),
     "val_ll": Column("Validation", "nats", digits=".3f"),
@@ -405,135 +497,105 @@ TERMINAL = ("model", "val_ll", "test_ll", "raw", "seconds", "c2st", "gain")
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """A flow or a baseline with its scores, nats, and how the best flow stands to it.
+class Choice:
+    """What a race on one table says.
 
-    ``test`` is the mean over the test rows with its error.
+    ``ranking`` has the flows, then the baselines, of each model the best, in the order of the
+    validation likelihood. It has the columns of `RANKED`, ``half`` of the interval of a test
+    likelihood over the test rows, how the best flow stands to each (``standing``), whether a model
+    is a ``baseline``, and whether a flow was still ``improving``, by a one-sided test.
     """
 
-    name: str
-    row: pd.Series
-    val: float
-    test: Estimate
-    standing: Standing | None = None
-
-    @property
-    def raw(self) -> float | None:
-        """Test log-likelihood of the raw columns; None where they were not standardised."""
-        scale = self.data.get("log_scale")
-        return None if scale is None else self.test.value - float(scale)
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """What the record says of the data."""
-        return dict(self.row["notes"].get("data", {}))
-
-    @property
-    def configuration(self) -> str:
-        """What the search has chosen, or the size of a baseline."""
-        components = self.row["notes"].get("components")
-        return f"{components} components" if components else str(self.row["configuration"])
-
-    @property
-    def improving(self) -> bool:
-        """Whether twice the training would gain more than 0, by a one-sided test."""
-        return self.gain is not None and self.gain.value > 0 and self.gain.p / 2 < LEVEL
-
-    @property
-    def gain(self) -> Estimate | None:
-        """What twice the training would gain in validation, nats; None where it is not known."""
-        return improvement.gain_of(self.row.to_frame().T)
-
-    def value(self, column: str) -> float | None:
-        """A number of the record; None where it has none."""
-        value = self.row.get(column)
-        return None if value is None or pd.isna(value) else float(value)
-
-    def as_json(self, case: Case, weights: str | None) -> dict[str, Any]:
-        """The entry of a ranking, of the case that was measured and the folder of its weights."""
-        training, half = case.settings.get("training", {}), self.test.half(LEVEL)
-        return {
-            "flow": case.flow,
-            "options": case.options,
-            "training": {name: training[name] for name in TRAINED if name in training},
-            "val_ll": self.val,
-            "test_ll": self.test.value,
-            "interval": [self.test.value - half, self.test.value + half],
-            "test_ll_raw": self.raw,
-            "cpu_seconds": self.value("train_cpu_seconds"),
-            "c2st": self.value("told_apart"),
-            "gain_per_doubling": None if self.gain is None else self.gain.value,
-            "weights": weights,
-        }
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a race on one table says: flows and baselines, the best by validation first."""
-
     data: str
-    flows: list[Ranked]
-    baselines: list[Ranked]
-    rows: pd.DataFrame
+    rows: pd.DataFrame  # of all cases, `labelled`
+    ranking: pd.DataFrame
 
     @classmethod
     def of(cls, data: str, rows: pd.DataFrame) -> Choice:
-        """Rank the finals of a data set in rows that are `labelled`: of each model the best.
-
-        Of a baseline that is the best preprocessing.
-        """
+        """Rank the finals of a data set in rows that are `labelled`."""
         scored = finals(rows)
-        if scored.empty:
-            return cls(data, [], [], rows)
+        scored = scored.assign(baseline=is_baseline(scored))
         order = scored.sort_values("val_ll", ascending=False, kind="stable")
-        ranks = _ranks(order.drop_duplicates(["flow", "setting.label"]))
-        fitted = [bool(is_baseline(one.row.to_frame().T).iloc[0]) for one in ranks]
-        pairs = list(zip(ranks, fitted, strict=True))
-        return cls(data, [r for r, f in pairs if not f], [r for r, f in pairs if f], rows)
+        order = order.drop_duplicates(["flow", "setting.label"])
+        ranking = order.sort_values("baseline", kind="stable").reset_index(drop=True)
+        tests, standing = _against_the_best(ranking)
+        gains = [improvement.gain_of(ranking.iloc[[place]]) for place in ranking.index]
+        notes = [notes or {} for notes in ranking.get("notes", [])]
+        sizes = [note.get("components") for note in notes]
+        texts = zip(sizes, ranking["configuration"], strict=True)
+        scale = pd.Series([note.get("data", {}).get("log_scale") for note in notes], dtype=float)
+        values: dict[str, Any] = {
+            "test_ll": [test.value for test in tests],
+            "half": [test.half(LEVEL) for test in tests],
+            "raw": ranking["test_ll"] - scale,
+            "seconds": ranking.get("train_cpu_seconds", np.nan),
+            "updates": ranking.get("train_updates", np.nan),
+            "c2st": ranking.get("told_apart", np.nan),
+            "gain": [np.nan if gain is None else gain.value for gain in gains],
+            "improving": [bool(g and g.value > 0 and g.p / 2 < LEVEL) for g in gains],
+            "configuration": [f"{size} components" if size else text for size, text in texts],
+            "standing": standing,
+            RECORDS: [(key,) for key in ranking["key"]],
+        }
+        return cls(data, rows, ranking.assign(**values))
+
+    @property
+    def flows(self) -> pd.DataFrame:
+        """The rows of the ranking that are flows."""
+        return self.ranking[~self.ranking["baseline"]]
+
+    @property
+    def baselines(self) -> pd.DataFrame:
+        """The rows of the ranking that are baselines."""
+        return self.ranking[self.ranking["baseline"]]
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        """What the records say of the data."""
+        return dict(self.ranking["notes"].iloc[0].get("data", {})) if len(self.ranking) else {}
 
     @property
     def answer(self) -> str:
         """The flow to take, its rivals, and whether to train longer; first what is no flow."""
-        if not self.flows:
+        if self.flows.empty:
             trials = self.rows[self.rows["stage"] == "trial"].reindex(columns=["model", "val_ll"])
             best = trials.dropna().sort_values("val_ll")["model"].tolist()[-1:]
             hint = f"; by its trials {best[0]} is best" if best else ""
             return f"No flow was trained to its end{hint}: give it more --minutes."
-        first, *others = self.flows
+        first, others = self.flows.iloc[0], self.flows.iloc[1:]
         sentences = [self._baseline(first)] if self._baseline(first) else []
-        parts = [f"{'Of the flows ' if sentences else ''}{first.name}"]
+        parts = [f"{'Of the flows ' if sentences else ''}{first['model']}"]
         for standing, words in STANDING.items():
-            if names := [other.name for other in others if other.standing == standing]:
+            if names := others.loc[others["standing"] == standing, "model"].tolist():
                 parts.append(f"{words} {', '.join(names)}")
-        if not parts[1:] and others:
+        if not parts[1:] and len(others):
             parts.append("ahead of the other flows")
-        if any("have no bound" in remark for remark in first.data.get("remarks", [])):
+        if any("have no bound" in remark for remark in self._about.get("remarks", [])):
             parts.append("a higher likelihood may be a spike on values of a grid: see the warnings")
-        elif first.improving and first.gain is not None:
-            gain = number(first.gain.value, ".2f")
+        elif first["improving"]:
+            gain = number(first["gain"], ".2f")
             parts.append(f"still improving, by {gain} nats as its training doubles: --minutes")
         return " ".join([*sentences, "; ".join(parts)])
 
-    def _baseline(self, first: Ranked) -> str:
+    def _baseline(self, first: pd.Series) -> str:
         """A sentence on a baseline that is not behind the best flow; empty without one."""
-        for baseline in self.baselines[:1]:
-            name = FITTED.get(baseline.name.partition(" ")[0], baseline.name)
-            name = f"{name[:1].upper()}{name[1:]}"
-            scores = f"{_estimate(baseline.test)} nats on the test rows, {first.name} "
-            scores += f"{_estimate(first.test)}"
-            if baseline.val > first.val:
-                return f"{name} is ahead of every flow in validation: {scores}."
-            if baseline.standing == "level":
-                return f"{name} is level with the best flow: {scores}."
-        return ""
+        if self.baselines.empty:
+            return ""
+        best = self.baselines.iloc[0]
+        name = FITTED.get(best["flow"], best["model"])
+        name = f"{name[:1].upper()}{name[1:]}"
+        scores = f"{_score(best)} nats on the test rows, {first['model']} {_score(first)}"
+        if best["val_ll"] > first["val_ll"]:
+            return f"{name} is ahead of every flow in validation: {scores}."
+        level = best["standing"] == "level"
+        return f"{name} is level with the best flow: {scores}." if level else ""
 
     @property
     def about(self) -> dict[str, int]:
         """How many columns the density has, and the rows of each part of the split."""
-        every = [*self.flows, *self.baselines]
-        if not every:
+        if self.ranking.empty:
             return {}
-        return {"columns": int(every[0].row["dim"]), **every[0].data.get("rows", {})}
+        return {"columns": int(self.ranking["dim"].iloc[0]), **self._about.get("rows", {})}
 
     @property
     def dropped(self) -> dict[str, str]:
@@ -546,8 +608,7 @@ class Choice:
     @property
     def warnings(self) -> list[str]:
         """What to know of the trainings and of the table before the ranking is used."""
-        every = [*self.flows, *self.baselines]
-        remarks = every[0].data.get("remarks", []) if every else []
+        remarks = self._about.get("remarks", [])
         lines = [f"{text[:1].upper()}{text[1:]}." for text in remarks]
         failed = self.rows[self.rows["status"].isin(["failed", "timeout"])]
         for model, own in failed.groupby("model", sort=False):
@@ -564,48 +625,30 @@ def choices(frame: pd.DataFrame) -> list[Choice]:
     return [Choice.of(name, rows) for name, rows in sets if is_race(rows)]
 
 
-def _ranks(rows: pd.DataFrame) -> list[Ranked]:
-    """Rows in their order; each with how the best flow stands to it on the test rows.
+def _against_the_best(ranking: pd.DataFrame) -> tuple[list[Estimate], list[Standing | None]]:
+    """The test likelihood of each row of a ranking, and how the first stands to each of the others.
 
-    These are trained densities on rows that none has seen: the error is over the rows. Two are
-    level where they differ by less than `MARGIN` and a twentieth of what the best gains over a
-    Gaussian, or by less than a standard error.
+    These are trained densities on rows that none has seen: errors are over the rows. Two are level
+    where they differ by less than `MARGIN` and a twentieth of what the best gains over a Gaussian,
+    or by less than a standard error.
     """
-    listed = [rows.iloc[[place]] for place in range(len(rows))]
-    scores = [paired.mean_by_row(own) for own in listed]
-    groups = [arrays(own.iloc[0], "test_groups").get("test_groups") for own in listed]
-    fitted = is_baseline(rows).tolist()
-    best = fitted.index(False) if False in fitted else 0
-    least = [score.mean() for score, own in zip(scores, listed, strict=True) if _is_gaussian(own)]
+    rows = [ranking.iloc[[place]] for place in range(len(ranking))]
+    scores = [paired.mean_by_row(row) for row in rows]
+    groups = [arrays(row.iloc[0], "test_groups").get("test_groups") for row in rows]
+    tests = [of_rows(*pair) for pair in zip(scores, groups, strict=True)]
     margin = MARGIN["least"]
-    if least:
-        margin = min(margin, max(0.0, (scores[best].mean() - max(least)) / 20))
-    pairs = {}
-    for place in set(range(len(listed))) - {best}:
-        lead = of_rows(scores[best] - scores[place], groups[best])
-        pairs[str(place)] = lead
-    stands = standings({name: (lead, 0.0) for name, lead in pairs.items()}, LEVEL)
-    for name, lead in pairs.items():
+    for place in ranking.index[ranking["flow"] == "gaussian"]:
+        margin = min(margin, max(0.0, (tests[0].value - tests[place].value) / 20))
+    leads = {str(n): of_rows(scores[0] - score, groups[0]) for n, score in enumerate(scores) if n}
+    stands = standings({name: (lead, 0.0) for name, lead in leads.items()}, LEVEL)
+    for name, lead in leads.items():
         if abs(lead.value) <= max(margin, lead.error):
             stands[name] = "level"
-    return [
-        Ranked(
-            str(own["model"].iloc[0]),
-            own.iloc[0],
-            float(own["val_ll"].iloc[0]),
-            of_rows(score, labels),
-            stands.get(str(place)),
-        )
-        for place, (own, score, labels) in enumerate(zip(listed, scores, groups, strict=True))
-    ]
+    return tests, [stands.get(str(place)) for place in range(len(rows))]
 
 
-def _is_gaussian(own: pd.DataFrame) -> bool:
-    return bool(own["flow"].iloc[0] == "gaussian")
-
-
-def _estimate(test: Estimate) -> str:
-    return f"{number(test.value, '.3f')} ± {number(test.half(LEVEL), '.3f')}"
+def _score(row: pd.Series) -> str:
+    return f"{number(row['test_ll'], '.3f')} ± {number(row['half'], '.3f')}"
 
 
 def rows_of(choice: Choice) -> str:
@@ -619,22 +662,6 @@ def rows_of(choice: Choice) -> str:
 
 def ranking(choice: Choice) -> Table:
     """Flows by validation, the best first, then the baselines."""
-    rows = [
-        {
-            "model": ranked.name,
-            "val_ll": ranked.val,
-            "test_ll": ranked.test.value,
-            "half": ranked.test.half(LEVEL),
-            "raw": ranked.raw,
-            "seconds": ranked.value("train_cpu_seconds"),
-            "updates": ranked.value("train_updates"),
-            "c2st": ranked.value("told_apart"),
-            "gain": None if ranked.gain is None else ranked.gain.value,
-            "configuration": ranked.configuration,
-            RECORDS: (ranked.row["key"],),
-        }
-        for ranked in (*choice.flows, *choice.baselines)
-    ]
     dropped = "".join(f" {name} {reason}." for name, reason in choice.dropped.items())
     note = (
         f"{rows_of(choice)}In the order of the validation log-likelihood, which has chosen each "
@@ -644,5 +671,5 @@ def ranking(choice: Choice) -> Table:
         "rows, 0.5 where it cannot. Gain: of validation as the training doubles, by its constant "
         f"part. {EDGE}: an end of what there was to choose.{dropped}"
     )
-    frame = pd.DataFrame(rows, columns=[*RANKED, "half", RECORDS])
+    frame = choice.ranking[[*RANKED, "half", RECORDS]]
     return Table(f"choose-{choice.data}", f"{choice.data}: the ranking", note, frame, RANKED)
