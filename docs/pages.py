@@ -20,7 +20,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from benchmarks.claims import Claim, Evidence, Verdict, claims
+from benchmarks.claims import Claim, Evidence, Verdict, claims, together
 from benchmarks.core import store
 from benchmarks.core.exhibit import Figure, Table, showing
 from benchmarks.core.formats import markdown, markdown_table
@@ -64,11 +64,6 @@ class Quoted:
         frame = quotable(self.run.frame, self.run.cautions, together)
         empty = [name for name in time_columns(frame) if frame[name].isna().all()]
         return frame.drop(columns=empty).copy()  # in one piece
-
-    @cached_property
-    def evidence(self) -> Evidence:
-        """What claims are judged by."""
-        return Evidence(self.frame)
 
     def exhibit(self, kind: str, name: str) -> Any:
         """One of the "tables" or "figures" of its studies; None where stale records give none."""
@@ -126,6 +121,11 @@ class Documents:
     def __init__(self, results: Path = RESULTS) -> None:
         self.runs = {folder.name: Quoted(folder) for folder in folders(results)}
         self.shown: dict[str, Figure] = {}
+
+    @cached_property
+    def evidence(self) -> dict[str, Evidence]:
+        """What claims are judged by, by the name of the run."""
+        return dict(zip(self.runs, together(r.frame for r in self.runs.values()), strict=True))
 
     def pages(self, docs: Path = DOCS) -> Iterator[tuple[Path, str]]:
         """Each document that has a template, and its text."""
@@ -207,7 +207,7 @@ class Documents:
     def claims_by_run(self) -> str:
         """The verdicts of every run on every claim, and where they differ."""
         outcomes = {
-            claim.title: {n: run.evidence.verdict(claim).outcome for n, run in self.runs.items()}
+            claim.title: {n: own.verdict(claim).outcome for n, own in self.evidence.items()}
             for claim in claims()
         }
         return _markdown(by_run(outcomes))
@@ -220,7 +220,7 @@ class Documents:
         order = sorted(
             self.runs.values(), key=lambda run: (run.suite != claim.suite, -len(run.frame))
         )
-        verdicts = ((run.evidence.verdict(claim), run.name) for run in order)
+        verdicts = ((self.evidence[run.name].verdict(claim), run.name) for run in order)
         measured = ((v, name) for v, name in verdicts if v.outcome != "not_measured")
         return next(measured, (Verdict("not_measured", ""), ""))
 

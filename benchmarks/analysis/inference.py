@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike
 from scipy import special
 
+ORDERS = math.factorial(7)  # of the x of lines by which their slope is tested
 Standing = Literal["ahead", "behind", "level", "open"]
 
 
@@ -55,6 +56,33 @@ class Estimate:
         return float(special.stdtr(self.freedom, -distance / self.error))
 
 
+@dataclass(frozen=True)
+class Trend:
+    """A slope, and the slopes at which each other order of the x is as steep; one order has none.
+
+    Tests and interval are exact where, but for the slope, the x are exchangeable.
+    """
+
+    value: float
+    turns: np.ndarray  # at most orders - 1
+    orders: int
+
+    def p_most(self, slope: float) -> float:
+        """p-value, one-sided, of the hypothesis that the slope is at most this one."""
+        return float(self.orders - np.count_nonzero(self.turns > slope)) / self.orders
+
+    def p_least(self, slope: float) -> float:
+        """p-value, one-sided, of the hypothesis that the slope is at least this one."""
+        return float(self.orders - np.count_nonzero(self.turns < slope)) / self.orders
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """The ends of the interval of confidence 1 - level; infinite of too few orders for it."""
+        if self.orders * level < 2:
+            return -math.inf, math.inf
+        low, high = np.quantile(self.turns, [level / 2, 1 - level / 2])
+        return float(low), float(high)
+
+
 def of_repetitions(values: ArrayLike, ratio: float = 0.0) -> Estimate:
     """Estimate the mean of values (n,), one a repetition; the error is NaN if n < 2.
 
@@ -82,18 +110,33 @@ def of_rows(values: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
     return Estimate(float(x.mean()), standard_error(x, groups), count - 1 or math.nan)
 
 
-def of_line(x: ArrayLike, y: ArrayLike) -> Estimate:
-    """Estimate the slope of the line of least squares through points (n,).
+def of_parallel_lines(x: ArrayLike, y: ArrayLike, lines: ArrayLike) -> Trend:
+    """Estimate the slope that lines share through points (n,), each line with its own level.
 
-    ValueError below three points, and where all x are equal.
+    ``lines`` labels the points of a line. Points of one x may have errors in common, whatever the
+    line: the slope is that of least squares within lines, and is tested by all orders of the
+    different x, or `ORDERS` random ones, each x moved with all of its points (Pitman, Significance
+    tests which may be applied to samples from any populations, 1937). A sandwich of so few
+    clusters would reject too often. ValueError below three x, and where no line has two.
     """
-    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    if len(a) < 3 or np.ptp(a) == 0:
-        raise ValueError(f"a slope needs three points that differ in x, got {len(a)}")
-    if np.ptp(b) == 0:
-        return Estimate(0.0, 0.0, len(a) - 2)
-    line = scipy.stats.linregress(a, b)
-    return Estimate(float(line.slope), float(line.stderr), len(a) - 2)
+    values, place = np.unique(np.asarray(x, dtype=float), return_inverse=True)
+    names, line = np.unique(np.asarray(lines), return_inverse=True)
+    count, rng = len(values), np.random.default_rng(0)
+    if math.factorial(count) <= ORDERS:
+        orders = np.array(list(itertools.permutations(range(count))))
+    else:
+        orders = np.array([np.arange(count), *(rng.permutation(count) for _ in range(ORDERS - 1))])
+    level = np.eye(len(names))[line]
+    moved = values[orders][:, place]
+    moved = moved - (moved @ level / level.sum(0)) @ level.T
+    lengths = np.linalg.norm(moved, axis=1)
+    if count < 3 or lengths[0] <= 1e-9 * np.linalg.norm(values):
+        raise ValueError(f"a common slope needs lines through three different x, got {count} x")
+    moved, y = moved[lengths > 0] / lengths[lengths > 0, None], np.asarray(y, dtype=float)
+    steeper, apart = (moved[0] - moved) @ y, (moved[0] - moved) @ values[place]
+    differs = apart > 1e-9 * lengths[0]
+    value = float(moved[0] @ y) / lengths[0]
+    return Trend(float(value), steeper[differs] / apart[differs], len(orders))
 
 
 def with_error_of(estimate: Estimate, other: Estimate) -> Estimate:

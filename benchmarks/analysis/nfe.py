@@ -8,22 +8,23 @@ is not known, the best likelihood of all trainings on the data set and split sta
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.polynomial.polynomial import polyval
 
 from benchmarks.analysis import sizes
-from benchmarks.analysis.growth import tail_polynomial
+from benchmarks.analysis.growth import ONCE, crossing
 from benchmarks.analysis.improvement import cost_at
-from benchmarks.analysis.inference import Estimate, of_line
-from benchmarks.core.naming import series
+from benchmarks.analysis.inference import Trend, of_parallel_lines
+from benchmarks.core.naming import series, width_rules
 from benchmarks.core.store import arrays
 
 FEWEST = 3  # dimensions of a family of data sets
 SHARE = 0.9
+ALL = "all series"  # of a family of data
+FREE = ("cnf", "ffjord", "rnode")  # fields of free form that are trained by likelihood
+TOLERANCE = "1e-05"  # at which evaluations are those of a density's total
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
@@ -53,42 +54,34 @@ def parts_of(name: str) -> tuple[str, str]:
     return series_name, family
 
 
-def growth(group: pd.DataFrame, *metrics: str) -> Estimate | None:
-    """Slope in ln D of the mean logarithm of the metrics, over means of the seeds.
-
-    None where too few dimensions have them all.
-    """
-    if not {*metrics} <= set(group):
-        return None
-    logs = group[list(metrics)].apply(np.log).mean(axis=1, skipna=False)
-    means = logs.groupby(group["dim"]).mean().dropna()
-    if len(means) < FEWEST:
-        return None
-    return of_line(np.log(means.index.to_numpy(dtype=float)), means.to_numpy())
-
-
 # ---- at equal fit -------------------------------------------------------------------------------
 
 
 class Fit(NamedTuple):
-    """A series over D at equal fit.
+    """A series over D at equal fit, or several.
 
-    Columns of the rows: "dim", "seed", "key", "share" of the gap at the end, "update" at which
-    `SHARE` was reached, infinite if never, and NFE there by tolerance, NaN then.
+    Columns of the rows: "series", "dim", "seed", "key", "share" of the gap at the end, "update" at
+    which `SHARE` was reached, infinite if never, and NFE there by tolerance, NaN then.
     """
 
     name: str
     rows: pd.DataFrame  # one a training
     tolerances: tuple[str, ...]  # their names
+    kind: tuple[Any, ...] = ()  # flow, width, depth and trace of a single series
 
-    @property
-    def flow(self) -> str:
-        """The name without that of the data."""
-        return parts_of(self.name)[0]
+    def growth(self, *tolerances: str) -> Trend | None:
+        """Slope of ln NFE in ln D, of the mean over tolerances and of the seeds' means.
 
-    def growth(self, *tolerances: str) -> Estimate | None:
-        """Slope of ln NFE in ln D, of the mean over tolerances; None below three dimensions."""
-        return growth(self.rows, *tolerances or self.tolerances)
+        Of several series it is the slope that they share, each with its own level. None where no
+        series has three dimensions.
+        """
+        each = self.rows[list(tolerances or self.tolerances)].apply(np.log)
+        logs = each.mean(axis=1, skipna=False)
+        means = logs.groupby([self.rows["series"], self.rows["dim"]]).mean().dropna()
+        names, dims = (means.index.get_level_values(level) for level in (0, 1))
+        if names.value_counts().max() < FEWEST or means.empty:
+            return None
+        return of_parallel_lines(np.log(dims.to_numpy(dtype=float)), means.to_numpy(), names)
 
 
 def fits(frame: pd.DataFrame) -> list[Fit]:
@@ -104,8 +97,30 @@ def fits(frame: pd.DataFrame) -> list[Fit]:
         trainings = pd.DataFrame(list(_trainings(group)))
         names = {str(name) for name in trainings} - {"dim", "seed", "key", "share", "update"}
         if len(trainings):
-            every.append(Fit(name, trainings, loosest_first(names)))
+            trainings = trainings.assign(series=parts_of(name)[0])
+            every.append(Fit(name, trainings, loosest_first(names), kind_of(group)))
     return every
+
+
+def pooled(fits: Sequence[Fit]) -> list[Fit]:
+    """All series of each family of data as one; beside them those of `FREE` fields alone."""
+    every = []
+    for family in dict.fromkeys(parts_of(fit.name)[1] for fit in fits):
+        alike = [fit for fit in fits if parts_of(fit.name)[1] == family]
+        free = [fit for fit in alike if fit.kind[0] in FREE]
+        groups = {ALL: alike} | ({", ".join(FREE): free} if 1 < len(free) < len(alike) else {})
+        for words, group in groups.items():
+            rows = pd.concat([fit.rows for fit in group], ignore_index=True)
+            tolerances = loosest_first(t for fit in group for t in fit.tolerances)
+            every.append(Fit(f"{words}, {family}", rows, tolerances))
+    return every
+
+
+def kind_of(rows: pd.DataFrame) -> tuple[Any, ...]:
+    """Flow, width or its rule, depth and trace of a series, in whatever study."""
+    first = rows.iloc[0]
+    width = width_rules(rows).iloc[0] or first.get("option.hidden")
+    return first["flow"], width, str(first.get("option.depth")), str(first.get("option.trace"))
 
 
 def loosest_first(tolerances: Iterable[str]) -> tuple[str, ...]:
@@ -132,48 +147,59 @@ def _trainings(group: pd.DataFrame) -> Iterator[dict[str, float]]:
 
 
 class Total(NamedTuple):
-    """A series: its records, and by D its "flops" per row and "nfe", 0 without an ODE."""
+    """FLOPs per row of a density by D: ``once`` for all evaluations, and of ``each``.
+
+    Evaluations are "least", "median" and "most" of the trainings at equal fit on ``data``; those
+    of the cost study where that is empty, and none without an ODE.
+    """
 
     name: str
-    records: pd.DataFrame
-    costs: pd.DataFrame
+    data: str
+    keys: tuple[str, ...]  # of records
+    once: pd.Series
+    each: pd.Series
+    evaluations: tuple[float, ...] = (0.0, 0.0, 0.0)
+
+    @property
+    def flops(self) -> list[pd.Series]:
+        """FLOPs by D at the least, the median and the most evaluations."""
+        return [self.once + self.each * evaluations for evaluations in self.evaluations]
+
+    def crossings(self, other: Total) -> list[float]:
+        """The D from which on it takes fewer FLOPs than another: `crossing`, at each of `flops`."""
+        ratios = ((flops / other.flops[1]).dropna() for flops in self.flops)
+        return [crossing(ratio.map(np.log)) for ratio in ratios]
 
 
 def totals(frame: pd.DataFrame) -> tuple[list[Total], list[Total]]:
-    """The series with an ODE of the study nfe, and those without one of the study cost."""
-    if not {"solve_nfe", "log_prob_flops"} <= set(frame):
-        return [], []
-    nfe = frame[(frame["study"] == "nfe") & frame["solve_flops"].notna()]
+    """Series with an ODE of the study cost at the evaluations of the study nfe; those without.
+
+    Series of both studies are the same where flow, width, depth and trace are. None where no
+    training reached an equal fit at `TOLERANCE`.
+    """
+    solved: list[Total] = []
+    direct: list[Total] = []
+    if not {"log_prob_nfe", "log_prob_flops"} <= set(frame):
+        return solved, direct
+    trainings = [fit for fit in fits(frame) if TOLERANCE in fit.tolerances]
     cost = frame[(frame["study"] == "cost") & (frame["status"] == "done")]
-    solved = []
-    for name, group in families(nfe).items():
-        means = group.groupby("dim")[["solve_flops", "solve_nfe"]].mean()
-        solved.append(Total(name, group, means.set_axis(["flops", "nfe"], axis="columns")))
-    return solved, list(_direct(cost[cost["log_prob_nfe"] == 0], dims(solved)))
-
-
-def dims(of: Sequence[Total]) -> list[int]:
-    """The dimensions that any of these has."""
-    return sorted({int(dim) for total in of for dim in total.costs.index})
-
-
-def gap(one: Total, other: Total) -> pd.Series:
-    """ln of the FLOPs of one over those of the other, by D."""
-    return pd.Series(np.log(one.costs["flops"] / other.costs["flops"])).dropna()
-
-
-def _direct(cost: pd.DataFrame, at: Sequence[int]) -> Iterator[Total]:
-    """The series at those of the dimensions within their counts, and beyond by a polynomial."""
-    along = sizes.scans(cost[cost["log_prob_flops"] > 0])
-    for name, group in along.groupby("series") if len(along) else ():
-        counted = group.drop_duplicates("dim")  # seeds have equal counts
-        x, counts = counted["dim"].tolist(), counted["log_prob_flops"].tolist()
-        flops = np.exp(np.interp(np.log(at), np.log(x), np.log(counts), left=np.nan, right=np.nan))
-        with suppress(ValueError):  # no polynomial fits
-            start, coefficients = tail_polynomial(x, [int(count) for count in counts])
-            exact = [float(polyval(dim, coefficients)) for dim in at]
-            flops = np.where(np.asarray(at) < start, flops, exact)
-        flops /= counted["batch"].iloc[0]
-        costs = pd.DataFrame({"flops": flops, "nfe": 0.0}, index=list(at)).dropna()
-        if len(costs):
-            yield Total(str(name), group, costs)
+    for name, group in sizes.scans(cost[cost["log_prob_flops"] > 0]).groupby("series"):
+        counted = group.drop_duplicates("dim").set_index("dim")  # seeds have equal counts
+        evaluations, keys = counted["log_prob_nfe"].iloc[0], tuple(group["key"])
+        flops = counted["log_prob_flops"] / counted["batch"]
+        if evaluations == 0:
+            direct.append(Total(str(name), "", keys, flops, 0 * flops))
+            continue
+        once = counted[ONCE].fillna(0) / counted["batch"] if ONCE in counted else 0 * flops
+        total = Total(str(name), "", keys, once, (flops - once) / evaluations, (evaluations,) * 3)
+        trained = [
+            total._replace(
+                data=parts_of(fit.name)[1],
+                keys=(*keys, *fit.rows["key"]),
+                evaluations=tuple(fit.rows[TOLERANCE].quantile([0, 0.5, 1])),
+            )
+            for fit in trainings
+            if fit.kind == kind_of(group) and fit.rows[TOLERANCE].notna().any()
+        ]
+        solved += [total, *trained] if trained else []
+    return (solved, direct) if solved and direct else ([], [])

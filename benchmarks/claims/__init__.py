@@ -49,6 +49,7 @@ class Verdict:
     exhibits: tuple[str, ...] = ()  #: names of the tables and figures that show it
     strength: str = ""  #: a sentence on what speaks for the verdict
     weakness: str = ""  #: and against it
+    cited: str = ""  #: a sentence that the verdicts of other claims cite
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Claim:
     slide: str = ""  # its title
     strength: str = ""  # what speaks for such a verdict
     weakness: str = ""  # and against it
+    cites: str = ""  # a claim whose verdict has a sentence for it, be it of another run
     check: bool = False  # it holds by construction
     part: str = ""  # of its study
 
@@ -107,6 +109,7 @@ class Evidence:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
+        self.others: Sequence[Evidence] = ()  # of other runs, which claims may cite
         self._prepared: dict[tuple[Any, ...], Any] = {}
         self._verdicts: dict[str, Verdict] = {}
 
@@ -121,12 +124,22 @@ class Evidence:
                 strength = f"{verdict.strength} {claim.strength}".strip()
                 weakness = f"{verdict.weakness} {claim.weakness}".strip()
                 self._verdicts[claim.id] = replace(
-                    verdict, exhibits=tuple(claim.exhibits), strength=strength, weakness=weakness
+                    verdict,
+                    sentence=verdict.sentence + self._cited(claim),
+                    exhibits=tuple(claim.exhibits),
+                    strength=strength,
+                    weakness=weakness,
                 )
             except NotMeasured as missing:
                 text = f"There are no {missing}: {claim.remedy} measures them."
                 self._verdicts[claim.id] = Verdict("not_measured", text)
         return self._verdicts[claim.id]
+
+    def _cited(self, claim: Claim) -> str:
+        """The sentence of the claim that this one cites, of the run with the most records of it."""
+        runs = (self, *self.others) if claim.cites else ()
+        cited = [run.verdict(registry[claim.cites]) for run in runs]
+        return max(cited, key=lambda v: (bool(v.cited), len(v.records))).cited if cited else ""
 
     def _of(self, claim: Claim) -> Any:
         """What the claim judges, computed once for all claims that prepare the same records."""
@@ -140,6 +153,14 @@ class Evidence:
                 frame = frame[chosen].reset_index(drop=True)
             self._prepared[place] = claim.prepare(frame) if claim.prepare else frame
         return self._prepared[place]
+
+
+def together(frames: Iterable[pd.DataFrame]) -> list[Evidence]:
+    """Evidence of each run, whose claims may cite the other runs."""
+    every = [Evidence(frame) for frame in frames]
+    for evidence in every:
+        evidence.others = [other for other in every if other is not evidence]
+    return every
 
 
 registry: Registry[Claim] = Registry("claim", ("benchmarks.claims",), group="flowgauge.claims")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import pandas as pd
 
 from benchmarks.analysis import nfe, sizes
-from benchmarks.analysis.growth import FIXED, FOLLOWS, ONCE, degrees, growth
-from benchmarks.analysis.inference import Estimate, Standing, standings
+from benchmarks.analysis.growth import FIXED, FOLLOWS, NEVER, ONCE, degrees, growth
+from benchmarks.analysis.inference import Trend, holm
 from benchmarks.claims import (
     RULES,
     NotMeasured,
@@ -21,7 +21,6 @@ from benchmarks.claims import (
     register,
     span,
 )
-from benchmarks.core.exhibit import scientific
 from benchmarks.core.formats import number
 from benchmarks.studies.trace.tables import evaluations
 
@@ -202,73 +201,64 @@ def cost_of_ffjord(frame: pd.DataFrame) -> Verdict:
 
 LEVEL = level_of("cost-in-total")
 FLAT = RULES["cost-in-total"]["flat"]  # slope below which NFE do not depend on D
-DEPENDENCES: dict[Standing, str] = {  # on D, by how a slope stands to 0
-    "ahead": "grow",
-    "behind": "fall",
-    "level": "do not depend on D",
-    "open": "may or may not depend on D",
+SLOPES: dict[str, Callable[[Trend], float]] = {  # what may be shown of NFE: p-value of its contrary
+    "do not depend on D": lambda slope: max(slope.p_least(FLAT), slope.p_most(-FLAT)),
+    "do not grow": lambda slope: slope.p_least(FLAT),
+    "grow": lambda slope: slope.p_most(0.0),
+    "fall": lambda slope: slope.p_least(0.0),
 }
-NAMED = 4  # series that a sentence names
 
 
 @register("cost-in-total")
 def cost_in_total(frame: pd.DataFrame) -> Verdict:
-    """The slope of each series, at equal fit where that is known, and totals at the largest D."""
+    """Slopes pooled over the series of each kind of data; from which D on an ODE costs less."""
     rows = done(frame, "nfe", "nfe_end")
-    groups, fits = nfe.families(rows), nfe.fits(rows)
-    every = {fit.name: fit.growth() for fit in fits} or {
-        name: nfe.growth(group, "nfe_end") for name, group in groups.items()
-    }
-    slopes = {name: slope for name, slope in every.items() if slope}
+    pools = {nfe.parts_of(fit.name): fit.growth() for fit in nfe.pooled(nfe.fits(rows))}
+    trends = {names: slope for names, slope in pools.items() if slope}
+    slopes = {data: slope for (series, data), slope in trends.items() if series == nfe.ALL}
     if not slopes:
-        raise NotMeasured("evaluations after training at three dimensions or more")
-    stands = standings({name: (slope, FLAT) for name, slope in slopes.items()}, LEVEL)
+        raise NotMeasured("evaluations at equal fit at three dimensions or more")
+    p_values = {how: holm([p(slope) for slope in slopes.values()]) for how, p in SLOPES.items()}
+    parts, holds = [], list[bool | None]()
+    for (data, slope), *p in zip(slopes.items(), *p_values.values(), strict=True):
+        flat, bounded, grows, falls = shown = [value < LEVEL for value in p]
+        holds += [True if bounded else False if grows else None]
+        holds += [True if flat else False if grows or falls else None]
+        how = [words for words, holding in zip(SLOPES, shown, strict=True) if holding]
+        parts.append(f"{[*how, 'may or may not grow'][0]} on {data} ({_interval(slope)})")
+    others = ((data, slope) for (series, data), slope in trends.items() if series != nfe.ALL)
+    free = [f"{_interval(slope)} on {data}" for data, slope in others]
+    beside = f"; of {', '.join(nfe.FREE)} alone {listed(free)}" if free else ""
+    total, used = _totals(frame)
+    sentence = (
+        f"Read at equal fit and pooled over series, as powers of D with {1 - LEVEL:.0%} intervals, "
+        f"NFE {listed(parts)}{beside}.{total}"
+    )
+    return Verdict(outcome(holds), sentence, (*keys(rows), *used), cited=total)
+
+
+def _interval(slope: Trend) -> str:
+    value, low, high = (number(v, ".2f") for v in (slope.value, *slope.interval(LEVEL)))
+    return f"{value} [{low}, {high}]"
+
+
+def _totals(frame: pd.DataFrame) -> tuple[str, tuple[str, ...]]:
+    """From which D on FFJORD costs less than each flow without an ODE; "" without both studies."""
+    solved, direct = nfe.totals(frame)
+    own = [total for total in solved if total.name.startswith("ffjord")]
+    if not own:
+        return "", ()
+    first, *_, last = own[0].once.index
+    at = [f"{t.evaluations[1]:.0f}{f' ({t.data})' * bool(t.data)}" for t in own]
+    where = {other.name: [total.crossings(other)[1] for total in own] for other in direct}
+    never = [name for name, dims in where.items() if min(dims) == NEVER]
     parts = [
-        f"{words} for {_named({n: slopes[n] for n in stands if stands[n] == how})}"
-        for how, words in DEPENDENCES.items()
-        if how in stands.values()
+        f"{listed('∞' if dim == NEVER else f'{max(dim, first):.0f}' for dim in dims)} than {name}"
+        for name, dims in where.items()
+        if name not in never
     ]
     sentence = (
-        f"Read {'at equal fit' if fits else 'after training'}, as powers of D with "
-        f"{1 - LEVEL:.0%} intervals, NFE {', '.join(parts)}.{_totals(frame)}"
+        f" At {listed(at)} evaluations FFJORD's density takes fewer FLOPs from D = "
+        f"{'; '.join(parts)}; than {listed(never, 'any')} at no D up to {last}."
     )
-    bound = [None if how == "open" else how != "ahead" for how in stands.values()]
-    tight = [None if how == "open" else how == "level" for how in stands.values()]
-    return Verdict(outcome([*bound, *tight]), sentence, keys(*groups.values()))
-
-
-def _named(slopes: Mapping[str, Estimate]) -> str:
-    """Some series by name, each with its slope; more by number and slopes, on what data."""
-    parts = []
-    if len(slopes) > NAMED:
-        values = pd.Series({name: slope.value for name, slope in slopes.items()})
-        for data, on_data in values.groupby(lambda name: nfe.parts_of(name)[1]):
-            low, high = (number(end, ".2f") for end in (on_data.min(), on_data.max()))
-            parts.append(f"{len(on_data)} series on {data} ({low} to {high})")
-        return " and ".join(parts)
-    for name, slope in slopes.items():
-        value, low, high = (number(v, ".2f") for v in (slope.value, *slope.interval(LEVEL)))
-        parts.append(f"{name} ({value} [{low}, {high}])")
-    return " and ".join(parts)
-
-
-def _totals(frame: pd.DataFrame) -> str:
-    """The least total of either kind at the largest common dimension; "" without the cost study."""
-    sides = []
-    for side in nfe.totals(frame):
-        fixed = [
-            t for t in side if t.records.get("setting.hidden_per_dim", pd.Series()).isna().all()
-        ]
-        sides.append({total.name: total.costs["flops"] for total in fixed})
-    if not all(sides):
-        return ""
-    common = set.intersection(*(set(flops.index) for side in sides for flops in side.values()))
-    if not common:
-        return ""
-    dim = max(common)
-    least = (min((flops[dim], name) for name, flops in side.items()) for side in sides)
-    one, other = (f"{scientific(flops)} ({name})" for flops, name in least)
-    return (
-        f" After training, at D = {dim}, the largest that flows of fixed width share, a density "
-        f"takes {one} FLOPs at least, without an ODE {other}."
-    )
+    return sentence, tuple(key for total in (*own, *direct) for key in total.keys)

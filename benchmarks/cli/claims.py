@@ -51,7 +51,7 @@ def claims(
     wrong usage.
     """
     with usage_errors():
-        from benchmarks.claims import Evidence
+        from benchmarks.claims import together
         from benchmarks.core.frame import load, of_one_place, plan_of
         from benchmarks.report.claims import by_run
         from benchmarks.report.runs import read
@@ -60,7 +60,8 @@ def claims(
         selected = _select(only or ["*"])
         frames = {folder: load(folder) for folder in folders or _results_folders()}
         searched = folders or sorted(frames, key=lambda folder: (-len(frames[folder]), folder))
-        evidence = {folder: Evidence(of_one_place(frames[folder])[0]) for folder in searched}
+        runs_of = together(of_one_place(frames[folder])[0] for folder in searched)
+        evidence = dict(zip(searched, runs_of, strict=True))
         suites = {} if folders else {folder: plan_of(folder, {}).name for folder in searched}
         rows = []
         for claim in selected:

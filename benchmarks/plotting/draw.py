@@ -181,17 +181,17 @@ def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int], name: 
     axes.set_ylim(min(low, y / 10), high)
 
 
-# ---- exponents at the ends of lines -------------------------------------------------------------
+# ---- texts at the ends of lines -----------------------------------------------------------------
 
-LINE = 10.0  # points from one number to the next
+LINE = 10.0  # points from one text to the next
 
 
 class End(NamedTuple):
-    """A text behind the last value of a series' line."""
+    """The last value of a series' line, and what is written there."""
 
-    text: str
+    name: str
     y: float
-    colour: str
+    text: str
 
 
 def apart(wishes: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
@@ -210,12 +210,12 @@ def apart(wishes: Sequence[float], gap: float, low: float, high: float) -> np.nd
     return places
 
 
-def write_ends(panel: Any, ends: Sequence[End], height: float) -> None:
+def label_ends(panel: Any, ends: Sequence[End], looks: Mapping[str, Any], height: float) -> None:
     """Write the text of each line right of a panel, ``height`` inches, whose limits this fixes."""
     panel.set(xlim=panel.get_xlim(), ylim=panel.get_ylim())
-    places = panel.transData.transform([(panel.get_xlim()[1], end.y) for end in ends])
-    wishes = panel.transAxes.inverted().transform(places)[:, 1].tolist() if ends else []
+    places = panel.transData.transform([(panel.get_xlim()[1], end.y) for end in ends] or [(1, 1)])
+    wishes = panel.transAxes.inverted().transform(places)[: len(ends), 1].tolist()
     gap = LINE / 72 / height
     for end, place in zip(ends, apart(wishes, gap, gap / 2, 1 - gap / 2), strict=True):
-        style = {"fontsize": 8, "color": end.colour, "va": "center"}
+        style = {"fontsize": 8, "color": looks[end.name]["color"], "va": "center"}
         panel.annotate(end.text, (1.01, place), xycoords="axes fraction", **style)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from benchmarks.claims import DATE, LECTURE, VERSION, Claim, Evidence, Outcome, Verdict, claims
+from benchmarks.claims import DATE, LECTURE, VERSION, Claim, Outcome, Verdict, claims, together
 from benchmarks.core.exhibit import RECORDS, Table
 from benchmarks.report.runs import Run
 
@@ -82,7 +82,8 @@ def judge(
 ) -> Judged:
     """Judge every claim by each run alone; ``noted(notes, what)`` keeps a fault from the rest."""
     section = Judged()
-    evidence = [(run.label if len(runs) > 1 else "", Evidence(run.frame)) for run in runs]
+    labels = [run.label if len(runs) > 1 else "" for run in runs]
+    evidence = list(zip(labels, together(run.frame for run in runs), strict=True))
     for claim in claims():
         with noted(section.notes, f"Claim {claim.id!r}"):
             every = [Judgement(claim, own.verdict(claim), run) for run, own in evidence]

@@ -94,14 +94,14 @@ def _panels(done: pd.DataFrame, metrics: Sequence[str], row: bool = True) -> Any
                     panel.vlines(group["dim"], low, high, color=looks[str(name)]["color"])
                 grown = growth(group, metric) if timed else counts(group, metric)
                 if grown and grown.reached:
-                    text, colour = f"{grown.exponent:.1f}", looks[str(name)]["color"]
-                    ends.append(draw.End(text, group["cost"].iloc[-1], colour))
+                    text = f"{grown.exponent:.1f}"
+                    ends.append(draw.End(str(name), group["cost"].iloc[-1], text))
             labels = {"ylabel": draw.axis_label(metric, row=row), "title": METRICS[metric].title}
             draw.finish(panel, marks=measured["dim"], xlabel="D", **labels)
             if measured["dim"].nunique() > 1:
                 end = min(18, measured["dim"].max())
                 draw.guide(panel, [end / 3, end], measured["cost"].max(), [1, 2, 3])
-            draw.write_ends(panel, ends, 3.3)
+            draw.label_ends(panel, ends, looks, 3.3)
         draw.legend_of(figure, axes.flat, in_order=True)
     return figure
 

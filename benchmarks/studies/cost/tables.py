@@ -31,8 +31,9 @@ CROSSINGS_NOTE = (
     "The dimension from which on the first flow costs less per row than the second, at all larger "
     "D that were measured; interpolated between two of them on logarithmic axes. Pairs have equal "
     "batches and the same rule for the width. The flow of lower degree in D is first; of equal "
-    "degree, where both solve an ODE or one is dense, that with fewer FLOPs. Pairs left out "
-    "because one flow is cheaper at every D in every column:"
+    "degree, where both solve an ODE or one is dense, that with fewer FLOPs. A flow with an ODE "
+    'takes the evaluations of "Cost by dimension", untrained; the study nfe has the dimensions at '
+    "those of trained ones. Pairs left out because one flow is cheaper at every D in every column:"
 )
 
 

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import nfe
-from benchmarks.analysis.nfe import Total, loosest_first, parts_of
-from benchmarks.core.exhibit import Figure
+from benchmarks.analysis.growth import ALWAYS, NEVER
+from benchmarks.analysis.nfe import TOLERANCE, Total, parts_of
+from benchmarks.core.exhibit import RECORDS, Figure
 from benchmarks.core.frame import arrays_by_case
+from benchmarks.core.naming import flow_of
 from benchmarks.plotting import draw
-from benchmarks.studies.nfe.tables import FIT, TOTALS, TOTALS_NOTE, own
+from benchmarks.studies.nfe.tables import FIT, TOTALS_NOTE, own
 
 TRAINING_NOTE = (
     "Means over the seeds, a row for each flow. Left: evaluations on a fixed batch as training "
@@ -21,10 +23,11 @@ TRAINING_NOTE = (
     "before training; the error is the largest |log p - log p at the tightest tolerance| over the "
     "batch."
 )
-GROWTH_NOTE = (
-    "Forward evaluations on a fixed batch after training: a point for each seed, a line through "
-    "their means."
-)
+COSTLY = "The more evaluations, the higher the D from which on an ODE costs less than Glow"
+AGAINST = ("glow", "nsf_ar", "realnvp")  # flows without an ODE whose lines are named
+TOTALS_MARKS = "Points: where it falls below the first Glow. Shaded: least to most evaluations."
+AT_FIT = "At equal fit evaluations grow with D on some data and not on others"
+FIXED = "Grey: where the width follows D."
 
 
 def figures(frame: pd.DataFrame) -> Iterator[Figure]:
@@ -34,30 +37,19 @@ def figures(frame: pd.DataFrame) -> Iterator[Figure]:
     if done.empty:
         return
     yield Figure.of("nfe", "Function evaluations", TRAINING_NOTE, _training, done)
-    if families := nfe.families(rows):
-        named = [rows.assign(panel="", series=name) for name, rows in families.items()]
-        points = pd.concat(named).rename(columns={"nfe_end": "nfe"})
-        name, title = "nfe-against-dimension", "Evaluations against the dimension"
-        yield Figure.of(name, title, GROWTH_NOTE, _against_dimension, points, 1)
-    if fits := nfe.fits(rows):
-        data = list(dict.fromkeys(parts_of(fit.name)[1] for fit in fits))
+    if fits := [fit for fit in nfe.fits(rows) if TOLERANCE in fit.tolerances]:
         named = [
-            fit.rows.assign(
-                panel=f"{family}, tolerance {tolerance}", series=fit.flow, nfe=fit.rows[tolerance]
-            )
-            for tolerance in loosest_first(t for fit in fits for t in fit.tolerances)
-            for family in data
-            for fit in fits
-            if parts_of(fit.name)[1] == family and tolerance in fit.tolerances
+            fit.rows.assign(data=parts_of(fit.name)[1], nfe=fit.rows[TOLERANCE]) for fit in fits
         ]
-        note, title = f"{FIT}A point for each seed, a line: means.", "Evaluations at equal fit"
-        points = pd.concat(named)
-        yield Figure.of("nfe-equal-fit", title, note, _against_dimension, points, len(data))
+        note = f"{FIT}A point for each seed, a line: means. Tolerance {TOLERANCE}. {FIXED}"
+        points = pd.concat(named).dropna(subset="nfe")
+        yield Figure.of("nfe-equal-fit", AT_FIT, note, _against_dimension, points)
     solved, direct = nfe.totals(frame)
-    if solved and direct:
-        note = f"{TOTALS_NOTE} Solid: flows with an ODE, a faint point for each seed."
-        records = pd.concat([total.records for total in (*solved, *direct)])
-        yield Figure.of("nfe-totals", TOTALS, note, _totals, records, solved, direct)
+    if solved:
+        rest = ", ".join(t.name for t in direct if not t.name.startswith(AGAINST))
+        note = f"{TOTALS_NOTE} {TOTALS_MARKS} Grey: {rest or 'none'}."
+        keys = pd.DataFrame({RECORDS: [total.keys for total in (*solved, *direct)]})
+        yield Figure.of("nfe-totals", COSTLY, note, _totals, keys, solved, direct)
 
 
 def _training(done: pd.DataFrame) -> Any:
@@ -92,31 +84,50 @@ def _curves(panels: Any, a: dict[str, np.ndarray], label: str, look: dict[str, A
         error.plot(a["tolerances"][positive], a["error"][curve][positive], ls=style, **look)
 
 
-def _against_dimension(points: pd.DataFrame, columns: int) -> Any:
-    """NFE against D, a panel for each title: every seed a point, a line through the means."""
-    looks, panels = draw.looks(points["series"]), list(points.groupby("panel", sort=False))
-    with draw.figure(len(panels) // columns, columns, 2.6) as (figure, axes):
+def _against_dimension(points: pd.DataFrame) -> Any:
+    """NFE against D, a panel for each family of data: every seed a point, a line through means."""
+    wide, panels = points["series"].str.contains("·D"), list(points.groupby("data"))
+    looks = draw.looks(points["series"][~wide if not wide.all() else wide])
+    grey = {name: {"color": "#bbbbbb", "lw": 1, "zorder": 1} for name in points["series"]}
+    with draw.figure(1, len(panels), 3.6, sharey=True) as (figure, axes):
         for panel, (title, rows) in zip(axes.flat, panels, strict=True):
-            draw.means(panel, rows, "nfe", looks)
-            labels: Any = {"xlabel": "D", "ylabel": "NFE", "ylim": (0, None), "title": title}
-            draw.finish(panel, log="x", marks=rows["dim"], **labels)
-        draw.legend_of(figure, axes.flat)
+            draw.means(panel, rows, "nfe", grey | looks)
+            draw.finish(panel, marks=rows["dim"], xlabel="D", ylabel="NFE", title=title)
+        for panel, (_, rows) in zip(axes.flat, panels, strict=True):  # whose limits are common
+            last = rows.sort_values("dim").groupby("series").last()["nfe"]
+            ends = [draw.End(name, last[name], flow_of(name)) for name in looks if name in last]
+            draw.label_ends(panel, ends, looks, 3.0)
     return figure
 
 
-def _totals(records: pd.DataFrame, solved: Sequence[Total], direct: Sequence[Total]) -> Any:
-    """Total FLOPs per row against D."""
-    looks = draw.looks(total.name for total in (*solved, *direct))
+def _totals(_: pd.DataFrame, solved: Sequence[Total], direct: Sequence[Total]) -> Any:
+    """FLOPs per row against D: of FFJORD by its evaluations, with their range, and of others."""
+    name = min((total.name for total in solved), key=lambda name: flow_of(name) != "ffjord")
+    lines = {total.name: total for total in direct}
+    lines |= {
+        f"{name}, {total.evaluations[1]:.0f} NFE{f' ({total.data})' * bool(total.data)}": total
+        for total in solved
+        if total.name == name
+    }
+    looks = draw.looks(n for n, t in lines.items() if t in solved or n.startswith(AGAINST))
+    first = next((total for total in direct if total.name.startswith(AGAINST)), direct[0])
     with draw.figure(1, 1, 4.2) as (figure, axes):
-        panel = axes[0, 0]
-        for total in solved:
-            points = {**looks[total.name], "ls": "", "alpha": 0.4}
-            panel.plot(total.records["dim"], total.records["solve_flops"], **points)
-        for kind, style in ((solved, {}), (direct, {"ls": "--", "lw": 1.2})):
-            for total in kind:
-                look = {**looks[total.name], **style, "label": total.name}
-                panel.plot(total.costs.index, total.costs["flops"], **look)
-        label = draw.axis_label("solve_flops", row=True)
-        draw.finish(panel, marks=nfe.dims(solved), xlabel="D", ylabel=label)
-        draw.legend_of(figure, [panel])
+        panel, ends = axes[0, 0], []
+        for label, total in lines.items():
+            least, median, most = total.flops
+            look = looks.get(label, {"color": "#bbbbbb", "lw": 1, "zorder": 1})
+            panel.plot(median.index, median, **{**look, "marker": ""})
+            if label in looks:
+                ends.append(draw.End(label, median.iloc[-1], label))
+            if total not in solved:
+                continue
+            panel.fill_between(median.index, least, most, color=look["color"], alpha=0.15, lw=0)
+            if ALWAYS < (dim := total.crossings(first)[1]) < NEVER:
+                cost = np.exp(np.interp(np.log(dim), np.log(median.index), np.log(median)))
+                panel.plot(dim, cost, "o", color=look["color"])
+                place: Any = {"xytext": (-5, 5), "textcoords": "offset points", "ha": "right"}
+                panel.annotate(f"D = {dim:,.0f}", (dim, cost), color=look["color"], **place)
+        label = draw.axis_label("log_prob_flops", row=True)
+        draw.finish(panel, marks=direct[0].once.index, xlabel="D", ylabel=label)
+        draw.label_ends(panel, ends, looks, 3.6)
     return figure

@@ -226,12 +226,12 @@ def _draw_closed(budgets: dict[float, pd.DataFrame], named: list[str]) -> Any:
             halves = [100 * share.half(LEVEL) for share in own["share"]]
             panel.errorbar(own["train_flops"], own["percent"], yerr=halves, **look, **LOOK)
             if model in looks:
-                ends.append(draw.End(str(model), own["percent"].iloc[-1], look["color"]))
+                ends.append(draw.End(str(model), own["percent"].iloc[-1], str(model)))
         last: pd.Series = fitted.sort_values("percent").iloc[-1]
         panel.axhline(last["percent"], color="black", ls=":", lw=1.1)
-        ends.append(draw.End(last["model"], last["percent"], "black"))
+        ends.append(draw.End(last["model"], last["percent"], last["model"]))
         least = flows.loc[flows["model"].isin(named), "percent"].min()
         panel.set(ylim=(least - 2, 101), xlabel="training (FLOP)", ylabel="gap closed (%)")
         draw.logarithmic(panel.xaxis)
-        draw.write_ends(panel, ends, 4.2)
+        draw.label_ends(panel, ends, looks | {last["model"]: {"color": "black"}}, 4.2)
     return figure
