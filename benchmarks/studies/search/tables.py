@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,21 +10,21 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import improvement, paired
-from benchmarks.analysis.contests import at_largest_budget, validations, within
-from benchmarks.analysis.criteria import LEVEL, MARGIN
+from benchmarks.analysis.contests import at_largest_budget, budget_of, validations, within
+from benchmarks.analysis.criteria import FEWEST, LEVEL, MARGIN
 from benchmarks.analysis.inference import Estimate, Standing, mean_of, of_rows, standings
 from benchmarks.analysis.models import models_of
 from benchmarks.core.exhibit import RECORDS, Column, Table, columns
 from benchmarks.core.formats import number
 from benchmarks.core.naming import BUDGET, counted, in_words, is_baseline, of_plugins, starred
 from benchmarks.core.store import arrays
-from benchmarks.studies.density.tables import exactness, note_on_samples
+from benchmarks.studies.density.tables import ROBUST, exactness, note_on_samples
 
 SIZES = ("hidden", "depth", "layers", "bins")  # options that the words of a configuration have
-MOST = 5  # models that a note names
-SPLITS = 5  # or draws, from which on a budget has a say over all data sets
 COSTED = ("train_flops", "row_flops", "test_nfe")  # columns beside the gap that is closed
 EXTREME = 10  # times the usual error over test rows, which then few rows decide
+RARE = "Worst row: a split of which few rows decide the mean, ± its standard error over rows."
+FEW = "few rows decide"  # in place of a distance to the best
 EDGE = "*"  # after a choice at an end of what there was to choose
 MEANS = (
     "Mean test log-likelihood in nats over seeds and their splits, ± half of its "
@@ -40,6 +40,7 @@ COSTS = columns(
     *("model", SECONDS, "configuration", "val_ll"),
     {"test_ll": Column.of("test_ll", error="half", mark=improvement.MARKS)},
     *("bits_per_dim", UPDATES, "train_flops", "train_seconds", "train_cpu_seconds"),
+    "budget_spent",
     *({"timed": "Seeds timed"}, "parameters"),
 )
 USES = columns(
@@ -48,7 +49,7 @@ USES = columns(
 )
 TRIALS = columns(
     *("model", {"seconds": Column("Budget", "s", digits=".4g")}, "configuration"),
-    *(UPDATES, "val_ll"),
+    *(UPDATES, "budget_spent", "val_ll"),
 )
 
 
@@ -66,9 +67,16 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     for name, rows in sets:
         others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
         ordered += [table for table in (likelihoods[name], *others) if table is not None]
-    earlier = " Earlier protocol: a budget is the updates that the rate timed first gives in it."
+    earlier = (
+        " Earlier protocol: a budget is the updates that the rate timed first gives in nominal "
+        "seconds; the tables of choices and costs have the share that was spent."
+    )
     if (frame["study"] != "search").any():
-        ordered = [replace(table, note=table.note + earlier) for table in ordered]
+        nominal = {"seconds": Column("Nominal budget", "s", digits="g")}
+        ordered = [
+            replace(table, note=table.note + earlier, columns={**table.columns, **nominal})
+            for table in ordered
+        ]
     return [table for table in ordered if len(table.frame)]
 
 
@@ -80,7 +88,10 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     frame = pd.DataFrame({"model": list(models.groups)})
     columns = {"model": Column("Model")}
     few: dict[str, str] = {}  # models of fewer splits, by name
-    lags: dict[str, float] = {}  # behind the best at the largest budget of each model
+    # at the largest budget of each model: its distance to the best, and what few rows decide
+    lags: dict[str, float] = {}
+    robust: dict[str, dict[str, Any]] = {}
+    gap, rare = paired.gap_of(own for _, own in models), _few_rows(models)
     splits = scored.groupby("seconds")["data_seed"].nunique()
     for budget, ours in budgets.items():
         seeds = {str(model): own for model, own in ours.groupby("model", sort=False)}
@@ -88,9 +99,11 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         most = max(len(own) for own in seeds.values() if own["seconds"].notna().any())
         few |= {m: f"{m} ({len(own)} of {most})" for m, own in seeds.items() if len(own) < most}
         best = max(means, key=lambda model: means[model])
-        rivals = {m: paired.compare(seeds[best], own) for m, own in seeds.items() if m != best}
+        others = [model for model in seeds if model != best]
+        rivals = {m: paired.compare(seeds[best], seeds[m], gap=gap) for m in others}
         leads = paired.leader(rivals)
         lags |= {best: 0.0} | {model: lag.estimate.value for model, lag in rivals.items()}
+        robust |= {m: paired.robust(seeds[best], seeds[m], lag.margin) for m, lag in rivals.items()}
         value, error, ahead, mark, behind, behind_half = (
             f"{part}.{budget:g}"
             for part in ("test_ll", "half", "leads", "mark", "behind", "behind_half")
@@ -100,14 +113,17 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         halves = {model: _half(own) for model, own in seeds.items()}
         frame[error] = [halves.get(model, np.nan) for model in frame["model"]]
         frame[mark] = [marks.get(model, "") for model in frame["model"]]
-        frame[ahead] = [leads and model == best and not marks[best] for model in frame["model"]]
+        frame[ahead] = [leads and model == best for model in frame["model"]]
         fewer = splits[budget] < splits.max()
         over = f", {counted(int(splits[budget]), 'split')}" if fewer else ""
-        label = f"{budget:g} s{over}"
-        columns[value] = Column(label, digits=".3f", error=error, leads=ahead, mark=mark)
+        at = budget_of(budget, ours)
+        columns[value] = Column(at + over, digits=".3f", error=error, leads=ahead, mark=mark)
         frame[behind] = frame["model"].map({m: lag.estimate.value for m, lag in rivals.items()})
         frame[behind_half] = frame["model"].map({m: lag.half for m, lag in rivals.items()})
-        columns[behind] = Column(f"Behind best, {budget:g} s", digits=".3f", error=behind_half)
+        columns[behind] = Column(f"Behind best, {at}", digits=".3f", error=behind_half)
+    summaries = [robust.get(model) or rare.get(model, {}) for model in frame["model"]]
+    decided = pd.DataFrame(summaries, frame.index, [*ROBUST]).dropna(axis=1, how="all")
+    frame, columns = frame.join(decided), columns | ROBUST
     frame[RECORDS] = [tuple(own["key"]) for _, own in models]
     ranks = ""
     if budgets:
@@ -125,8 +141,8 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     )
     if few:
         note += f" Means over fewer splits, not comparable as such: {', '.join(few.values())}."
-    if rare := _few_rows({str(model): own for model, own in models}):
-        note += f" Decided by few test rows: {', '.join(rare)}."
+    if "worst" in frame:
+        note += f" {paired.ROBUST}" if "trimmed" in frame else f" {RARE}"
     note += improvement.note(frame) + ranks
     frame = frame if budgets else frame.iloc[:0]
     return Table(f"frontier-{name}", f"{name}: likelihood by budget", note, frame, columns=columns)
@@ -146,8 +162,8 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
         row["half"], row[improvement.MARKS] = _half(seeds), improvement.mark(seeds)
         for column in ("val_ll", "test_ll", "bits_per_dim"):
             row[column] = seeds.get(column, pd.Series(dtype=float)).mean()
-        medians = ("updates", "train_flops", "train_seconds", "train_cpu_seconds", "parameters")
-        for column in medians:
+        medians = ("updates", "train_flops", "train_seconds", "train_cpu_seconds", "budget_spent")
+        for column in (*medians, "parameters"):
             row[column] = seeds.get(column, pd.Series(dtype=float)).median()
         timed = seeds.get("train_seconds", pd.Series(dtype=float)).count()
         row["timed"] = f"{timed} of {len(seeds)}" if timed else None
@@ -219,7 +235,7 @@ def _ladder(name: str, rows: pd.DataFrame) -> Table:
 def trials(name: str, rows: pd.DataFrame) -> Table:
     """All trials of the search in rows that are `labelled`, the best first."""
     tried = rows[(rows["stage"] == "trial") & (rows["status"] != "skipped")]
-    frame = tried.reindex(columns=list(TRIALS))
+    frame = tried.reindex(columns=[n for n in TRIALS if n != "budget_spent" or n in tried])
     if "train_updates" in tried:  # of a budget of seconds, which plans one update
         frame["updates"] = tried["train_updates"].fillna(frame["updates"])
     frame["val_ll"] = (
@@ -237,19 +253,19 @@ def trials(name: str, rows: pd.DataFrame) -> Table:
     return Table(f"frontier-trials-{name}", f"{name}: the search", note, frame, columns=TRIALS)
 
 
-def _few_rows(models: dict[str, pd.DataFrame]) -> list[str]:
-    """The first models of which few test rows decide the mean of a split.
+def _few_rows(models: Iterable[tuple[Any, pd.DataFrame]]) -> dict[str, dict[str, str]]:
+    """By model the split whose mean few test rows decide, where records lack the rows.
 
     Its error over these rows is `EXTREME` times the median over all models.
     """
-    errors = [error for seeds in models.values() for error in seeds["test_ll_se"]]
-    usual = float(pd.Series(errors, dtype=float).median())
-    parts = []
-    for model, seeds in models.items():
-        for _, row in seeds[seeds["test_ll_se"] > EXTREME * usual].iterrows():
+    usual = np.nanmedian([error for _, own in models for error in own["test_ll_se"]] or [np.nan])
+    texts = {}
+    for model, own in models:
+        row = own.sort_values("test_ll_se", na_position="first").iloc[-1]
+        if row["test_ll_se"] > EXTREME * usual:
             value, error = (number(row[name], ",.0f") for name in ("test_ll", "test_ll_se"))
-            parts.append(f"{model} ({value}, s.e. {error}, on split {row['seed']})")
-    return [*parts[:MOST], *([f"and {len(parts) - MOST} more"] if len(parts) > MOST else [])]
+            texts[str(model)] = {"worst": f"{value} ± {error} over split {row['data_seed']}"}
+    return texts
 
 
 def overview(likelihoods: Mapping[str, Table]) -> Table:
@@ -262,30 +278,30 @@ def overview(likelihoods: Mapping[str, Table]) -> Table:
         for model, keys in zip(table.frame["model"], table.rows_from, strict=True):
             records[model] = records.get(model, ()) + keys
     frame, columns = pd.DataFrame({"model": list(records)}), {"model": Column("Model")}
+    means: dict[str, list[float]] = {}
     for data, table in likelihoods.items():
         if value := _of_most_models(table.frame):
+            rows = table.frame.set_index("model").reindex(frame["model"])
+            budget, name = value.removeprefix("test_ll."), f"to.{data}"
             column = table.columns[value]
-            rows = table.frame.set_index("model").reindex(frame["model"]).astype(object)
-            rows = rows.where(rows.notna(), None)
-            places = {part: f"{part}.{data}" for part in (value, *column.beside)}
-            frame = frame.assign(**{place: rows[part].tolist() for part, place in places.items()})
-            columns[places[value]] = replace(
-                column,
-                label=f"{data}, {column.label}",
-                error=places[column.error],
-                leads=places[column.leads],
-                mark=places[column.mark],
-            )
+            means[data] = rows[value].tolist()
+            wild = rows.get("worst", pd.Series(None, rows.index, dtype=object)).notna()
+            lags = rows[f"behind.{budget}"].fillna(0.0).where(rows[value].notna())
+            frame[name] = lags.astype(object).mask(wild, FEW).tolist()
+            frame[f"{name}_se"] = rows[f"behind_half.{budget}"].mask(wild).tolist()
+            frame[f"{name}.mark"] = rows[column.mark].fillna("").tolist()
+            frame[f"{name}.leads"] = rows[column.leads].eq(True).tolist()
+            columns[name] = Column(f"{data}, {column.label}", digits=".3f")
     frame[RECORDS] = list(records.values())
-    ranks = frame[list(columns)[1:]].astype(float).rank(ascending=False).mean(axis=1)
+    ranks = pd.DataFrame(means, frame.index).rank(ascending=False).mean(axis=1)
     frame = frame.loc[ranks.dropna().sort_values(kind="stable").index].reset_index(drop=True)
     note = (
-        f"{MEANS}, after the seconds of updates in each header; baselines are fitted. {BOLD} "
-        "Rows are in order of mean rank. A data set's own table lists models with fewer splits and "
-        "those whose mean depends on few test rows."
+        "Distance to the best mean test log-likelihood in nats, on the same splits, ± half of its "
+        f"{1 - LEVEL:.0%} interval, after the seconds of updates in each header; baselines are "
+        f"fitted. {BOLD} Rows are in order of mean rank. A data set's own table has likelihoods."
     )
     note += improvement.note(frame)
-    return Table("frontier-sets", "Test log-likelihood by data set", note, frame, columns=columns)
+    return Table("frontier-sets", "Behind the best, by data set", note, frame, columns=columns)
 
 
 def closed(sets: Mapping[str, pd.DataFrame]) -> dict[float, pd.DataFrame]:
@@ -293,7 +309,7 @@ def closed(sets: Mapping[str, pd.DataFrame]) -> dict[float, pd.DataFrame]:
 
     ``sets`` are `labelled` rows by data set, each of which counts alike. A frame has a row a model
     that all of them have: ``share`` (an `Estimate`), geometric means of `COSTED`, ``baseline`` and
-    `RECORDS`. Budgets are those at which all sets have `SPLITS` splits; pixels that were searched
+    `RECORDS`. Budgets are those at which all sets have `FEWEST` splits; pixels that were searched
     without a logit are left out.
     """
     of_sets = [dict(_closed_on(sets[name])) for name in counted_in(sets)]
@@ -326,7 +342,7 @@ def _closed_on(rows: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
     The error of a share is that of the difference from the best on the same splits.
     """
     splits = finals(rows).groupby("seconds")["data_seed"].nunique()
-    budgets = {b: own for b, own in by_budget(finals(rows)).items() if splits[b] >= SPLITS}
+    budgets = {b: own for b, own in by_budget(finals(rows)).items() if splits[b] >= FEWEST}
     if not budgets or "gaussian" not in set(rows["model"]):
         return
     last = budgets[max(budgets)]
@@ -366,7 +382,7 @@ def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
             value, error = f"closed.{budget:g}", f"half.{budget:g}"
             frame[value] = [share.value for share in shares]
             frame[error] = [share.half(LEVEL) for share in shares]
-            label = f"Gap closed, {budget:g} s"
+            label = f"Gap closed, {budget_of(budget, next(iter(sets.values())))}"
             columns[value] = Column(label, "%", scale=100, digits=".1f", error=error)
         frame = frame.sort_values(f"closed.{largest:g}", ascending=False)
     listed = ", ".join(counted_in(sets))
@@ -636,7 +652,7 @@ def _against_the_best(ranking: pd.DataFrame) -> tuple[list[Estimate], list[Stand
     scores = [paired.mean_by_row(row) for row in rows]
     groups = [arrays(row.iloc[0], "test_groups").get("test_groups") for row in rows]
     tests = [of_rows(*pair) for pair in zip(scores, groups, strict=True)]
-    margin = MARGIN["least"]
+    margin = MARGIN["most"]
     for place in ranking.index[ranking["flow"] == "gaussian"]:
         margin = min(margin, max(0.0, (tests[0].value - tests[place].value) / 20))
     leads = {str(n): of_rows(scores[0] - score, groups[0]) for n, score in enumerate(scores) if n}
