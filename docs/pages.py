@@ -125,7 +125,7 @@ class Documents:
     @cached_property
     def evidence(self) -> dict[str, Evidence]:
         """What claims are judged by, by the name of the run."""
-        return dict(zip(self.runs, together(r.frame for r in self.runs.values()), strict=True))
+        return together({name: run.frame for name, run in self.runs.items()})
 
     def pages(self, docs: Path = DOCS) -> Iterator[tuple[Path, str]]:
         """Each document that has a template, and its text."""

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import report
-from benchmarks.claims import Claim, Evidence, Outcome, Verdict, claims, registry
+from benchmarks.claims import Claim, Evidence, Outcome, Verdict, claims, registry, together
 from benchmarks.claims.trained import LEADS
 from benchmarks.core import store
 from benchmarks.core.exhibit import showing
@@ -224,6 +224,16 @@ def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
     assert len(judged.table.grid.rows) == len(judged.judged.judgements)
     (by_run,) = judged.others
     assert [cell.text for row in by_run.grid.rows for cell in row].count("–") == 1
+
+
+def test_a_claim_cites_another_be_it_of_another_run(examples: Examples) -> None:
+    """That sentence follows its own, and moves no outcome."""
+    claim, frame = registry["trace-and-determinant"], examples["trace-and-determinant"][0][1]
+    other, alone = load(ROOT / "evaluations"), claim.verdict(frame)
+    cited = registry[claim.cites].verdict(other).cited
+    beside = together({"a": frame, "b": other})["a"].verdict(claim)
+    assert (beside.outcome, beside.sentence) == (alone.outcome, alone.sentence + cited)
+    assert "813" in cited  # D from which on FFJORD is below Glow at 26 evaluations
 
 
 def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

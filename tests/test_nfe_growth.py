@@ -17,26 +17,6 @@ from benchmarks.studies.nfe.tables import tables
 from claim_examples import at_equal_fit
 
 
-def _frame(power: float) -> pd.DataFrame:
-    rows = [
-        {"key": f"{dim}-{seed}", "status": "done", "flow": "cnf", "dataset": f"patches{dim}"}
-        | {
-            "study": "nfe",
-            "updates": 9,
-            "arrays": None,
-            "batch": 256,
-            "dim": dim,
-            "seed": seed,
-            "option.hidden": 8,
-            "nfe_start": 14.0,
-        }
-        | {"nfe_end": 20.0 * dim**power * (1 + 0.02 * (seed - 1))}
-        for dim in (3, 8, 15, 63)
-        for seed in (0, 1, 2)
-    ]
-    return pd.DataFrame(rows)
-
-
 def _cost(batch: int = 4) -> pd.DataFrame:
     """A flow of 10 D³ FLOPs per row, and one that spends 100 and, in 4 evaluations, 50 D each."""
     columns: dict[str, tuple[int, Callable[[int], float]]] = {
@@ -60,14 +40,11 @@ def _tables(frame: pd.DataFrame) -> dict[str, Table]:
 
 def test_a_name_has_what_varies_within_a_family_of_data() -> None:
     """Not the updates, of which either family has its own, nor what another flow has."""
-    wide = _frame(0.3).assign(**{"option.hidden": 16, "key": "wide"})
-    other = _frame(0.3).assign(dataset="mixture_4", updates=5, key="other")
-    every = pd.concat([_frame(0.3), wide, other], ignore_index=True)
-    assert [*nfe.families(every)] == [
-        "cnf hidden=16, patches",
-        "cnf hidden=8, patches",
-        "cnf, mixture",
-    ]
+    one = at_equal_fit(0.0)
+    wide = one.assign(**{"option.hidden": 16})
+    other = one.assign(dataset=[f"patches{dim}" for dim in one["dim"]], updates=5)
+    names = [*nfe.families(pd.concat([one, wide, other], ignore_index=True))][:3]
+    assert names == ["cnf hidden=16, mixture", "cnf hidden=64, mixture", "cnf, patches"]
 
 
 def test_totals_are_those_of_trained_evaluations() -> None:

@@ -337,3 +337,20 @@ def test_a_flow_without_an_ode_is_refused() -> None:
     """Before anything is measured."""
     with pytest.raises(ValueError, match="flow 'glow' has no option 'solver'"):
         gradient_cases(flows=["glow"])
+
+
+def test_a_trained_density_integrates_to_one_as_far_as_its_tolerance() -> None:
+    """In float64 to rounding, with more evaluations; of more dimensions there is no integral."""
+    options = GRADIENTS | {"part": "mass", "datasets": ["mixture_1"], "batch": 2048}
+    options |= {"solvers": {"dopri5": (1e-2, 1e-5, 1e-10)}, "dtypes": ["float64"], "updates": [40]}
+    small = cases_of("numerics", options)
+    assert len({study_of(case).block(case) for case in small}) == 1
+    frame = frame_of(small, results_of(small))
+    loose, middle, tight = frame["mass_error"]
+    assert tight < 1e-8 < middle < loose < 0.1
+    assert frame["nfe_forward"].is_monotonic_increasing
+    (table,), (figure,) = STUDY.tables(frame), STUDY.figures(frame)
+    assert sorted(table.frame["mass_error"]) == [tight, middle, loose]
+    assert figure.draw()
+    flat = cases_of("numerics", options | {"datasets": ["8gaussians"], "updates": [0]})
+    assert all("one dimension" in result.failure for result in results_of(flat).values())

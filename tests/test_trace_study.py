@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,14 +17,15 @@ from benchmarks.measure.operations import lu_flops
 from benchmarks.studies.trace import study as module
 from benchmarks.studies.trace.study import WORKS, Subject
 from benchmarks.studies.trace.tables import evaluations, fitting
-from flows.continuous.trace import TRACES, Trace
-from measuring import TRACE, frame_of, results_of, trace_cases
+from flows.continuous.trace import TRACES, Noise, Trace
+from measuring import TRACE, cases_of, frame_of, results_of, trace_cases
 
 BATCH, DIMS, PROBES = (TRACE[name] for name in ("batch", "dims", "probes"))
 STUDY = registry["trace"]
 
 
-DTYPES = ("float32", "float64")
+DTYPES, NOISES = ("float32", "float64"), get_args(Noise)
+FIELD = {"bottleneck": 3, "solver": {"method": "rk4", "step_size": 1.0, "gradient": "backprop"}}
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +232,24 @@ def test_tables_and_figures_of_two_fields() -> None:
     assert set(every) == {case.key for case in cases}
     assert all(figure.draw() for figure in STUDY.figures(frame))
     assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
+
+
+def test_trainings_by_every_estimator_are_of_one_field() -> None:
+    """Which begin at one likelihood and part; the one's gain over the other is that of its loss."""
+    traces = [{"estimator": e, "noise": n} for e in ("hutchinson", "bottleneck") for n in NOISES]
+    flows = [{"flow": "ffjord", "options": {**FIELD, "trace": trace}} for trace in traces]
+    options: dict[str, Any] = {"part": "training", "datasets": ["digits"], "flows": flows}
+    options |= {"sizes": {"hidden": 8, "depth": 1, "layers": 1}, "batch": 16, "updates": 30}
+    options["training"] = {"preprocessing": "logit", "validations": 1, "validation_rows": 20}
+    cases = cases_of("trace", options, seeds=(0, 1))
+    results = results_of(cases)
+    frame = frame_of(cases, results)
+    frame["arrays"] = [dict(results[key].arrays) for key in frame["key"]]
+    starts = {(row["seed"], row["arrays"]["validation_ll"][0]) for _, row in frame.iterrows()}
+    assert len(starts) == 2
+    assert frame["val_ll"].nunique() == len(cases) == 8
+    (table,), (figure,) = STUDY.tables(frame), STUDY.figures(frame)
+    ends = table.frame.pivot_table("end", "noise", "estimator")
+    gains = table.frame.dropna(subset="less").set_index("noise")["less"]
+    assert gains.to_dict() == pytest.approx((ends["in R^D"] - ends["in R^K"]).to_dict())
+    assert figure.draw()

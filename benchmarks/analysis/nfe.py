@@ -120,7 +120,7 @@ def kind_of(rows: pd.DataFrame) -> tuple[Any, ...]:
     """Flow, width or its rule, depth and trace of a series, in whatever study."""
     first = rows.iloc[0]
     width = width_rules(rows).iloc[0] or first.get("option.hidden")
-    return first["flow"], width, str(first.get("option.depth")), str(first.get("option.trace"))
+    return first["flow"], width, *(str(first.get(f"option.{name}")) for name in ("depth", "trace"))
 
 
 def loosest_first(tolerances: Iterable[str]) -> tuple[str, ...]:
@@ -174,8 +174,8 @@ class Total(NamedTuple):
 def totals(frame: pd.DataFrame) -> tuple[list[Total], list[Total]]:
     """Series with an ODE of the study cost at the evaluations of the study nfe; those without.
 
-    Series of both studies are the same where flow, width, depth and trace are. None where no
-    training reached an equal fit at `TOLERANCE`.
+    All of a fixed width. Series of both studies are the same where flow, width, depth and trace
+    are. None where no training reached an equal fit at `TOLERANCE`.
     """
     solved: list[Total] = []
     direct: list[Total] = []
@@ -183,7 +183,8 @@ def totals(frame: pd.DataFrame) -> tuple[list[Total], list[Total]]:
         return solved, direct
     trainings = [fit for fit in fits(frame) if TOLERANCE in fit.tolerances]
     cost = frame[(frame["study"] == "cost") & (frame["status"] == "done")]
-    for name, group in sizes.scans(cost[cost["log_prob_flops"] > 0]).groupby("series"):
+    cost = cost[(cost["log_prob_flops"] > 0) & (width_rules(cost) == "")]
+    for name, group in sizes.scans(cost).groupby("series"):
         counted = group.drop_duplicates("dim").set_index("dim")  # seeds have equal counts
         evaluations, keys = counted["log_prob_nfe"].iloc[0], tuple(group["key"])
         flops = counted["log_prob_flops"] / counted["batch"]

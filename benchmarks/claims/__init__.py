@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 
@@ -33,6 +33,7 @@ RULES: dict[str, dict[str, Any]] = TABLE["claims"]  # rows of the lecture's clai
 VERSION: int = TABLE["version"]
 DATE: str = TABLE["date"].isoformat()
 
+K = TypeVar("K")
 Outcome = Literal["confirmed", "refuted", "conditional", "undecided", "not_measured"]
 
 
@@ -175,11 +176,11 @@ class Evidence:
         return self._prepared[place]
 
 
-def together(frames: Iterable[pd.DataFrame]) -> list[Evidence]:
+def together(frames: Mapping[K, pd.DataFrame]) -> dict[K, Evidence]:
     """Evidence of each run, whose claims may cite the other runs."""
-    every = [Evidence(frame) for frame in frames]
-    for evidence in every:
-        evidence.others = [other for other in every if other is not evidence]
+    every = {run: Evidence(frame) for run, frame in frames.items()}
+    for evidence in every.values():
+        evidence.others = [other for other in every.values() if other is not evidence]
     return every
 
 

@@ -215,7 +215,7 @@ def cost_in_total(frame: pd.DataFrame) -> Verdict:
     rows = done(frame, "nfe", "nfe_end")
     pools = {nfe.parts_of(fit.name): fit.growth() for fit in nfe.pooled(nfe.fits(rows))}
     trends = {names: slope for names, slope in pools.items() if slope}
-    slopes = {data: slope for (series, data), slope in trends.items() if series == nfe.ALL}
+    slopes = {data: slope for (name, data), slope in trends.items() if name == nfe.ALL}
     if not slopes:
         raise NotMeasured("evaluations at equal fit at three dimensions or more")
     p_values = {how: holm([p(slope) for slope in slopes.values()]) for how, p in SLOPES.items()}
@@ -226,8 +226,7 @@ def cost_in_total(frame: pd.DataFrame) -> Verdict:
         holds += [True if flat else False if grows or falls else None]
         how = [words for words, holding in zip(SLOPES, shown, strict=True) if holding]
         parts.append(f"{[*how, 'may or may not grow'][0]} on {data} ({_interval(slope)})")
-    others = ((data, slope) for (series, data), slope in trends.items() if series != nfe.ALL)
-    free = [f"{_interval(slope)} on {data}" for data, slope in others]
+    free = [f"{_interval(s)} on {data}" for (name, data), s in trends.items() if name != nfe.ALL]
     beside = f"; of {', '.join(nfe.FREE)} alone {listed(free)}" if free else ""
     total, used = _totals(frame)
     sentence = (
@@ -249,11 +248,12 @@ def _totals(frame: pd.DataFrame) -> tuple[str, tuple[str, ...]]:
     if not own:
         return "", ()
     first, *_, last = own[0].once.index
-    at = [f"{t.evaluations[1]:.0f}{f' ({t.data})' * bool(t.data)}" for t in own]
+    ranges = [f" ({span(t.evaluations, '.0f')} on {t.data})" if t.data else "" for t in own]
+    at = [f"{t.evaluations[1]:.0f}{words}" for t, words in zip(own, ranges, strict=True)]
     where = {other.name: [total.crossings(other)[1] for total in own] for other in direct}
     never = [name for name, dims in where.items() if min(dims) == NEVER]
     parts = [
-        f"{listed('∞' if dim == NEVER else f'{max(dim, first):.0f}' for dim in dims)} than {name}"
+        f"{', '.join(number(max(dim, first), '.0f') for dim in dims)} than {name}"
         for name, dims in where.items()
         if name not in never
     ]
@@ -261,4 +261,4 @@ def _totals(frame: pd.DataFrame) -> tuple[str, tuple[str, ...]]:
         f" At {listed(at)} evaluations FFJORD's density takes fewer FLOPs from D = "
         f"{'; '.join(parts)}; than {listed(never, 'any')} at no D up to {last}."
     )
-    return sentence, tuple(key for total in (*own, *direct) for key in total.keys)
+    return sentence, tuple(key for total in (own[0], *direct) for key in total.keys)

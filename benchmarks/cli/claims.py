@@ -60,8 +60,7 @@ def claims(
         selected = _select(only or ["*"])
         frames = {folder: load(folder) for folder in folders or _results_folders()}
         searched = folders or sorted(frames, key=lambda folder: (-len(frames[folder]), folder))
-        runs_of = together(of_one_place(frames[folder])[0] for folder in searched)
-        evidence = dict(zip(searched, runs_of, strict=True))
+        evidence = together({folder: of_one_place(frames[folder])[0] for folder in searched})
         suites = {} if folders else {folder: plan_of(folder, {}).name for folder in searched}
         rows = []
         for claim in selected:

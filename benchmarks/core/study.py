@@ -81,7 +81,8 @@ class Study:
     question; the modules ``tables`` and ``figures`` there show records, by functions of these names
     of a frame.
 
-    A study of ``parts`` has these alone: their options and their cases' settings have ``part``.
+    A study of ``parts`` has these, whose options and cases' settings have ``part``, and itself only
+    if it states ``Options``.
 
     ``version`` is raised when a change moves what the study computes, ``pace`` when it moves how
     fast alone; ``uses`` are the measuring packages that its records depend on beside the flow's.
@@ -98,22 +99,16 @@ class Study:
     deciding: ClassVar[frozenset[str]] = frozenset()  # settings that serve `resolved` alone
 
     def part(self, settings: Mapping[str, Any]) -> Study:
-        """The part that settings or a suite's entry name; of a study without parts itself.
+        """The part that settings or a suite's entry name; of a study with options itself if none.
 
-        ValueError where they name none.
+        ValueError where they name none that there is.
         """
-        if not self.parts:
+        if "part" not in settings and hasattr(self, "Options"):
             return self
         if (name := str(settings.get("part"))) not in self.parts:
             choices = ", ".join(self.parts)
             raise ValueError(f"study {self.name!r} has no part {name!r}; choose from: {choices}")
         return self.parts[name]
-
-    @property
-    def models(self) -> dict[str, type[BaseModel]]:
-        """The models of a suite's entries by the name of the study, and of its part."""
-        parts = {f"`{self.name}`, part `{part}`": s.Options for part, s in self.parts.items()}
-        return parts or {f"`{self.name}`": self.Options}
 
     def cases(self, options: Any, common: Common) -> Iterable[Case]:
         """The cases that the options of a suite ask for."""

@@ -193,6 +193,7 @@ def loader(family: str, dim: int) -> Loader:
     return drawn(name, ABOUT[family], sample, row.log_prob, entropy, modes=modes, rows=ROWS)
 
 
+register("mixture_1", dim=1)(loader("mixture", 1))
 for _family in FAMILIES:
     for _dim in DIMS:
         register(f"{_family}_{_dim}", dim=_dim)(loader(_family, _dim))

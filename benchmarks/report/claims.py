@@ -82,11 +82,10 @@ def judge(
 ) -> Judged:
     """Judge every claim by each run alone; ``noted(notes, what)`` keeps a fault from the rest."""
     section = Judged()
-    labels = [run.label if len(runs) > 1 else "" for run in runs]
-    evidence = list(zip(labels, together(run.frame for run in runs), strict=True))
+    evidence = together({run.label if len(runs) > 1 else "": run.frame for run in runs})
     for claim in claims():
         with noted(section.notes, f"Claim {claim.id!r}"):
-            every = [Judgement(claim, own.verdict(claim), run) for run, own in evidence]
+            every = [Judgement(claim, own.verdict(claim), run) for run, own in evidence.items()]
             known = [each for each in every if each.verdict.outcome != "not_measured"]
             section.judgements += known
             section.others += [] if known else [claim]

@@ -15,6 +15,8 @@ from benchmarks.core.naming import name_runs
 from benchmarks.plotting import draw
 from benchmarks.studies.numerics.tables import (
     IDENTITIES,
+    MASS,
+    MASS_NOTE,
     NAMES,
     convergence,
     done,
@@ -35,7 +37,7 @@ GRADIENTS = (
 
 
 def figures(frame: pd.DataFrame) -> Iterator[Figure]:
-    """Error and cost of gradients; each identity that falls with the steps or is estimated."""
+    """Error and cost of gradients; mass by tolerance; identities that fall or are estimated."""
     gradients = frame[(frame["status"] == "done") & (frame["setting.part"] == "gradients")]
     if len(gradients):
         for (data, name), rows in with_solver(gradients).groupby(["dataset", "series"]):
@@ -46,6 +48,9 @@ def figures(frame: pd.DataFrame) -> Iterator[Figure]:
             rows = rows[rows["method"] == method]
             note = GRADIENTS.format(method=method)
             yield Figure.of(f"gradients-{slug}", title, note, _gradients, rows)
+    masses = frame[(frame["status"] == "done") & (frame["setting.part"] == "mass")]
+    if len(masses):
+        yield Figure.of("mass", MASS, MASS_NOTE, _masses, with_solver(masses))
     for identity, picture in (("order", _orders), ("rate", _orders), ("estimate", _estimates)):
         if len(rows := name_runs(done(frame, identity), *NAMES)):
             title, note = IDENTITIES[identity]
@@ -81,6 +86,26 @@ def _gradients(rows: pd.DataFrame) -> Any:
                 draw.finish(panel, title=title, xlabel=below)
             line[0].set_ylabel(beside)
         draw.legend_of(figure, axes.flat)
+    return figure
+
+
+def _masses(rows: pd.DataFrame) -> Any:
+    """|∫ p dx - 1| against the tolerance: a faint point for each seed, a line through medians."""
+    names = rows["series"] + ", " + rows["dtype"]
+    rows = rows.assign(name=names).query("mass_error > 0")
+    looks, ends = draw.looks(rows["name"]), []
+    with draw.figure() as (figure, axes):
+        panel = axes[0, 0]
+        for name, group in rows.groupby("name"):
+            look, medians = looks[str(name)], group.groupby("setting")["mass_error"].median()
+            panel.plot(group["setting"], group["mass_error"], **{**look, "ls": "", "alpha": 0.3})
+            panel.plot(medians.index, medians, **look)
+            ends.append(draw.End(str(name), medians.iloc[0], str(name)))
+        ends_of = [rows["setting"].min(), rows["setting"].max()]
+        panel.plot(ends_of, ends_of, ls=":", lw=1, color="#777777")
+        draw.finish(panel, xlabel="tolerance", ylabel="|∫ p dx − 1|")
+        panel.invert_xaxis()
+        draw.label_ends(panel, ends, looks, 3.0)
     return figure
 
 

@@ -79,7 +79,7 @@ class Gradients(Study):
 
     name = "numerics"
     uses = ("benchmarks.measure", "benchmarks.training")
-    Options = GradientsOptions
+    Options: ClassVar[type[GradientsOptions]] = GradientsOptions
 
     def cases(self, options: GradientsOptions, common: Common) -> Iterator[Case]:
         """A case for each data set, flow, seed, field, precision, solver setting and gradient.
@@ -134,14 +134,19 @@ def _solvers(base: Solver, options: GradientsOptions) -> Iterator[Solver]:
                     yield replace(base, method=method, first_step=first_step, **chosen)
 
 
-def _measured(case: Case) -> tuple[Callable[[], object], Result]:
-    """A call of loss and backward as the case has it, with its error and counts."""
-    training = case.changed(
+def _training(case: Case) -> str:
+    """The training of a case's field, as JSON."""
+    return case.changed(
         dtype="float32",  # both precisions are given the same field
         batch=case.settings["training_batch"],
         options={**case.options, "solver": case.settings["training_solver"]},
         settings={name: case.settings[name] for name in ("part", "training")},
     ).model_dump_json()
+
+
+def _measured(case: Case) -> tuple[Callable[[], object], Result]:
+    """A call of loss and backward as the case has it, with its error and counts."""
+    training = _training(case)
     tolerance = float(case.settings["reference"])
     best_loss, best, shift = _reference(training, case.batch, tolerance)
     dtype = getattr(torch, case.dtype)
@@ -224,6 +229,49 @@ def _gradient(flow: flows.Flow, x: Tensor) -> tuple[float, Tensor]:
 
 def _relative(gradient: Tensor, best: Tensor) -> float:
     return float((gradient - best).norm() / best.norm())
+
+
+# ---- the mass of a density ----------------------------------------------------------------------
+
+
+class MassOptions(GradientsOptions, frozen=True):
+    """Options of the part "mass", those of "gradients": ``batch`` is the points of the grid."""
+
+    part: Literal["mass"]  # type: ignore[assignment]
+    """Part of the study."""
+    gradients: tuple[Gradient, ...] = ("backprop",)
+    """Ways to a gradient, which a density does not depend on."""
+    batch: PositiveInt = 4096
+    """Points of the grid on which a density in one dimension is integrated."""
+
+
+class Mass(Gradients):
+    """How far the integral of a trained density in one dimension is from one, by tolerance."""
+
+    Options = MassOptions
+
+    def block(self, case: Case) -> str:
+        """All solves of one field, which is trained once."""
+        varied: Any = {"options": {"solver"}, "dtype": True}
+        return digest(case.model_dump(mode="json", exclude=varied))
+
+    def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
+        """Each case by itself."""
+        yield from Study.measure(self, cases)
+
+    def result(self, case: Case) -> Result:
+        """Integrate by the trapezoid rule over three times the range of the training rows."""
+        if case.dim != 1:
+            raise ValueError(f"the mass is that of a density in one dimension, got {case.dim}")
+        rows = datasets.load(str(case.dataset), seed=case.seeds.data).train
+        low, high = rows.min().item(), rows.max().item()
+        reach, dtype = high - low, getattr(torch, case.dtype)
+        x = torch.linspace(low - reach, high + reach, case.batch, dtype=torch.float64)
+        flow = _view(_field(_training(case)), dtype, case.options["solver"])
+        with torch.no_grad(), flows.count_nfe(flow) as nfe:
+            density = flow.log_prob(x[:, None].to(dtype)).double().exp()
+        error = abs(torch.trapezoid(density, x).item() - 1)
+        return Result({"mass_error": error, "nfe_forward": nfe.forward})
 
 
 # ---- identities ---------------------------------------------------------------------------------
@@ -318,7 +366,11 @@ def _asked(
 
 @register
 class Numerics(Study):
-    """Gradients by adjoint, seminorm and backprop, and the equalities of continuous flows."""
+    """Gradients by adjoint and backprop, the mass of a density, equalities of continuous flows."""
 
     name = "numerics"
-    parts: ClassVar[Mapping[str, Study]] = {"gradients": Gradients(), "identities": Identities()}
+    parts: ClassVar[Mapping[str, Study]] = {
+        "gradients": Gradients(),
+        "mass": Mass(),
+        "identities": Identities(),
+    }

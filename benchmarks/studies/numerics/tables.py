@@ -31,6 +31,17 @@ GRADIENTS = columns(
     },
     *METRICS,
 )
+MASS = "A density integrates to one as far as its solver's tolerance"
+MASS_NOTE = (
+    "|∫ p dx - 1| of a trained field in one dimension, by the trapezoid rule on a grid over three "
+    "times the range of the training rows; medians over seeds. The solver's tolerance is rtol = "
+    "atol, in the precision that is named. As in Fig. 8 of FFJORD (arXiv:1810.01367)."
+)
+MASSES = columns(
+    *("dataset", "series", "updates", {"dtype": "Precision"}, "solver"),
+    {"setting": Column("Tolerance", digits="g")},
+    *("mass_error", "nfe_forward"),
+)
 MEANING = (
     "Error: ‖g - g*‖ / ‖g*‖ over all parameters, with g* by backprop in float64 at a tight "
     "tolerance. Saved: the most bytes that autograd holds for backward, without parameters. "
@@ -58,6 +69,12 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         ):
             if len(solvers := table(rows)):
                 listed.append(Table.of(name, title, MEANING + note, solvers, GRADIENTS))
+    if "mass" in parts:
+        rows = with_solver(parts["mass"]).rename(columns={"method": "solver"})
+        alike = rows[rows["status"] == "done"].groupby([*PLACE, "solver", "setting"])
+        masses = alike[["mass_error", "nfe_forward"]].median()
+        masses = masses.assign(**{RECORDS: alike["key"].agg(tuple)}).reset_index()
+        listed.append(Table.of("mass", MASS, MASS_NOTE, masses, MASSES))
     if "identities" in parts:
         groups = name_runs(parts["identities"], *NAMES).groupby("setting.identity", sort=False)
         listed += [_identity(str(identity), rows) for identity, rows in groups]

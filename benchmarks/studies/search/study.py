@@ -431,7 +431,8 @@ class Standing:
         To a final those within two standard errors of the last of these go on as well.
         """
         done = ranked([record for record in earlier if record.status == "done"])
-        hopes = {record.key: promise(record, arrays) for record in done}
+        budget = float(case.settings["seconds"])
+        hopes = {record.key: promise(record, arrays, budget) for record in done}
         trials: dict[str, list[Record]] = {}
         for record in sorted(done, key=lambda record: -hopes[record.key]):
             trials.setdefault(str(record.case.settings["label"]), []).append(record)
@@ -463,12 +464,13 @@ def _by_mean(finals: Sequence[Record]) -> list[str]:
     return means.sort_values(ascending=False).index.tolist()
 
 
-def promise(trial: Record, arrays: Arrays) -> float:
-    """Validation likelihood of a trial, nats, and what it gained in the last half of its updates.
+def promise(trial: Record, arrays: Arrays, budget: float) -> float:
+    """Validation likelihood that a trial comes to within a budget, nats, if it goes on as it does.
 
-    That is about what as many again would gain: families that start fast are not those that end
-    best. Domhan et al., Speeding up Automatic Hyperparameter Optimization of Deep Neural Networks
-    by Extrapolation of Learning Curves, 2015, extrapolate with more parameters.
+    It gains what it gained in the last half of its updates for each time that they double: families
+    that start fast are not those that end best. Domhan et al., Speeding up Automatic Hyperparameter
+    Optimization of Deep Neural Networks by Extrapolation of Learning Curves, 2015, fit more
+    parameters.
     """
     curve = arrays(trial)
     finite = np.isfinite(curve["validation_ll"])
@@ -476,7 +478,8 @@ def promise(trial: Record, arrays: Arrays) -> float:
     if len(scores) < 2:
         return _validated(trial)
     best = np.maximum.accumulate(scores)
-    return _validated(trial) + float(best[-1] - np.interp(updates[-1] / 2, updates, best))
+    gain = float(best[-1] - np.interp(updates[-1] / 2, updates, best))
+    return _validated(trial) + gain * max(0.0, math.log2(budget / _spent(trial)))
 
 
 def _lag(best: Any, other: np.ndarray) -> tuple[float, float]:
@@ -588,8 +591,8 @@ class Search(TrainingStudy):
             spent = standing.trials[label][0].metrics["train_cpu_seconds"].median
             raise Skipped(
                 f"dropped out after {spent:.1f} CPU s of its best trial, {value:.2f} ± {error:.2f} "
-                f"nats behind {standing.kept[0]} in validation, {standing.later[label]:.2f} by "
-                "what twice the time promises"
+                f"nats behind {standing.kept[0]} in validation, {standing.later[label]:.2f} if "
+                "both go on as they do"
             )
         most = int(settings["most"])
         jobs = self.purse.jobs if self.purse else 1

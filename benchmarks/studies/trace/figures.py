@@ -10,8 +10,9 @@ import pandas as pd
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import METRICS
 from benchmarks.plotting import draw
-from benchmarks.studies.trace.tables import evaluations
+from benchmarks.studies.trace.tables import TRAINING, TRAINING_NOTE, evaluations, parted
 
+WINDOW = 20  # updates of a running mean of losses
 SECONDS = "evaluation_seconds"
 LABELS = {
     "dim": "D",
@@ -31,8 +32,34 @@ ERRORS = (
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
+    """Seconds against D; errors against probes and seconds; losses of trainings."""
+    measured, trained = parted(frame)
+    listed = _evaluations(measured[measured["status"] == "done"])
+    if len(trained):
+        trained = trained.assign(name=trained["estimator"] + ", " + trained["noise"])
+        listed.append(Figure.of("trace-training", TRAINING, TRAINING_NOTE, _losses, trained))
+    return listed
+
+
+def _losses(rows: pd.DataFrame) -> Any:
+    """Running means of losses: a faint line for each seed, one through their means."""
+    looks, panels = draw.looks(rows["name"]), list(rows.groupby("dataset"))
+    with draw.figure(1, len(panels), 4.2) as (figure, axes):
+        for panel, (data, group) in zip(axes.flat, panels, strict=True):
+            ends = []
+            for name, seeds in group.groupby("name"):
+                curves = pd.DataFrame([*seeds["losses"]]).T.rolling(WINDOW).mean()[WINDOW - 1 :]
+                look, mean = {**looks[str(name)], "marker": ""}, curves.mean(axis=1)
+                panel.plot(curves, **{**look, "lw": 0.6, "alpha": 0.35})
+                panel.plot(mean, **look)
+                ends.append(draw.End(str(name), mean.iloc[-1], str(name)))
+            draw.finish(panel, log="x", xlabel="updates", ylabel="loss (nats)", title=data)
+            draw.label_ends(panel, ends, looks, 3.6)
+    return figure
+
+
+def _evaluations(done: pd.DataFrame) -> list[Figure]:
     """Seconds against D; errors against probes and seconds."""
-    done = frame[frame["status"] == "done"]
     if done.reindex(columns=[SECONDS]).isna().all(axis=None):  # counts alone
         return []
     rows = evaluations(done)

@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from pydantic import Field, JsonValue, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 import flows
+from benchmarks import datasets
 from benchmarks.analysis.inference import standard_error
 from benchmarks.core.case import Case, Settings, canonical, digest
 from benchmarks.core.study import Common, Result, Study, register
@@ -20,6 +21,9 @@ from benchmarks.evaluation.subject import Subject, field_of, formed
 from benchmarks.measure.calls import timed
 from benchmarks.measure.operations import Operations
 from benchmarks.studies.contender import Contender
+from benchmarks.studies.trainees import Trainees, TrainingStudy
+from benchmarks.training.loop import train
+from benchmarks.training.state import prepared
 from flows.continuous.point import Point
 from flows.continuous.trace import TRACES, Mode, Noise, Trace, exact
 from flows.linalg import logabsdet
@@ -95,6 +99,37 @@ def works(field: Any, dim: int, probes: Sequence[int]) -> Iterator[tuple[str, Tr
     yield from ((work, Trace("jacobian")) for work in WORKS if work.endswith("_of_formed"))
 
 
+class TrainingOptions(Trainees, frozen=True):
+    """Options of the part "training"."""
+
+    part: Literal["training"]
+    """Part of the study."""
+
+
+class Trainings(TrainingStudy):
+    """Trainings of one field by different estimators of its trace, validated by the exact one."""
+
+    name = "trace"
+    Options = TrainingOptions
+
+    def cases(self, options: TrainingOptions, common: Common) -> Iterator[Case]:
+        """A case for each data set, flow and seed."""
+        for name in options.datasets:
+            settings = {"part": options.part}
+            yield from options.repeated(common, name, datasets.dim(name), settings, study=self.name)
+
+    def budget(self, case: Case) -> float:
+        """Seconds: some hundredths an update."""
+        return 2 + 0.1 * case.updates
+
+    def result(self, case: Case) -> Result:
+        """Curves of the losses and of the validations."""
+        data = datasets.load(str(case.dataset), seed=case.seeds.data)
+        flow, settings = prepared(case, data)
+        history = train(flow, data, case, settings)
+        return Result(history.metrics(), history.arrays())
+
+
 @register
 class Traces(Study):
     """The trace by each estimator, and the determinant, of one and the same Jacobian."""
@@ -102,6 +137,7 @@ class Traces(Study):
     name = "trace"
     uses = ("benchmarks.measure", "benchmarks.evaluation")
     Options = TraceOptions
+    parts: ClassVar[Mapping[str, Study]] = {"training": Trainings()}
 
     def cases(self, options: TraceOptions, common: Common) -> Iterator[Case]:
         """A case for each dimension and work, and of an estimate for each number of probes."""
