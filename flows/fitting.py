@@ -15,9 +15,8 @@ from torch import Tensor
 
 import flows
 from flows import preprocessing as preprocessings
-from flows.continuous import SolveError
 from flows.flow import Flow
-from flows.training import Course, State, Turns, loop
+from flows.training import Course, State, Turns, log_densities, loop
 from flows.tuning import DECAYED, RATES, tuning
 from flows.tuning import batch as rows_of_batch
 
@@ -232,24 +231,10 @@ class _Turns(Turns):
         self.exact = self.state.validated.using(trace="exact")
         self.fit = Fit(self.state.flow)
 
-    def begin(self) -> None:
-        self.course.begin(self.state.update)
-
-    def end(self) -> str:
-        return "updates" if self.course.ended(self.state.update) else ""
-
-    def due(self) -> bool:
-        return self.course.due(self.state.update)
-
-    @torch.no_grad()
     def log_prob(self, rows: int | None = None) -> Tensor | None:
         """Exact log-densities of validation rows, nats, (N,); None without a finite mean."""
         parts = torch.split(self.val[:rows], CHUNK)
-        try:
-            log_prob = torch.cat([self.exact.log_prob(*_split(p, self.width)) for p in parts])
-        except SolveError:
-            return None
-        return log_prob if math.isfinite(log_prob.mean().item()) else None
+        return log_densities(self.exact, [_split(part, self.width) for part in parts])
 
     def validate(self) -> None:
         start = time.process_time()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -285,21 +285,35 @@ class State:
         return result
 
 
-class Turns:
-    """What a training does at each turn of the loop; what is not overridden does nothing."""
+@torch.no_grad()
+def log_densities(flow: Flow, parts: Iterable[tuple[Tensor, Tensor | None]]) -> Tensor | None:
+    """Log-densities of parts (rows, context), nats, (N,) in all; None without a finite mean."""
+    try:
+        log_prob = torch.cat([flow.log_prob(x, context) for x, context in parts])
+    except SolveError:
+        return None
+    return log_prob if math.isfinite(log_prob.mean().item()) else None
 
+
+class Turns:
+    """What a training does at each turn of the loop: by default what the state's course says."""
+
+    state: State
     patience = 0  # validations in a row without a better one before the end; 0: no end
 
     def begin(self) -> None:
         """Before anything else of a turn."""
+        if course := self.state.course:
+            course.begin(self.state.update)
 
     def end(self) -> str:
         """Why this turn is the last: "updates" that were all made, or "time"; else empty."""
-        raise NotImplementedError
+        course = self.state.course
+        return "updates" if course and course.ended(self.state.update) else ""
 
     def due(self) -> bool:
         """Whether the weights are to be validated."""
-        raise NotImplementedError
+        return bool(self.state.course and self.state.course.due(self.state.update))
 
     def validate(self) -> None:
         """Validate, and call `State.keep_best`."""

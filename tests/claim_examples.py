@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.claims import Outcome
+from benchmarks.claims.trained import FASTER
 from benchmarks.core.naming import BUDGET, LABEL, STAGE
 
 Example = Callable[[], pd.DataFrame]
@@ -327,7 +328,7 @@ def _examples(one: str, other: str) -> list[tuple[Outcome, Example]]:
     return [
         ("confirmed", lead(1.0)),
         ("refuted", lead(-1.0)),
-        ("refuted", lead(0.01)),
+        ("refuted", lead(0.001, scatter=0.001)),
         ("conditional", lead(1.0, turn=-1.0)),
         ("undecided", lead(1.0, scatter=2.0)),
         ("confirmed", lead(2.0, searched)),  # at the largest budget; the reverse at a smaller one
@@ -441,10 +442,13 @@ EXAMPLES: dict[str, list[tuple[Outcome, Example]]] = {
         ("confirmed", partial(_mode_collapse, 0.9)),
         ("refuted", partial(_mode_collapse, 0.01)),
     ],
-    "continuous-faster": [
-        ("confirmed", partial(timed_example, {"cnf": 0.1, "glow": 1.0})),
-        ("refuted", partial(timed_example, {"cnf": 10.0, "glow": 1.0})),
-    ],
+    **{
+        f"continuous-faster-{call}": [
+            ("confirmed", partial(timed_example, {"cnf": 0.1, "glow": 1.0})),
+            ("refuted", partial(timed_example, {"cnf": 10.0, "glow": 1.0})),
+        ]
+        for call in FASTER
+    },
     "ffjord-fastest": [
         ("confirmed", partial(timed_example, {"ffjord": 0.5, "cnf": 1.0, "rnode": 1.0})),
         ("refuted", partial(timed_example, {"ffjord": 2.0, "cnf": 1.0, "rnode": 1.0})),

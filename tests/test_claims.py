@@ -222,8 +222,8 @@ def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
     assert runs["residual-network"] == ["a", "b"]
     assert runs["trace-and-determinant"] == ["b"]
     assert len(judged.table.grid.rows) == len(judged.judged.judgements)
-    assert judged.by_run is not None
-    assert [cell.text for row in judged.by_run.grid.rows for cell in row].count("–") == 1
+    (by_run,) = judged.others
+    assert [cell.text for row in by_run.grid.rows for cell in row].count("–") == 1
 
 
 def test_a_claim_cites_another_be_it_of_another_run(examples: Examples) -> None:

@@ -25,7 +25,7 @@ from benchmarks.analysis.improvement import (
     improving,
 )
 from benchmarks.analysis.improvement import gain_per_doubling as estimate
-from benchmarks.claims import Claim, claims, registry
+from benchmarks.claims import Claim, by_budget, claims
 from benchmarks.claims.trained import LEADS
 from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
@@ -38,7 +38,7 @@ from benchmarks.studies.density.figures import training
 from benchmarks.training.baselines import BASELINES
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
-from claim_examples import EXAMPLES, densities, searched
+from claim_examples import EXAMPLES, densities
 from records import record_of
 
 ROWS = 400
@@ -269,26 +269,33 @@ def test_seeds_are_pooled_and_old_records_are_not_known() -> None:
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
-def test_what_twice_the_updates_might_turn_is_open(claim: Claim) -> None:
-    _, make = EXAMPLES[claim.id][1]  # refuted
+def test_what_was_still_improving_is_a_note_and_moves_no_verdict(claim: Claim) -> None:
+    for expected, make in EXAMPLES[claim.id][:2]:
+        own = make()
+        rows = own.assign(**{name: own["updates"].gt(0) * value for name, value in KNOWN.items()})
+        verdict = claim.verdict(rows)
+        assert verdict.outcome == expected
+        assert "Still improving" in verdict.weakness
+        assert set(verdict.records) <= set(own["key"])
+        assert claim.verdict(own.assign(dataset="my.csv")).outcome == "not_measured"
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_a_longer_budget_on_fewer_splits_takes_nothing_from_a_verdict(claim: Claim) -> None:
+    """It is shown, with what it has; five splits of it decide, and each budget has a cell."""
+    _, make = EXAMPLES[claim.id][-1]  # a search, refuted at its last budget
     own = make()
-    large = {**KNOWN, GAIN: 2.0}  # more than any lead
-    rows = own.assign(**{name: own["updates"].gt(0) * value for name, value in large.items()})
-    verdict = claim.verdict(rows)
-    assert verdict.outcome == "undecided"
-    assert "Twice the updates" in verdict.weakness
-    assert set(verdict.records) <= set(own["key"])
-    files = own.assign(dataset="my.csv")
-    assert claim.verdict(files).outcome == "not_measured"
-
-
-def test_a_search_is_judged_by_its_longest_trainings() -> None:
-    """Trainings of smaller budgets that were still improving take nothing from a verdict."""
-    own, claim = searched({"ffjord": 0.4, "glow": 0.0}), registry["data-glow-ffjord"]
-    for budget, expected in ((15.0, "confirmed"), (60.0, "undecided")):
-        late = own[BUDGET] == budget
-        rows = own.assign(**{name: value * late for name, value in KNOWN.items()})
-        assert claim.verdict(rows).outcome == expected
+    reverse = EXAMPLES[claim.id][-2][1]()
+    later = reverse[reverse[BUDGET] == 60].assign(**{BUDGET: 300.0})
+    later["key"] += "-300"
+    for splits, expected in ((3, "refuted"), (5, "confirmed")):
+        rows = pd.concat([own, later[later["data_seed"] < splits]], ignore_index=True)
+        verdict = claim.verdict(rows)
+        assert verdict.outcome == expected
+        assert [part.judged for part in verdict.parts] == [True, True, splits == 5] * 2
+        cells = by_budget({claim.title: verdict}).frame.iloc[0]
+        assert cells["nominal 60 s"] == "refuted, 0 of 2"
+        assert ("3 splits" in cells["nominal 300 s"]) == (splits == 3)
 
 
 def test_a_gain_that_does_not_come_back_to_the_best_weights_is_none() -> None:
@@ -296,29 +303,6 @@ def test_a_gain_that_does_not_come_back_to_the_best_weights_is_none() -> None:
     for end, expected in ((-1.0, True), (-1.4, True), (-1.5, False), (-9.0, False)):
         curve = {"validation_ll": np.array([-2.0, -1.0, end])}
         assert improving(seeds.assign(arrays=[curve])) is expected
-
-
-@pytest.mark.parametrize(
-    ("levels", "late", "expected"),
-    [
-        ({"cnf": 1.0, "maf": 0.0, "glow": 0.4}, "glow", "confirmed"),  # 0.5 more do not reach cnf
-        ({"cnf": 1.0, "maf": 0.0, "glow": 0.6}, "glow", "undecided"),
-        ({"cnf": 1.0, "maf": 0.0, "glow": 2.0}, "glow", "refuted"),  # a lead can but grow
-        ({"cnf": 1.0, "maf": 0.0, "glow": 1.4}, "cnf", "undecided"),
-        ({"cnf": 1.0, "maf": 0.0, "glow": 1.6}, "cnf", "refuted"),
-        ({"cnf": 1.0, "maf": 0.0, "glow": 1.0}, "glow", "refuted"),  # level: cnf can but fall
-    ],
-)
-def test_a_likelihood_that_was_improving_is_a_lower_bound(
-    levels: dict[str, float], late: str, expected: str
-) -> None:
-    """A standing counts if twice the updates of no model might turn it."""
-    rows = densities(levels)
-    own = rows["flow"] == late
-    rows = rows.assign(**{name: value * own for name, value in KNOWN.items()})
-    verdict = registry["continuous-powerful"].verdict(rows)
-    assert verdict.outcome == expected
-    assert (late in verdict.weakness) is (expected == "undecided")
 
 
 def test_the_best_of_a_kind_is_chosen_on_the_splits_that_all_of_it_have() -> None:

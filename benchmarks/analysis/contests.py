@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import improvement
-from benchmarks.analysis.criteria import LEVEL, UPDATES
-from benchmarks.analysis.inference import Standing
-from benchmarks.analysis.paired import Comparison, compare
+from benchmarks.analysis.criteria import UPDATES
+from benchmarks.analysis.paired import Comparison, compare, gap_of
+from benchmarks.core.exhibit import EARLIER
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import BUDGET, LABEL, is_baseline, named
 
@@ -27,21 +27,13 @@ TAKEN += ("train_flops", "train_seconds", "train_cpu_seconds")
 
 @dataclass(frozen=True)
 class Contest:
-    """The best series of two kinds on a data set, by validation, compared on its test rows.
-
-    A series that was still improving might pass the other side's best with twice its updates.
-    """
+    """The best series of two kinds on a data set, by validation, compared on its test rows."""
 
     data: str
+    budget: float  # s, of a search; NaN without one
     one: pd.DataFrame  # the cases of the best series, one a seed
     other: pd.DataFrame
     comparison: Comparison
-    might_pass_one: tuple[str, ...] = ()  # series of the other kind
-    might_pass_other: tuple[str, ...] = ()
-
-    def unsettled_by(self, standing: Standing) -> tuple[str, ...]:
-        """The series that might turn a standing of ``one`` with twice their updates."""
-        return {"open": (), "ahead": self.might_pass_one}.get(standing, self.might_pass_other)
 
 
 def kinds(done: pd.DataFrame) -> pd.Series:
@@ -60,50 +52,39 @@ def trained(done: pd.DataFrame) -> pd.DataFrame:
 def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Contest]:
     """On each data set the best series of the cases ``one`` (rows, bool) against that of ``other``.
 
-    What a search has trained is compared at the largest budget that both have. A data set is left
-    out where a kind has several series and the validation likelihood of one is not known.
+    What a search has trained is compared at each budget that both have, the least first. A data set
+    is left out where a kind has several series and the validation likelihood of one is not known.
     """
     pairs = []
     for name, group in done.groupby("dataset"):
+        gap = gap_of(own for _, own in named(group).groupby("series"))
         kinds_of = [group[mask.reindex(group.index)] for mask in (one, other)]
-        sides = at_equal_budget(*kinds_of)
-        group = named(pd.concat(sides))
-        first, second = (best_validated(group.loc[side.index]) for side in sides)
-        if first is not None and second is not None:
-            late = rising(kinds_of[1], first), rising(kinds_of[0], second)
-            pairs.append(Contest(str(name), first, second, compare(first, second), *late))
+        for budget in common_budgets(*kinds_of):
+            sides = [within(side, budget) for side in kinds_of]
+            every = named(pd.concat(sides))
+            first, second = (best_validated(every.loc[side.index]) for side in sides)
+            if first is not None and second is not None:
+                lead = compare(first, second, gap=gap)
+                pairs.append(Contest(str(name), budget, first, second, lead))
     return pairs
 
 
-def rising(side: pd.DataFrame, best: pd.DataFrame) -> tuple[str, ...]:
-    """The series that were still improving and might pass ``best`` with twice their updates.
+def common_budgets(*sides: pd.DataFrame) -> list[float]:
+    """The budgets of a search, s, that all sides with budgets have, the least first.
 
-    They might where the mean validation likelihood, on the splits of ``best``, and the upper end of
-    the interval of its gain per doubling come to more than the mean of ``best``. What a search has
-    trained is taken at the largest budget of each.
-    """
-    side = named(at_largest_budget(side[side["data_seed"].isin(best["data_seed"])]))
-    late = {name: seeds for name, seeds in side.groupby("series") if improvement.improving(seeds)}
-    if not late:
-        return ()
-    means = validations(side).groupby(side["series"]).mean()
-    bound, names = validations(best).mean(), []
-    for name, seeds in late.items():
-        gain = improvement.gain_of(seeds)
-        if gain is not None and means[name] + gain.value + gain.half(LEVEL) > bound:
-            names.append(str(name))
-    return tuple(names)
-
-
-def at_equal_budget(*sides: pd.DataFrame) -> list[pd.DataFrame]:
-    """The cases of each side `within` the largest budget of a search that all with budgets have.
-
-    A side has its baselines alone where no budget is common.
+    NaN alone where none is common: `within` it a side has its cases without a budget.
     """
     budgets = [side.get(BUDGET, pd.Series(np.nan, side.index)).astype(float) for side in sides]
-    known = [set(own.dropna()) for own in budgets if own.notna().any()]
-    largest = max(set.intersection(*known), default=math.nan) if known else math.nan
-    return [within(side, largest) for side in sides]
+    every = [set(own.dropna()) for own in budgets if own.notna().any()]
+    common = set.intersection(*every) if every else set()
+    return sorted(common) or [math.nan]
+
+
+def budget_of(seconds: float, cases: pd.DataFrame) -> str:
+    """ "60 s" of a search, "nominal 60 s" of one of an earlier protocol; else empty."""
+    searched = cases.loc[cases.get(LABEL, pd.Series(None, cases.index)).notna(), "study"]
+    nominal = "nominal " if searched.isin(EARLIER).any() else ""
+    return f"{nominal}{seconds:g} s" if len(searched) else ""
 
 
 def at_largest_budget(cases: pd.DataFrame) -> pd.DataFrame:

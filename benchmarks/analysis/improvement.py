@@ -102,14 +102,6 @@ def improving(seeds: pd.DataFrame) -> bool | None:
     return bool(significant and gain.value > margin(int(seeds["dim"].iloc[0])))
 
 
-def settled(seeds: pd.DataFrame) -> bool:
-    """Whether a one-sided test shows that as many updates again would gain less than `margin`."""
-    gain = gain_of(seeds)
-    if gain is None:
-        return False
-    return bool(gain.value + gain.half(2 * LEVEL) < margin(int(seeds["dim"].iloc[0])))
-
-
 def mark(seeds: pd.DataFrame) -> str:
     """`MARK` of a model that was still improving, else empty."""
     return MARK if improving(seeds) else ""

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
+from scipy import special, stats
 
 ORDERS = math.factorial(7)  # of the x of lines by which their slope is tested
 Standing = Literal["ahead", "behind", "level", "open"]
@@ -151,6 +151,25 @@ def _added(value: float, one: Estimate, other: Estimate) -> Estimate:
     parts = [v**2 / e.freedom for v, e in zip(variances, (one, other), strict=True)]
     freedom = total**2 / sum(parts) if total > 0 else min(one.freedom, other.freedom)
     return Estimate(value, math.sqrt(total), freedom)
+
+
+def signed_ranks(differences: ArrayLike) -> np.ndarray:
+    """Signed ranks of differences (n,), scaled so that their mean is from -1 to 1.
+
+    It is Wilcoxon's statistic W / (n (n + 1) / 2), zeros ranked as by Pratt. Student's t of signed
+    ranks is the rank test (Conover and Iman, Rank Transformations as a Bridge Between Parametric
+    and Nonparametric Statistics, 1981).
+    """
+    x = np.asarray(differences, dtype=float)
+    return np.asarray(np.sign(x) * stats.rankdata(np.abs(x)) * 2 / (len(x) + 1))
+
+
+def mean_of(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean of independent estimates, degrees of freedom by Satterthwaite (1946)."""
+    count, total = len(estimates), estimates[0]
+    for estimate in estimates[1:]:
+        total = _added(total.value + estimate.value, total, estimate)
+    return Estimate(total.value / count, total.error / count, total.freedom)
 
 
 def standings(estimates: Mapping[str, tuple[Estimate, float]], level: float) -> dict[str, Standing]:

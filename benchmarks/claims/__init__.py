@@ -21,9 +21,10 @@ from typing import Any, Literal, TypeVar
 
 import pandas as pd
 
-from benchmarks.analysis.criteria import LEVEL, MARGIN, UPDATES
+from benchmarks.analysis.criteria import FEWEST, LEVEL, MARGIN, UPDATES
 from benchmarks.analysis.inference import Standing
-from benchmarks.core.exhibit import RECORDS
+from benchmarks.core.exhibit import RECORDS, Table, columns
+from benchmarks.core.naming import counted
 from flows.registry import Registry
 
 LECTURE = "D. Gontar, “Neural ODE. FFJORD.”, HSE 2019"  # whose slides the claims are from
@@ -41,6 +42,24 @@ class NotMeasured(Exception):
 
 
 @dataclass(frozen=True)
+class Part:
+    """What records say of a claim on a data set at a budget."""
+
+    data: str
+    budget: str  #: "60 s"; empty where none was set
+    value: float  #: a lead in nats, or a ratio of seconds
+    half: float  #: of the interval of a lead
+    how: str  #: how the first side stands
+    holds: bool | None  #: whether the claim does; None where that is open
+    splits: int  #: or draws, or trainings
+
+    @property
+    def judged(self) -> bool:
+        """Whether it decides anything."""
+        return self.splits >= FEWEST
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Outcome of a claim, and what it rests on."""
 
@@ -50,6 +69,7 @@ class Verdict:
     exhibits: tuple[str, ...] = ()  #: names of the tables and figures that show it
     strength: str = ""  #: a sentence on what speaks for the verdict
     weakness: str = ""  #: and against it
+    parts: tuple[Part, ...] = ()  #: of each data set the least budget first
     cited: str = ""  #: a sentence that the verdicts of other claims cite
 
 
@@ -189,11 +209,12 @@ def _of_table(id: str) -> dict[str, Any]:
     """Return the fields of a claim of the lecture."""
     rule = RULES[id]
     level = level_of(id if id in TABLE["shares"] else "leads")
-    shared = {"level": level, "updates": UPDATES, "margin": MARGIN, "beyond": TABLE["beyond"]}
+    shared = {"level": level, "updates": UPDATES, "margin": MARGIN, "fewest": FEWEST}
+    texts = {name: text.format(**shared) for name, text in TABLE["shared"].items()}
     known = {field.name for field in dataclasses.fields(Claim)}
     return {
         **{name: value for name, value in rule.items() if name in known},
-        "criterion": rule["text"].format(**shared, **rule),
+        "criterion": rule["text"].format(**texts, **shared, **rule),
         "suite": TABLE["suites"][rule["studies"][0]],
         "slide": TABLE["slides"][str(rule["page"])],
     }
@@ -238,6 +259,33 @@ def outcome(holds: Iterable[bool | None]) -> Outcome:
     if not cases or None in cases:
         return "undecided"
     return "confirmed" if True in cases else "refuted"
+
+
+def by_budget(verdicts: Mapping[str, Verdict]) -> Table:
+    """A row for each claim that is judged by budget, by its title, and a column a budget.
+
+    A cell has the outcome and in how many comparisons the claim holds.
+    """
+    rows: list[dict[str, Any]] = []
+    for title, verdict in verdicts.items():
+        budgets = dict.fromkeys(part.budget for part in verdict.parts)
+        cells = {b or "once": _cell([p for p in verdict.parts if p.budget == b]) for b in budgets}
+        rows += [{"claim": title, **cells, RECORDS: verdict.records}] if cells else []
+    names = sorted({*chain(*rows)} - {"claim", RECORDS}, key=lambda name: (len(name), name))
+    note = (
+        f"In how many comparisons a claim holds, of those with {FEWEST} splits, draws or trainings "
+        "or more; fewer decide nothing. Its verdict is that of the largest such budget of each set."
+    )
+    layout = columns("claim", *names)
+    return Table.of("claims-by-budget", "Verdicts by budget", note, rows, layout)
+
+
+def _cell(parts: Sequence[Part]) -> str:
+    """ "refuted, 0 of 5"."""
+    holds = [part.holds for part in parts if part.judged]
+    if not holds:
+        return f"not judged, {counted(max(part.splits for part in parts), 'split')}"
+    return f"{outcome(holds)}, {holds.count(True)} of {len(holds)}"
 
 
 def ahead(standings: Iterable[Standing]) -> list[bool | None]:

@@ -12,18 +12,23 @@ import pandas as pd
 from benchmarks.analysis import improvement
 from benchmarks.analysis.contests import (
     Contest,
-    at_equal_budget,
+    budget_of,
+    common_budgets,
     contests,
     efforts_to,
     kinds,
     reached,
     trained,
+    within,
 )
+from benchmarks.analysis.criteria import FEWEST
+from benchmarks.analysis.improvement import improving
 from benchmarks.analysis.inference import Standing
-from benchmarks.analysis.paired import OPEN, standing
+from benchmarks.analysis.paired import OPEN, by_ranks, standing
 from benchmarks.claims import (
     RULES,
     NotMeasured,
+    Part,
     Verdict,
     ahead,
     done,
@@ -35,7 +40,7 @@ from benchmarks.claims import (
     span,
 )
 from benchmarks.core.exhibit import RECORDS
-from benchmarks.core.naming import STAGE, counted, named, quoted, series
+from benchmarks.core.naming import BUDGET, STAGE, counted, named, quoted, series
 from benchmarks.evaluation.modes import RARE, THIN
 
 
@@ -118,58 +123,71 @@ def leads(frame: pd.DataFrame) -> dict[str, list[Contest]]:
 
 
 def judge_lead(claim: str, family: Mapping[str, Sequence[Contest]]) -> Verdict:
-    """Judge a claim by its contests.
+    """Judge a claim by its contests: on each data set by the largest budget with enough splits.
 
-    p-values are corrected for the contests of all claims of leads on these records. A standing is
-    open if a flow that was still improving might change it with twice its updates.
+    p-values are corrected for the contests of all claims of leads on these records.
     """
     lead, pairs = LEADS[claim], family[claim]
     if not pairs:
         raise NotMeasured(lead.missing)
-    every = {_name(pair): pair.comparison for pairs in family.values() for pair in pairs}
-    standings = standing(every, level_of("leads"))
-    final: list[Standing] = []
-    results, turns = [], []
-    for pair in pairs:
-        now = standings[_name(pair)]
-        names = pair.unsettled_by(now)
-        final.append("open" if names else now)
-        results.append(_result(pair, f"{now} so far" if names else now))
-        turns += [f"{listed(map(quoted, names))} on {pair.data}"] if names else []
-    undecided = f", {final.count('open')} open" if "open" in final else ""
+    every = {_name(pair): pair.comparison for own in family.values() for pair in own}
+    every = {name: compared for name, compared in every.items() if compared.seeds >= FEWEST}
+    stands, ranks = (how(every, level_of("leads")) for how in (standing, by_ranks))
+    parts = tuple(_part(p, stands.get(_name(p)), ranks.get(_name(p))) for p in pairs)
+    both = [*zip(pairs, parts, strict=True)]
+    final = [*{pair.data: (pair, part) for pair, part in both if part.judged}.values()] or both
+    last, holds = [pair for pair, _ in final], [part.holds for _, part in final]
+    budgets = listed(part.budget for _, part in final)
     sentence = (
-        f"{lead.who} on {final.count('ahead')} of {counted(len(pairs), 'data set')}{undecided}: "
-        f"{', '.join(results)} nats{_spent(pairs) if lead.spent else ''}."
+        f"{lead.who} on {holds.count(True)} of {counted(len(final), 'data set')}"
+        f"{f' at {budgets}' if budgets else ''}: {', '.join(_result(*each) for each in final)} nats"
+        f"{_spent(last) if lead.spent else ''}."
     )
-    bases = listed(pair.comparison.about for pair in pairs)
-    evidence = f"Over {bases}; standings are by Holm over {counted(len(every), 'comparison')}."
-    left = [OPEN.get(pair.comparison.basis, "") for pair in pairs]
-    left += [f"Twice the updates might turn what is open: {'; '.join(turns)}."] if turns else []
+    bases = listed(pair.comparison.about for pair in last)
+    ranked = sum(not np.isnan(compared.ranks.error) for compared in every.values())
+    evidence = f"Over {bases}; by Holm over {len(every)} comparisons, {ranked} with ranks of rows."
+    ended = [(own, pair.data) for pair in last for own in (pair.one, pair.other)]
+    late = [f"{own['series'].iloc[0]} on {data}" for own, data in ended if improving(own)]
+    left = [OPEN.get(pair.comparison.basis, "") for pair in last]
+    left += [f"Still improving at the end: {'; '.join(late)}."] if late else []
     used = keys(*(side for pair in pairs for side in (pair.one, pair.other)))
     weakness = " ".join(dict.fromkeys(filter(None, left)))
-    return Verdict(outcome(ahead(final)), sentence, used, (), evidence, weakness)
+    return Verdict(outcome(holds), sentence, used, (), evidence, weakness, parts)
 
 
-def _judge_of(claim: str) -> Callable[[Any], Verdict]:
-    return lambda family: judge_lead(claim, family)
+def _part(pair: Contest, how: Standing | None, ranks: Standing | None) -> Part:
+    """A contest as a part, and what signed ranks say where they disagree."""
+    words = how or counted(pair.comparison.seeds, "split")
+    return Part(
+        data=pair.data,
+        budget=budget_of(pair.budget, pair.one),
+        value=pair.comparison.estimate.value,
+        half=pair.comparison.half,
+        how=f"{words}; by signed ranks {ranks}" if ranks else words,
+        holds=ahead([how or "open"])[0],
+        splits=pair.comparison.seeds,
+    )
+
+
+def _judge_of(judge: Callable[[str, Any], Verdict], what: str) -> Callable[[Any], Verdict]:
+    return lambda evidence: judge(what, evidence)
 
 
 for claim_of_lead in LEADS:
-    register(claim_of_lead, prepare=leads)(_judge_of(claim_of_lead))
+    register(claim_of_lead, prepare=leads)(_judge_of(judge_lead, claim_of_lead))
 
 
 def _name(pair: Contest) -> str:
     return "/".join(keys(pair.one, pair.other))
 
 
-def _result(pair: Contest, how: str) -> str:
+def _result(pair: Contest, part: Part) -> str:
     """ "+0.012 [0.003, 0.021] on moons (cnf and glow, ahead)": the lead of the first."""
     one, other = (quoted(side["series"].iloc[0]) for side in (pair.one, pair.other))
-    value, half = pair.comparison.estimate.value, pair.comparison.half
-    interval = f"[{value - half:.3f}, {value + half:.3f}]" if half == half else "[unknown]"
-    how = "one seed" if pair.comparison.basis == "rows" else how
-    number = f"{value:+.3f} {interval}".replace("-", "−")
-    return f"{number} on {pair.data} ({one} and {other}, {how})"
+    low, high = part.value - part.half, part.value + part.half
+    interval = "[unknown]" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
+    number = f"{part.value:+.3f} {interval}".replace("-", "−")
+    return f"{number} on {part.data} ({one} and {other}, {part.how})"
 
 
 def _spent(pairs: Sequence[Contest]) -> str:
@@ -210,9 +228,9 @@ def timed(frame: pd.DataFrame) -> pd.DataFrame:
 def races(rows: pd.DataFrame, column: str, first: str) -> pd.DataFrame:
     """Compare the fastest series of value ``first`` with the fastest of each other value.
 
-    Columns: dataset, other (the other value), call (density or sample at the largest common budget,
-    training at any budget), ratio (cost of first / other), and records (keys). NaN ratios are left
-    out.
+    At each budget that both have; training is that at a budget or less. Columns: dataset, other
+    (the other value), budget, call, ratio (cost of first / other), splits, and records (keys). NaN
+    ratios are left out.
     """
     table = [
         {"dataset": str(data), "other": other, **row}
@@ -220,44 +238,61 @@ def races(rows: pd.DataFrame, column: str, first: str) -> pd.DataFrame:
         for other in sorted({*group[column]} - {first})
         for row in _race(group[group[column] == first], group[group[column] == other])
     ]
-    return pd.DataFrame(table, columns=["dataset", "other", "call", "ratio", RECORDS])
+    names = ["dataset", "other", "budget", "call", "ratio", "splits", RECORDS]
+    return pd.DataFrame(table, columns=names)
 
 
 def _race(*racing: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The ratios of a race of two sides; of none where a side has no timed flow."""
-    sides = at_equal_budget(*racing)
-    if any(side.empty for side in sides):
-        return
-    one, other = (side.groupby("series")[[DENSITY, SAMPLE]].mean().min() for side in sides)
-    costs: dict[str, tuple[float, ...]] = {c: (one[c], other[c]) for c in (DENSITY, SAMPLE)}
-    costs[TRAINING] = tuple(efforts_to(racing, min(map(reached, racing))))
-    if min(costs[TRAINING]) <= 0:  # one begins at the level, and there is no race
-        del costs[TRAINING]
-    ratios = {call: float(a / b) for call, (a, b) in costs.items()}
-    for call, ratio in ratios.items():
-        if not np.isnan(ratio):
-            yield {"call": call, "ratio": ratio, RECORDS: keys(*sides, *racing)}
+    for budget in common_budgets(*racing):
+        sides = [within(side, budget) for side in racing]
+        if any(side.empty for side in sides):
+            continue
+        one, other = (side.groupby("series")[[DENSITY, SAMPLE]].mean().min() for side in sides)
+        costs: dict[str, tuple[float, ...]] = {c: (one[c], other[c]) for c in (DENSITY, SAMPLE)}
+        runs = [s[~(s[BUDGET].astype(float) > budget)] if BUDGET in s else s for s in racing]
+        costs[TRAINING] = tuple(efforts_to(runs, min(map(reached, runs))))
+        if min(costs[TRAINING]) <= 0:  # one begins at the level, and there is no race
+            del costs[TRAINING]
+        splits = min(side["seed"].nunique() for side in sides)
+        row = {"budget": budget_of(budget, sides[0]), "splits": splits}
+        for call, (a, b) in costs.items():
+            if a / b == a / b:
+                yield {**row, "call": call, "ratio": float(a / b), RECORDS: keys(*sides, *runs)}
 
 
-@register("continuous-faster", prepare=timed)
-def continuous_faster(rows: pd.DataFrame) -> Verdict:
-    """Ratios of seconds on each data set, and races to the likelihood that both reach."""
-    table = races(rows, "kind", "continuous")
-    training = table[table["call"] == TRAINING]
-    if training.empty:
-        raise NotMeasured(
-            "timed densities of continuous and of discrete flows on one data set, with seconds of "
-            "their trainings"
-        )
-    calls = table.groupby("call", sort=False)["ratio"]
-    parts = [f"{span(ratios)} times for a {call}" for call, ratios in calls]
-    quickest = listed(training["dataset"][training["ratio"] < 1], "none")
+def _raced(table: pd.DataFrame) -> tuple[tuple[Part, ...], pd.DataFrame]:
+    """Ratios of seconds as parts, and those that decide: of each race the largest judged budget."""
+    parts = []
+    for row in table.to_dict("records"):
+        what, ratio = "{dataset} beside {other}, {call}".format_map(row), row["ratio"]
+        how = "first" if ratio < 1 else "not first"
+        parts.append(Part(what, row["budget"], ratio, np.nan, how, ratio < 1, row["splits"]))
+    final = table[[part.judged for part in parts]]
+    return tuple(parts), final.groupby(["dataset", "other", "call"]).tail(1)
+
+
+FASTER = {"training": TRAINING, "density": DENSITY, "sampling": SAMPLE}  # by ending of a claim
+
+
+def judge_faster(call: str, rows: pd.DataFrame) -> Verdict:
+    """Ratios of seconds of a call on each data set, or to the likelihood that both kinds reach."""
+    table = races(rows[rows["kind"] != "baseline"], "kind", "continuous")
+    table = table[table["call"] == call]
+    if table.empty:
+        raise NotMeasured(f"timed flows, continuous and discrete, on one data set: a {call}")
+    parts, final = _raced(table)
+    first = final["ratio"] < 1
+    ratios = (final if len(final) else table)["ratio"]
     sentence = (
-        f"On {counted(table['dataset'].nunique(), 'data set')} the quickest continuous flow takes, "
-        f"of the seconds of the quickest discrete one, {', '.join(parts)}; in training the "
-        f"continuous ones are first on {quickest}."
+        f"For a {call} the quickest continuous flow takes {span(ratios)} times the seconds of the "
+        f"quickest discrete one; it is first on {first.sum()} of {len(final)} data sets."
     )
-    return Verdict(outcome(table["ratio"] < 1), sentence, keys(table))
+    return Verdict(outcome(first), sentence, keys(table), parts=parts)
+
+
+for ending, call_of_claim in FASTER.items():
+    register(f"continuous-faster-{ending}", prepare=timed)(_judge_of(judge_faster, call_of_claim))
 
 
 @register("ffjord-fastest", prepare=timed)
@@ -271,15 +306,16 @@ def ffjord_fastest(rows: pd.DataFrame) -> Verdict:
             "timed densities of ffjord and of another continuous flow on one data set, with "
             "seconds of their trainings"
         )
-    parts = []
-    for flow, beside in table.groupby("other"):
-        training = span(beside["ratio"][beside["call"] == TRAINING], ".2g")
-        parts.append(f"{span(beside['ratio'], '.2g')} beside {flow} ({training} in training)")
+    parts, final = _raced(table)
+    words = [
+        f"{span(beside['ratio'], '.2g')} beside {flow}"
+        for flow, beside in (final if len(final) else table).groupby("other")
+    ]
     sentence = (
         "FFJORD takes, of the other's seconds of a density, of a sample and of the training to the "
-        f"likelihood that both reach, {', '.join(parts)}."
+        f"likelihood that both reach, {listed(words)}."
     )
-    return Verdict(outcome(table["ratio"] < 1), sentence, keys(table))
+    return Verdict(outcome(final["ratio"] < 1), sentence, keys(table), parts=parts)
 
 
 # ---- modes --------------------------------------------------------------------------------------

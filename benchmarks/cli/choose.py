@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -43,20 +44,28 @@ from benchmarks.core.naming import counted
 from benchmarks.core.record import Record
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from benchmarks.execution.plan import Task
     from benchmarks.execution.suite import Suite
-    from benchmarks.studies.search.study import Entrant, Purse
+    from benchmarks.studies.search.study import Entrant
     from benchmarks.studies.search.tables import Choice
 
 # CPU seconds: before the first training, of a final's scores, and of ranking and report
 STARTING, SCORING, ENDING = 12.0, 4.0, 6.0
 FITTING = 0.05  # share of all that baselines take
 EFFORT = 2e10  # FLOPs of a mixture's fit in a CPU second
-EACH = 15.0  # CPU seconds of a family in the first quarter before there is another
-TRIAL = 5.0  # CPU seconds of a trial in the first quarter before there is another
+EACH = 12.0  # CPU seconds of a family in the first quarter before there is another
+TRIAL = 3.0  # CPU seconds of a trial over the number of a family's trials, in the first quarter
 CONFIGURATIONS = 8  # of a family at most
+FAVOURITE = "nsf_ar"  # leads on most tables, and starts slowly: is left after the first quarter
 PLACES = 4  # finals of a family at most, on many cores
 LATEST = 1.5  # wall seconds over those that were asked for, at which a run ends
+TRAINED = ("learning_rate", "weight_decay", "preprocessing", "cpu_seconds")
+SCORES = {  # of an answer in JSON, by column of the ranking
+    **{"val_ll": "val_ll", "test_ll": "test_ll", "test_ll_raw": "raw", "cpu_seconds": "seconds"},
+    **{"c2st": "c2st", "gain_per_doubling": "gain"},
+}
 FLOW = "A flow, a pattern or a file of flows, in place of all; repeatable."
 MINUTES = "Minutes of all cores, all included."
 OUT = "Results folder (default: results/choose-<file>)."
@@ -104,9 +113,10 @@ def choose(
         check_place(suite, Asked())
         folder = out or Path("results") / f"choose-{selection.path.stem.partition('.')[0]}"
         ledger = Ledger(started, minutes, jobs)
-        registry["search"].purse = purse = ledger.purse(suite, folder)
+        ledger.resume(suite, folder)
+        registry["search"].purse = ledger
         _announce(suite, jobs)
-    _measure(suite, folder, ledger, purse)
+    _measure(suite, folder, ledger)
     with usage_errors():
         drawn, choice = report_of(folder), _choice_of(folder)
         _print(choice, folder)
@@ -114,22 +124,26 @@ def choose(
         if json_file is not None:
             others = "all other columns" if selection.context else None
             target = ", ".join(selection.target) or others
-            content = _as_json(choice, folder, target)
+            content = as_json(choice, folder, target)
             write(json_file, json.dumps(content, indent=2, allow_nan=False) + "\n")
-    raise Exit(0 if choice.flows else 1)
+    raise Exit(int(choice.flows.empty))
 
 
 @dataclass
 class Ledger:
     """The CPU seconds of a command and of all processes that it has started, against its minutes.
 
-    On a busy machine it ends by the wall, `LATEST` times the minutes.
+    On a busy machine it ends by the wall, `LATEST` times the minutes. ``shares`` holds what each
+    rung of the race has got: by its nominal seconds, those that each training spends beyond the
+    rung before.
     """
 
     started: float  # on the clock of time.monotonic
     minutes: float
     jobs: int
     before: float = 0.0  # spent by earlier runs of the same question
+    shares: dict[float, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.begun, self.until_then = time.monotonic(), self.spent
@@ -167,27 +181,32 @@ class Ledger:
         gave = f", of which the machine gave {self.share:.0%}" if self.share < 0.9 else ""
         return f"{self.spent:.0f} of {planned:.0f} CPU seconds{gave}"
 
-    def purse(self, suite: Suite, folder: Path) -> Purse:
-        """What the rungs share, with what those have got that an earlier run has begun."""
-        from benchmarks.core import store
-        from benchmarks.studies.search.study import Purse
+    def seconds(self, nominal: float, share: float, trainings: int) -> float:
+        """Seconds that each of the trainings of a rung gets, of a ``share`` of what is left."""
+        with self._lock:
+            if nominal not in self.shares:
+                rounds = math.ceil(trainings / self.jobs)
+                self.shares[nominal] = max(0.0, self.left()) * share / (rounds * self.jobs)
+            return self.shares[nominal]
 
-        purse, planned = Purse(self.left, self.jobs), {case.key: case for case in suite.cases()}
-        records = store.read(folder) if store.is_folder(folder) else {}
-        for key, record in records.items():
+    def resume(self, suite: Suite, folder: Path) -> None:
+        """Count what an earlier run of the same suite has spent, and what its rungs have got."""
+        from benchmarks.core import store
+
+        planned = {case.key: case for case in suite.cases()}
+        for key, record in store.read(folder).items() if store.is_folder(folder) else ():
             if case := planned.get(key):
                 self.before += record.seconds or 0.0
                 if "share" in record.case.settings:
                     nominal = float(case.settings["seconds"])
-                    purse.shares[nominal] = float(record.case.settings["share"])
-        return purse
+                    self.shares[nominal] = float(record.case.settings["share"])
 
 
-def _measure(suite: Suite, folder: Path, ledger: Ledger, purse: Purse) -> None:
+def _measure(suite: Suite, folder: Path, ledger: Ledger) -> None:
     """Measure until all is done, or the time is over: then what is not done is given up."""
     from benchmarks.execution.run import Asked, run
 
-    asked = Asked(jobs=purse.jobs, keep_weights=True)
+    asked = Asked(jobs=ledger.jobs, keep_weights=True)
     with (
         ending(),
         suppress(OutOfTime),
@@ -269,29 +288,33 @@ def entrants(
     return listed
 
 
-def rungs_of(minutes: float, jobs: int, families: int) -> list[dict[str, Any]]:
-    """The rungs of a race of so many families: a quarter of the CPU seconds, as much, and a half.
+def rungs_of(minutes: float, jobs: int, families: Sequence[str]) -> list[dict[str, Any]]:
+    """The rungs of a race of families: a quarter of the CPU seconds, as much, and a half.
 
-    Few seconds take fewer families.
+    Few seconds take fewer families. `FAVOURITE` is among those that are left after the first.
     """
     every = 60 * minutes * jobs
     quarter = (every * (1 - FITTING) - STARTING - ENDING - SCORING * jobs) / 4
     quarter = max(quarter, every / 20)
-    number = max(1, min(families, int(quarter / EACH)))
-    tried = max(1, min(CONFIGURATIONS, int(quarter / number / TRIAL)))
+    number = max(1, min(len(families), int(quarter / EACH)))
+    tried = max(1, min(CONFIGURATIONS, int(math.sqrt(quarter / number / TRIAL))))
     kept = max(1, number // 2)
     last = min(kept, jobs, 2)
     finals = min(tried, PLACES, math.ceil(jobs / last))  # of a family, so that no core is idle
+    named = (FAVOURITE,) if FAVOURITE in families[:number] and kept > 1 else ()
     rungs: list[dict[str, Any]] = []
     seconds = 0.0
-    for share, left, configurations in (
-        (1, number, tried),
-        (1, kept, min(tried, max(2, finals))),
-        (2, last, finals),
+    for share, trainings, rule in (
+        (1, number * tried, {"configurations": tried, "families": number}),
+        (
+            1,
+            kept * ((tried + 1) // 2),
+            {"configurations": tried, "families": kept - len(named), "labels": named},
+        ),
+        (2, last, {"configurations": finals, "families": last}),
     ):
-        trainings = left * configurations if len(rungs) < 2 else max(left, jobs)
         seconds += share * quarter / (math.ceil(trainings / jobs) * jobs)
-        rungs.append({"seconds": seconds, "configurations": configurations, "families": left})
+        rungs.append({"seconds": seconds, **rule})
     return rungs
 
 
@@ -304,7 +327,7 @@ def suite_of(
 
     effort = EFFORT * FITTING * 60 * minutes * jobs / MAPS
     fitted = baselines(name, effort=effort)
-    rungs = rungs_of(minutes, jobs, len(listed))
+    rungs = rungs_of(minutes, jobs, [entrant.flow for entrant in listed])
     entered = listed[: rungs[0]["families"]]
     study = {
         "study": "search",
@@ -369,10 +392,9 @@ def _print(choice: Choice, folder: Path) -> None:
         say(f"warning: {warning}", "yellow")
     say("")
     say(choice.answer, "bold")
-    if choice.flows:
-        best = choice.flows[0]
-        say(f"{best.name}: {best.configuration}")
-        weights, width = folder / "weights" / best.row["key"], best.data.get("context_dim")
+    for _, best in choice.flows.iloc[:1].iterrows():
+        say(f"{best['model']}: {best['configuration']}")
+        weights, width = folder / "weights" / best["key"], best["notes"]["data"].get("context_dim")
         say("")
         given = f"torch.zeros(5, {width})" if width else "None"
         say(f'import torch, flows; flow, context = flows.load("{weights}"), {given}')
@@ -380,24 +402,33 @@ def _print(choice: Choice, folder: Path) -> None:
         say("print(flow.log_prob(rows, context))  # nats")
 
 
-def _as_json(choice: Choice, folder: Path, target: str | None) -> dict[str, Any]:
-    """The answer as JSON; each flow names the folder of its weights."""
-    from benchmarks.core import store
-
-    def entries(ranking: Sequence[Any]) -> Iterator[dict[str, Any]]:
-        for ranked in ranking:
-            path = folder / "weights" / ranked.row["key"]
-            case = store.read_one(folder, ranked.row["key"]).case
-            yield ranked.as_json(case, str(path) if path.is_dir() else None)
-
+def as_json(choice: Choice, folder: Path, target: str | None) -> dict[str, Any]:
+    """The answer as JSON."""
     return {
         "answer": choice.answer,
         "warnings": choice.warnings,
         "dropped": choice.dropped,
-        "ranking": list(entries(choice.flows)),
-        "baselines": list(entries(choice.baselines)),
+        "ranking": [_entry(row, folder) for _, row in choice.flows.iterrows()],
+        "baselines": [_entry(row, folder) for _, row in choice.baselines.iterrows()],
         "data": choice.data,
         "target": target,
         "rows": choice.about,
         "report": str(folder / "report" / "index.html"),
+    }
+
+
+def _entry(row: pd.Series, folder: Path) -> dict[str, Any]:
+    """A row of the ranking, with what was trained and the folder of its weights."""
+    from benchmarks.core import store
+
+    weights, case = folder / "weights" / row["key"], store.read_one(folder, row["key"]).case
+    training = case.settings.get("training", {})
+    values = {name: None if row[of] != row[of] else float(row[of]) for name, of in SCORES.items()}
+    return {
+        "flow": case.flow,
+        "options": case.options,
+        "training": {name: training[name] for name in TRAINED if name in training},
+        **values,
+        "interval": [row["test_ll"] - row["half"], row["test_ll"] + row["half"]],
+        "weights": str(weights) if weights.is_dir() else None,
     }

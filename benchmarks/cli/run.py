@@ -137,7 +137,8 @@ def _undisturbed(suite: Suite, folder: Path, asked: Asked) -> Asked:
     from benchmarks.execution.plan import state
     from benchmarks.execution.run import contention
 
-    if asked.jobs == 1 or asked.scheduler:
+    searches = any(study["study"] == "search" for study in suite.studies)
+    if asked.jobs == 1 or asked.scheduler or not searches:
         return asked
     now = state(suite, folder, asked.shard)
     keys = asked.wanted(suite, now)

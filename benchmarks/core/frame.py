@@ -26,6 +26,7 @@ FACTS = "key status reason fingerprint commit started seconds block shared machi
 SCATTERED = "the reference workload's times scattered"
 TIMES = tuple(name for name, metric in METRICS.items() if metric.kind == "time")
 COMPARED = tuple(name for name in TIMES if METRICS[name].better != "neither")
+TAKEN = ("train_cpu_seconds", "train_seconds", "train_process_seconds")  # the first that is known
 EARLIER: dict[str, dict[str, Any]] = json.loads(  # defaults of before records stated them
     files(__package__).joinpath("earlier.json").read_text("utf-8")
 )
@@ -184,6 +185,9 @@ def _row(
     options = filled(case.options, defaults.get(f"flow {case.flow}", {}))
     settings = filled(case.settings, defaults.get(_study(record), {}))
     known = {name: settings[name] for name in case.settings} | dict(roles)
+    taken = [record.metrics[name].median for name in TAKEN if name in record.metrics]
+    searched = known.keys() >= {"stage", "label", "seconds", "training"}
+    in_seconds = searched and known["training"].get("cpu_seconds") != 0  # else in updates
     return {
         **fields,
         **{f"option.{name}": value for name, value in options.items()},
@@ -192,6 +196,7 @@ def _row(
         "data_seed": case.seeds.data,
         **{name: getattr(record, name) for name in FACTS.split()},
         "arrays": store.place(folder, record),
+        **({"budget_spent": taken[0] / known["seconds"]} if taken and in_seconds else {}),
         "plugin": "flow" in record.plugins,
         "array_hashes": record.arrays,
         **{name: values.median for name, values in record.metrics.items()},

@@ -213,8 +213,8 @@ def apart(wishes: Sequence[float], gap: float, low: float, high: float) -> np.nd
 def label_ends(panel: Any, ends: Sequence[End], looks: Mapping[str, Any], height: float) -> None:
     """Write the text of each line right of a panel of ``height`` inches, whose limits are fixed."""
     panel.set(xlim=panel.get_xlim(), ylim=panel.get_ylim())
-    place, right = panel.transData - panel.transAxes, panel.get_xlim()[1]
-    wishes = [float(place.transform((right, end.y))[1]) for end in ends]
+    axes, right = panel.transData - panel.transAxes, panel.get_xlim()[1]
+    wishes = [float(axes.transform((right, end.y))[1]) for end in ends]
     gap = LINE / 72 / height
     for end, place in zip(ends, apart(wishes, gap, gap / 2, 1 - gap / 2), strict=True):
         style = {"fontsize": 8, "color": looks[end.name]["color"], "va": "center"}

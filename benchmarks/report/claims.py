@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from benchmarks.claims import DATE, LECTURE, VERSION, Claim, Outcome, Verdict, claims, together
+from benchmarks.claims import DATE, LECTURE, VERSION, Claim, Verdict, by_budget, claims, together
 from benchmarks.core.exhibit import RECORDS, Table
 from benchmarks.report.runs import Run
 
 TITLE = "What becomes of the claims"
 ABOUT = (
-    f"The claims of a lecture, {LECTURE}, slide by slide, then those without a slide, and what "
-    "these records make of them: confirmed, refuted, conditional on what the sentence names, or "
-    f"undecided where it shows neither. Criteria of version {VERSION}, {DATE}."
+    f"The claims of a lecture, {LECTURE}, then others, and what these records make of them. "
+    f"Undecided: they show neither. Criteria of version {VERSION}, {DATE}."
 )
 BY_RUN = "Verdicts by run"
 BY_RUN_NOTE = (
@@ -59,14 +58,15 @@ class Judged:
         return Table("claims", TITLE, ABOUT, pd.DataFrame(rows))
 
     @property
-    def by_run(self) -> Table | None:
-        """A row for each claim, a column for each run; None of one run."""
-        if not any(judged.run for judged in self.judgements):
-            return None
-        outcomes: dict[str, dict[str, Outcome]] = {}
-        for judged in self.judgements:
-            outcomes.setdefault(judged.claim.title, {})[judged.run] = judged.verdict.outcome
-        return Table("claims-by-run", BY_RUN, BY_RUN_NOTE, by_run(outcomes))
+    def beside(self) -> list[Table]:
+        """Verdicts by budget and, of several runs, by run: those tables that have rows."""
+        outcomes: dict[str, dict[str, str]] = {}
+        for own in self.judgements:
+            outcomes.setdefault(own.claim.title, {})[own.run] = own.verdict.outcome
+        verdicts = {f"{j.claim.title} {j.run}".strip(): j.verdict for j in self.judgements}
+        runs = Table("claims-by-run", BY_RUN, BY_RUN_NOTE, by_run(outcomes))
+        tables = [by_budget(verdicts), *[runs] * any(own.run for own in self.judgements)]
+        return [table for table in tables if len(table.frame)]
 
     @property
     def missing(self) -> dict[str, str]:
@@ -92,7 +92,7 @@ def judge(
     return section
 
 
-def by_run(outcomes: Mapping[str, Mapping[str, Outcome]]) -> pd.DataFrame:
+def by_run(outcomes: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
     """Outcomes of each claim, a column a run, and whether runs contradict each other.
 
     What is undecided or not measured contradicts nothing. Runs and claims without any are left out.

@@ -116,7 +116,7 @@ class Claims:
 
     judged: claims.Judged
     table: Table
-    by_run: Table | None = None
+    others: tuple[Table, ...] = ()  # verdicts by budget and by run
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Report:
     @property
     def tables(self) -> list[Table]:
         """All tables, in their order."""
-        verdicts = (self.claims.table, self.claims.by_run) if self.claims else ()
+        verdicts = (self.claims.table, *self.claims.others) if self.claims else ()
         own = [table for section in self.sections for table in section.tables]
         return own + [table for table in (*verdicts, self.undone, self.records) if table]
 
@@ -231,7 +231,7 @@ def collect(folders: Sequence[Path]) -> Report:
             fill(section, frame, numbered, f" ({names})" if names else "")
     claim_section = claims.judge(every, noted)
     verdicts = numbered.table(claim_section.table) if claim_section.judgements else None
-    by_run = numbered.table(claim_section.by_run) if claim_section.by_run else None
+    others = tuple(map(numbered.table, claim_section.beside))
     undone = _undone(every, numbered)  # before the list of records, which a page shows last
     records, references = _cited(listed, every, numbered)
     heads = {run.label: runs.header(run) for run in every}
@@ -244,7 +244,7 @@ def collect(folders: Sequence[Path]) -> Report:
         runs.beside(depths),
         records,
         references,
-        Claims(claim_section, verdicts, by_run) if verdicts else None,
+        Claims(claim_section, verdicts, others) if verdicts else None,
         tuple(run.label for run in every),
     )
 

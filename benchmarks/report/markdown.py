@@ -79,7 +79,7 @@ def claims(report: Report) -> list[str]:
         "## Claims",
         _notes(judged.notes),
         *table(report.claims.table, report.references),
-        *(table(report.claims.by_run) if report.claims.by_run else []),
+        *(line for other in report.claims.others for line in table(other)),
         markdown_details("What confirms or refutes them, and what shows it", "\n".join(lines)),
         f"Not judged by these records: {'; '.join(needed)}." if needed else "",
     ]
@@ -141,7 +141,7 @@ def summary(report: Report) -> str:
             blocks += table(item, most=ROWS)
     if report.claims:
         blocks += ["## Claims", *table(report.claims.table)]
-        blocks += table(report.claims.by_run) if report.claims.by_run else []
+        blocks += [line for other in report.claims.others for line in table(other)]
     text = _joined(blocks)
     if len(text.encode()) <= LIMIT:
         return text

@@ -28,7 +28,16 @@ from benchmarks.training import checkpoint, schedules
 from benchmarks.training.settings import Sampler, Training
 from benchmarks.training.state import Count, History, State, initial_state, prepared
 from flows.continuous import SolveError
-from flows.training import PATIENCE, Course, Objective, Turns, likelihood, loop, own_loss
+from flows.training import (
+    PATIENCE,
+    Course,
+    Objective,
+    Turns,
+    likelihood,
+    log_densities,
+    loop,
+    own_loss,
+)
 
 CHUNK = 5000  # validation rows at once
 WINDOWS = 8  # of a continuation
@@ -151,6 +160,8 @@ def count(state: State, x: Tensor, objective: Objective) -> None:
 class _Turns(Turns):
     """The turns of a training that is counted, timed and written to checkpoints."""
 
+    state: State
+
     def __init__(
         self,
         flow: flows.Flow,
@@ -215,33 +226,24 @@ class _Turns(Turns):
         return bool(shared)
 
     def begin(self) -> None:
-        if course := self.state.course:
-            course.begin(self.state.update)
-        elif self.shared and self.state.update == self.stable:
+        super().begin()
+        if not self.state.course and self.shared and self.state.update == self.stable:
             checkpoint.write(self.shared, self.state, self.name)
 
     def end(self) -> str:
-        if course := self.state.course:
-            return "updates" if course.ended(self.state.update) else ""
+        if self.state.course:
+            return super().end()
         if self.state.update == self.case.updates:
             return "updates"
         return "time" if 0 < self.settings.time_limit <= self.state.history.seconds else ""
 
     def due(self) -> bool:
-        if course := self.state.course:
-            return course.due(self.state.update)
-        return self.state.update % self.every == 0
+        return super().due() if self.state.course else self.state.update % self.every == 0
 
-    @torch.no_grad()
     def log_prob(self, rows: int | None = None) -> Tensor | None:
         """Exact log-density of each validation row, nats, (N,); None without a finite mean."""
-        try:
-            held_out = self.held_out[:rows] if rows else self.held_out
-            chunks = torch.split(held_out, CHUNK)
-            log_prob = torch.cat([self.exact.log_prob(chunk) for chunk in chunks])
-        except SolveError:
-            return None
-        return log_prob if math.isfinite(log_prob.mean().item()) else None
+        held_out = self.held_out[:rows] if rows else self.held_out
+        return log_densities(self.exact, [(part, None) for part in torch.split(held_out, CHUNK)])
 
     def validate(self) -> None:
         state, course, score, error = self.state, self.state.course, -math.inf, math.nan

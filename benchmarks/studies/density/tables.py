@@ -27,6 +27,10 @@ UNTRAINED = "untrained"  # in place of a likelihood: no update was validated wit
 # columns: half of the interval of test_ll over seeds, its standard error over rows
 OVER_SEEDS, OVER_ROWS = "half_over_seeds", "se_over_rows"
 BESIDE: dict[Standing, str] = {"ahead": "behind", "level": "level", "open": "not decided"}
+ROBUST = columns(  # of a model whose mean few rows decide
+    {"median": Column("Median", "nats", digits=".3f"), "worst": "Worst row"},
+    {"trimmed": Column(f"{paired.TRIMMED:.0%} trimmed", "nats", digits=".3f")},
+)
 COLUMNS = columns(
     "model",
     {
@@ -37,6 +41,7 @@ COLUMNS = columns(
         "standing": "Beside the best",
         "behind_flow": Column("Behind best flow", "nats", digits=".3f", error="behind_flow_half"),
     },
+    ROBUST,
     *("gap", "sliced_wasserstein", "told_apart", "components", "trained_by"),
     {improvement.GAIN: Column.of(improvement.GAIN, error="gain_half")},
     "seeds",
@@ -103,7 +108,8 @@ def _summary(models: Models) -> pd.DataFrame:
 
 def _stands(models: Models) -> dict[str, dict[str, Any]]:
     """How each done model stands to the best, and to the best flow where that is another."""
-    behind = _behind_first(models.done)
+    gap = paired.gap_of(models.done.values())
+    behind = _behind_first(models.done, gap)
     standings, leads = paired.standing(behind), paired.leader(behind)
     rows: dict[str, dict[str, Any]] = {
         model: {
@@ -112,11 +118,14 @@ def _stands(models: Models) -> dict[str, dict[str, Any]]:
         }
         for model in models.done
     }
+    for model, lag in behind.items():
+        best = next(iter(models.done.values()))
+        rows[model] |= paired.robust(best, models.done[model], lag.margin)
     rivals = {"behind": models.done, "behind_flow": models.flows}
     if list(models.flows)[:1] in ([], list(models.done)[:1]):
         del rivals["behind_flow"]
     for name, others in rivals.items():
-        lags = _behind_first(others)
+        lags = _behind_first(others, gap)
         for model, row in rows.items():
             row[name] = 0.0 if model == next(iter(others)) else None
             if model in lags:
@@ -124,10 +133,10 @@ def _stands(models: Models) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def _behind_first(models: dict[str, pd.DataFrame]) -> dict[str, paired.Comparison]:
+def _behind_first(models: dict[str, pd.DataFrame], gap: float) -> dict[str, paired.Comparison]:
     """The first model compared with each of the others, by their names."""
     first, *others = models or [""]
-    return {model: paired.compare(models[first], models[model]) for model in others}
+    return {model: paired.compare(models[first], models[model], gap=gap) for model in others}
 
 
 def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
@@ -180,10 +189,12 @@ def _note(models: Models, frame: pd.DataFrame) -> str:
         parts.append(f"Entropy: {number(facts['entropy'], '.4f')} nats.")
     several = any(len(seeds) > 1 for seeds in models.done.values())
     over = f"half of the {1 - LEVEL:.0%} interval over seeds" if several else "of the test rows"
+    least = margin(models.dim, paired.gap_of(models.done.values()))
     parts.append(
         f"± is {over}; Behind best is paired. Bold: ahead of every other, "
-        f"{TESTED}; level: less than {margin(models.dim):g} nats apart, by two one-sided tests."
+        f"{TESTED}; level: less than {least:.2g} nats apart, by two one-sided tests."
     )
+    parts += [paired.ROBUST] if "trimmed" in frame else []
     if above := [row["model"] for row in frame.to_dict("records") if row.get("gap.mark") == MARK]:
         parts.append(
             f"{MARK} {', '.join(above)}: above the truth by more than {ABOVE:g} standard errors, "

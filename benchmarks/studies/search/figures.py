@@ -11,13 +11,15 @@ import pandas as pd
 
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
-from benchmarks.core.exhibit import Figure
+from benchmarks.core.exhibit import RECORDS, Figure
 from benchmarks.core.store import arrays
 from benchmarks.plotting import draw
 from benchmarks.studies.search.tables import (
     Choice,
     by_budget,
     choices,
+    closed,
+    counted_in,
     finals,
     is_race,
     labelled,
@@ -37,6 +39,12 @@ NOTE = (
     "outside of the axes."
 )
 
+OF_A_KIND = 3  # flows of a kind, with an ODE and without, that a figure of all names
+CLOSED = (
+    "Share of the gap between a Gaussian and the best model that each flow closes, mean over "
+    "{}, against the FLOPs of its training (geometric mean), by budget. Bars are {:.0%} intervals; "
+    "the line across is the best baseline. Grey: the other flows."
+)
 RANKING = (
     f"Left: test log-likelihood with its {1 - LEVEL:.0%} interval over the test rows, the best by "
     "validation on top; dotted: baselines. Right: validation log-likelihood of the trainings "
@@ -53,13 +61,14 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
             f"{choice.data}: which flow",
             RANKING,
             partial(_draw_race, choice),
-            tuple(ranked.row["key"] for ranked in (*choice.flows, *choice.baselines)),
+            tuple(choice.ranking["key"]),
         )
         for choice in choices(frame)
-        if choice.flows
+        if len(choice.flows)
     ]
-    sets = [labelled(group) for _, group in frame.groupby("dataset", sort=False)]
-    scored = [finals(rows) for rows in sets if not is_race(rows)]
+    sets = {str(n): labelled(group) for n, group in frame.groupby("dataset", sort=False)}
+    sets = {name: rows for name, rows in sets.items() if not is_race(rows)}
+    scored = [finals(rows) for rows in sets.values()]
     scored = [on_common_splits(rows) for rows in scored if rows["seconds"].notna().any()]
     if not scored:
         return races
@@ -69,7 +78,8 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     marked = [improvement.marked(rows) for of_set in budgets for rows in of_set]
     likelihoods = [pd.concat(of_set, ignore_index=True) for of_set in budgets]
     note = NOTE + improvement.note(pd.concat(marked))
-    return [*races, Figure("frontier", title, note, partial(_draw, likelihoods), keys)]
+    every = Figure("frontier", title, note, partial(_draw, likelihoods), keys)
+    return [*_who_closes(sets), *races, every]
 
 
 def _draw(sets: list[pd.DataFrame]) -> Any:
@@ -149,40 +159,79 @@ def _point(seeds: pd.DataFrame, best: pd.DataFrame, axis: str) -> tuple[float, f
 
 def _range(choice: Choice) -> tuple[float, float]:
     """Ends of the axis of test likelihoods: what is far below the best flow would squeeze it."""
-    tests = [ranked.test for ranked in choice.flows]
-    best = max(test.value for test in tests)
-    spread = max(0.5, 3 * (best - float(np.median([test.value for test in tests]))))
-    ends = [test.value + sign * test.half(LEVEL) for test in tests for sign in (-1, 1)]
-    ends += [ranked.test.value for ranked in choice.baselines]
-    near = [end for end in ends if abs(end - best) <= 2 * spread]
-    margin = 0.05 * (max(near) - min(near))
-    return min(near) - margin, max(near) + margin
+    tests, halves = choice.flows["test_ll"], choice.flows["half"]
+    spread = max(0.5, 3 * (tests.max() - tests.median()))
+    ends = pd.concat([tests - halves, tests + halves, choice.baselines["test_ll"]])
+    near = ends[(ends - tests.max()).abs() <= 2 * spread]
+    margin = 0.05 * (near.max() - near.min())
+    return near.min() - margin, near.max() + margin
 
 
 def _draw_race(choice: Choice) -> Any:
-    looks = draw.looks(ranked.name for ranked in (*choice.flows, *choice.baselines))
+    looks = draw.looks(choice.ranking["model"])
     height = max(2.6, 1.2 + 0.28 * len(choice.flows))
     with draw.figure(1, 2, height=height) as (figure, axes):
         scores, curves = axes[0]
-        for place, ranked in enumerate(choice.flows):
-            look = looks[ranked.name]
-            half = ranked.test.half(LEVEL)
-            scores.errorbar(ranked.test.value, -place, xerr=half, capsize=3, **look)
-            held = arrays(ranked.row, "validation_cpu_seconds", "validation_ll")
-            seconds = held["validation_cpu_seconds"]
+        for place, (_, row) in enumerate(choice.flows.iterrows()):
+            look = looks[row["model"]]
+            scores.errorbar(row["test_ll"], -place, xerr=row["half"], capsize=3, **look)
+            held = arrays(row, "validation_cpu_seconds", "validation_ll")
             finite = np.isfinite(held["validation_ll"])
-            curves.plot(seconds[finite], held["validation_ll"][finite], label=ranked.name, **look)
-        for ranked in choice.baselines:
-            look = {"color": looks[ranked.name]["color"], "ls": ":", "label": ranked.name}
-            scores.axvline(ranked.test.value, **look)
-        scores.set_yticks([-place for place in range(len(choice.flows))])
-        scores.set_yticklabels([ranked.name for ranked in choice.flows])
+            curve = held["validation_cpu_seconds"][finite], held["validation_ll"][finite]
+            curves.plot(*curve, label=row["model"], **look)
+        for _, row in choice.baselines.iterrows():
+            look = {"color": looks[row["model"]]["color"], "ls": ":", "label": row["model"]}
+            scores.axvline(row["test_ll"], **look)
+        scores.set_yticks(-choice.flows.index, labels=choice.flows["model"])
         scores.set(xlabel="test log-likelihood (nats)", ylim=(0.5 - len(choice.flows), 0.5))
         scores.set_xlim(*_range(choice))
         curves.set(xlabel="CPU seconds of updates", ylabel="validation log-likelihood (nats)")
-        ends = [ranked.val for ranked in choice.flows]
-        spread = max(max(ends) - min(ends), 0.2)
-        curves.set_ylim(min(ends) - spread, max(ends) + 0.2 * spread)
+        low, high = choice.flows["val_ll"].agg(["min", "max"])
+        spread = max(high - low, 0.2)
+        curves.set_ylim(low - spread, high + 0.2 * spread)
         handles = [*curves.get_legend_handles_labels()[0], *scores.get_legend_handles_labels()[0]]
         draw.legend_below(figure, handles, [handle.get_label() for handle in handles])
+    return figure
+
+
+def _who_closes(sets: dict[str, pd.DataFrame]) -> list[Figure]:
+    """What each flow closes of the gap to the best, of several data sets."""
+    budgets = closed(sets)
+    if len(sets) < 2 or not budgets:
+        return []
+    last = budgets[max(budgets)]
+    flows = last[~last["baseline"]].sort_values("share", key=values, ascending=False)
+    named = flows.groupby(flows["test_nfe"].notna(), sort=False).head(OF_A_KIND)["model"]
+    note = CLOSED.format(", ".join(counted_in(sets)), 1 - LEVEL)
+    keys = tuple(key for rows in budgets.values() for own in rows[RECORDS] for key in own)
+    title = "What training FLOPs buy: the gap to the best that each flow closes"
+    drawing = partial(_draw_closed, budgets, list(named))
+    return [Figure("frontier-leaders", title, note, drawing, keys)]
+
+
+def values(shares: pd.Series) -> pd.Series:
+    """The values of estimates."""
+    return shares.map(lambda share: share.value)
+
+
+def _draw_closed(budgets: dict[float, pd.DataFrame], named: list[str]) -> Any:
+    looks = draw.looks(named)
+    every = pd.concat(budgets.values(), ignore_index=True)
+    every = every.assign(percent=100 * values(every["share"]))
+    flows, fitted = every[~every["baseline"]], every[every["baseline"]]
+    with draw.figure(height=4.2) as (figure, axes):
+        panel, ends = axes[0, 0], []
+        for model, own in flows.groupby("model"):
+            look = looks.get(str(model), {"color": "#bbbbbb", "marker": "."})
+            halves = [100 * share.half(LEVEL) for share in own["share"]]
+            panel.errorbar(own["train_flops"], own["percent"], yerr=halves, **look, **LOOK)
+            if model in looks:
+                ends.append(draw.End(str(model), own["percent"].iloc[-1], str(model)))
+        last: pd.Series = fitted.sort_values("percent").iloc[-1]
+        panel.axhline(last["percent"], color="black", ls=":", lw=1.1)
+        ends.append(draw.End(last["model"], last["percent"], last["model"]))
+        least = flows.loc[flows["model"].isin(named), "percent"].min()
+        panel.set(ylim=(least - 2, 101), xlabel="training (FLOP)", ylabel="gap closed (%)")
+        draw.logarithmic(panel.xaxis)
+        draw.label_ends(panel, ends, looks | {last["model"]: {"color": "black"}}, 4.2)
     return figure

@@ -2,21 +2,22 @@
 
 Configurations of a family are compared at a constant rate, by validation; the best go on from their
 weights (successive halving: Jamieson and Talwalkar, Non-stochastic Best Arm Identification and
-Hyperparameter Optimization, 2016, arXiv:1502.07943). In a race families drop out too.
+Hyperparameter Optimization, 2016, arXiv:1502.07943). In a race families drop out too, by validation
+and what it still gains.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import Field, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic import model_validator as validator
@@ -107,27 +108,25 @@ FAMILIES = (  # that a search compares by default, the most promising first
 
 
 class Rung(Settings, frozen=True):
-    """A budget of each training, and which go on to it from the rung before."""
+    """A budget of each training, and what goes on to it from the rung before."""
 
     seconds: PositiveFloat
     """CPU seconds of a training, or its updates, with those of earlier rungs."""
-    configurations: PositiveInt
+    configurations: PositiveInt = 1
     """Configurations of a family that get them."""
-    families: PositiveInt | None = None
-    """Families of a race that get them; at the last rung those within two standard errors too."""
-
-
-class Extension(Settings, frozen=True):
-    """A longer budget for some families, and for those that are best by validation until then."""
-
-    seconds: PositiveFloat
-    """CPU seconds, or updates, of the longer budget."""
-    seeds: PositiveInt
-    """Number of the suite's seeds, the smallest, that are trained so long."""
+    families: NonNegativeInt | None = None
+    """Families that get them, the best by validation; by default all. At the last rung of a race
+    those within two standard errors of the last of them do too.
+    """
     labels: tuple[str, ...] = ()
-    """Names of families that get the longer budget in any case."""
-    best: NonNegativeInt = 0
-    """Number of other families that get it, the best by validation at the last rung."""
+    """Names of families that get them beside those."""
+    seeds: PositiveInt | None = None
+    """Number of the suite's seeds, the smallest, that its finals have; by default all."""
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """Which families get it: settings of a case."""
+        return self.model_dump(include={"families", "labels"}, mode="json")
 
 
 class SearchOptions(Settings, frozen=True):
@@ -156,8 +155,6 @@ class SearchOptions(Settings, frozen=True):
         min_length=1,
     )
     """Budgets in rising order."""
-    extension: Extension | None = None
-    """Longer budget, for some of the families."""
     race: bool = False
     """Whether families drop out: then the last rung alone is scored, of trainings that went on."""
     scoring: Scoring = Scoring(continuation=0)
@@ -169,8 +166,7 @@ class SearchOptions(Settings, frozen=True):
 
     @validator(mode="after")
     def _rising(self) -> Self:
-        budgets = [r.seconds for r in self.rungs]
-        budgets += [self.extension.seconds] if self.extension else []
+        budgets = [rung.seconds for rung in self.rungs]
         if budgets != sorted(set(budgets)):
             raise ValueError(f"budgets have to rise from rung to rung, got {budgets}")
         numbers = [rung.configurations for rung in self.rungs]
@@ -182,14 +178,18 @@ class SearchOptions(Settings, frozen=True):
             raise ValueError(
                 f"schedule {self.training.schedule!r} has no budget of a search: leave it out"
             )
-        if self.race and self.extension:
-            raise ValueError("a race has no extension: add a rung")
         known = [entrant.name for entrant in expanded(self.flows or FAMILIES)]
-        named = self.extension.labels if self.extension else ()
-        if self.extension and not (named or self.extension.best):
-            raise ValueError("the extension is for no family: give labels, or best")
-        if unknown := [label for label in named if label not in known]:
-            raise ValueError(f"extension of {unknown[0]!r}; choose from: {', '.join(known)}")
+        for place, rung in enumerate(self.rungs):
+            if unknown := [label for label in rung.labels if label not in known]:
+                raise ValueError(f"labels = {unknown}; choose from: {', '.join(known)}")
+            some = rung.families is not None
+            if not self.race and some and (place == 0 or rung.configurations > 1):
+                raise ValueError(
+                    f"families = {rung.families} at {rung.seconds:g}: after the first rung, and "
+                    "with one configuration, some families go on"
+                )
+            if (self.race or rung.labels) and not some:
+                raise ValueError(f"the rung of {rung.seconds:g} has to give families")
         return self
 
 
@@ -319,8 +319,6 @@ class Entry:
             settings |= {"configuration": chosen.number, "edges": chosen.edges}
         if stage == "final":
             settings["scoring"] = options.scoring.model_dump()
-        if options.race and rung.families:
-            settings |= {"families": rung.families, "most": rung.configurations}
         roles = {"minutes", "left_out"} if stage == "final" else set()
         return self.entrant.model_copy(update={"options": own}).case(
             common,
@@ -361,40 +359,38 @@ def in_turn(listed: Sequence[Sequence[Case]]) -> Iterator[Case]:
         yield from (cases[place] for cases in listed if place < len(cases))
 
 
+def keys(cases: Sequence[Sequence[Case]]) -> tuple[str, ...]:
+    """The keys of all cases of families."""
+    return tuple(case.key for own in cases for case in own)
+
+
 def equal_effort(entries: Sequence[Entry], options: SearchOptions) -> Iterator[Case]:
-    """Trials and finals of each rung; the best of a family's trials go on, and are scored."""
+    """Trials and finals of each rung; the best of a family's trials go on, and are scored.
+
+    At a rung of one configuration there is nothing to try: its finals alone are trained.
+    """
     trials, finals = [entry.first() for entry in entries], list[list[Case]]()
-    for rung, after in zip(options.rungs, [*options.rungs[1:], None], strict=True):
-        yield from in_turn(trials)
-        pairs = list(zip(entries, trials, strict=True))
-        needs = [tuple(trial.key for trial in own) for own in trials]
-        finals = [
-            [entry.case("final", rung, seed, needs=keys) for seed in entry.common.seeds]
-            for (entry, _), keys in zip(pairs, needs, strict=True)
-        ]
-        yield from in_turn(finals)
-        if after is not None:
+    for rung in options.rungs:
+        if finals and rung.configurations > 1:
             trials = [
                 [
-                    entry.case("trial", after, needs=keys, place=place)
-                    for place in range(min(after.configurations, len(own)))
+                    entry.case("trial", rung, needs=keys([own]), place=place)
+                    for place in range(min(rung.configurations, len(own)))
                 ]
-                for (entry, own), keys in zip(pairs, needs, strict=True)
+                for entry, own in zip(entries, trials, strict=True)
             ]
-    if options.extension:
-        yield from extended([case for own in finals for case in own], options.extension)
-
-
-def extended(finals: Sequence[Case], extension: Extension) -> Iterator[Case]:
-    """Finals with a longer budget, of families that those of the last rung decide."""
-    rule = extension.model_dump(include={"labels", "best"}, mode="json")
-    needs = tuple(case.key for case in finals)
-    seeds = sorted({case.seeds.init for case in finals})[: extension.seeds]
-    for case in finals:
-        if case.seeds.init in seeds:
-            longer = _lasting(case, extension.seconds)
-            settings = {**longer.settings, "extension": rule}
-            yield longer.changed(settings=settings, needs=needs)
+        if not finals or rung.configurations > 1:
+            yield from in_turn(trials)
+        rule = {} if rung.families is None else rung.rule
+        needs = [keys(finals) if rule else keys([own]) for own in trials]
+        finals = [
+            [
+                entry.case("final", rung, seed, needs=own, **rule)
+                for seed in sorted(entry.common.seeds)[: rung.seeds]
+            ]
+            for entry, own in zip(entries, needs, strict=True)
+        ]
+        yield from in_turn(finals)
 
 
 def race(entries: Sequence[Entry], options: SearchOptions) -> Iterator[Case]:
@@ -402,11 +398,14 @@ def race(entries: Sequence[Entry], options: SearchOptions) -> Iterator[Case]:
     trials = [entry.first() for entry in entries]
     for rung in options.rungs[1:]:
         yield from in_turn(trials)
-        needs = tuple(case.key for own in trials for case in own)
+        needs = keys(trials)
         stage = "final" if rung is options.rungs[-1] else "trial"
-        places = range(rung.configurations)
+        rule = {**rung.rule, "most": rung.configurations}
         trials = [
-            [entry.case(stage, rung, needs=needs, place=place) for place in places]
+            [
+                entry.case(stage, rung, needs=needs, place=place, **rule)
+                for place in range(rung.configurations)
+            ]
             for entry in entries
         ]
     yield from in_turn(trials)
@@ -414,35 +413,73 @@ def race(entries: Sequence[Entry], options: SearchOptions) -> Iterator[Case]:
 
 @dataclass
 class Standing:
-    """Where the families of a race stand after a rung: their trials by validation, the best first.
+    """Where the families of a race stand after a rung: their trials by `promise`, the best first.
 
     ``kept`` are the families that go on, the best first, ``lag`` is how far a family is behind the
-    best, with its standard error over the validation rows, nats.
+    best, with its standard error over the validation rows, and ``later`` how far by promise, nats.
     """
 
     trials: dict[str, list[Record]]
     kept: list[str]
     lag: dict[str, tuple[float, float]]
+    later: dict[str, float]
 
     @classmethod
-    def of(cls, earlier: Sequence[Record], arrays: Arrays, families: int, near: bool) -> Self:
-        """Judge the records of a rung, of which ``families`` go on.
+    def of(cls, earlier: Sequence[Record], arrays: Arrays, case: Case) -> Self:
+        """Judge the records of a rung, from which some families go on to that of a case.
 
-        With ``near`` those within two standard errors of the last of these do as well.
+        To a final those within two standard errors of the last of these go on as well.
         """
+        done = ranked([record for record in earlier if record.status == "done"])
+        budget = float(case.settings["seconds"])
+        hopes = {record.key: promise(record, arrays, budget) for record in done}
         trials: dict[str, list[Record]] = {}
-        for record in ranked([record for record in earlier if record.status == "done"]):
+        for record in sorted(done, key=lambda record: -hopes[record.key]):
             trials.setdefault(str(record.case.settings["label"]), []).append(record)
-        names = list(trials)
-        rows = {name: arrays(own[0])["validation_log_prob"] for name, own in trials.items()}
-        lag = {name: _lag(rows[names[0]], rows[name]) for name in names}
-        kept = names[:families]
-        if near:
-            last = rows[kept[-1]] if kept else None
-            for name in names[families:]:
-                value, error = _lag(last, rows[name])
+        names, firsts = list(trials), [own[0] for own in trials.values()]
+        rows = [arrays(first)["validation_log_prob"] for first in firsts]
+        lag = {name: _lag(rows[0], own) for name, own in zip(names, rows, strict=True)}
+        most = [hopes[first.key] for first in firsts]
+        later = {name: most[0] - own for name, own in zip(names, most, strict=True)}
+        kept = going_on(names, case)
+        last = rows[names.index(kept[-1])] if kept else None
+        for name, own in zip(names, rows, strict=True):
+            if case.settings["stage"] == "final" and name not in kept:
+                value, error = _lag(last, own)
                 kept += [name] if value <= NEAR * error else []
-        return cls(trials, kept, lag)
+        return cls(trials, kept, lag, later)
+
+
+def going_on(names: Sequence[str], case: Case) -> list[str]:
+    """Families, of ``names`` with the best first, that go on to the rung of a case."""
+    named, count = case.settings["labels"], int(case.settings["families"])
+    others = [name for name in names if name not in named]
+    return [name for name in names if name in {*named, *others[:count]}]
+
+
+def _by_mean(finals: Sequence[Record]) -> list[str]:
+    """Families in the order of the mean validation likelihood of their finals, the best first."""
+    labels = [str(record.case.settings["label"]) for record in finals]
+    means = pd.Series([_validated(record) for record in finals]).groupby(labels).mean()
+    return means.sort_values(ascending=False).index.tolist()
+
+
+def promise(trial: Record, arrays: Arrays, budget: float) -> float:
+    """Validation likelihood that a trial comes to within a budget, nats, if it goes on as it does.
+
+    It gains what it gained in the last half of its updates for each time that they double: families
+    that start fast are not those that end best. Domhan et al., Speeding up Automatic Hyperparameter
+    Optimization of Deep Neural Networks by Extrapolation of Learning Curves, 2015, fit more
+    parameters.
+    """
+    curve = arrays(trial)
+    finite = np.isfinite(curve["validation_ll"])
+    updates, scores = (curve[name][finite] for name in ("validated", "validation_ll"))
+    if len(scores) < 2:
+        return _validated(trial)
+    best = np.maximum.accumulate(scores)
+    gain = float(best[-1] - np.interp(updates[-1] / 2, updates, best))
+    return _validated(trial) + gain * max(0.0, math.log2(budget / _spent(trial)))
 
 
 def _lag(best: Any, other: np.ndarray) -> tuple[float, float]:
@@ -469,27 +506,13 @@ def _validated(trial: Record) -> float:
     return trial.metrics["val_ll"].median if "val_ll" in trial.metrics else -math.inf
 
 
-@dataclass
-class Purse:
-    """CPU seconds of a race: what there is ``left`` is shared by the trainings of each rung.
+class Purse(Protocol):
+    """What shares the time of a race among the trainings of its rungs."""
 
-    ``left`` gives the seconds that may still be spent, and ``jobs`` are the workers. ``shares``
-    holds what each rung has got: by its nominal seconds, those that each training spends beyond the
-    rung before.
-    """
-
-    left: Callable[[], float]
     jobs: int
-    shares: dict[float, float] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def seconds(self, nominal: float, share: float, trainings: int) -> float:
-        """Seconds that each of the trainings of a rung gets, of a ``share`` of what is left."""
-        with self._lock:
-            if nominal not in self.shares:
-                rounds = math.ceil(trainings / self.jobs)
-                self.shares[nominal] = max(0.0, self.left()) * share / (rounds * self.jobs)
-            return self.shares[nominal]
+        """CPU seconds that each of so many trainings gets, of a share of what is left."""
 
 
 @register
@@ -503,7 +526,7 @@ class Search(TrainingStudy):
 
     name = NAME
     Options = SearchOptions
-    deciding = frozenset({"extension", "place", "families", "most"})
+    deciding = frozenset({"place", "families", "labels", "most"})
     purse: Purse | None = None  # of the race that this process makes
 
     def cases(self, options: SearchOptions, common: Common) -> Iterator[Case]:
@@ -545,10 +568,10 @@ class Search(TrainingStudy):
                 f"{earlier[0].status}, {earlier[0].reason}"
             )
         place, label = int(case.settings.get("place", 0)), case.settings["label"]
-        if "families" in case.settings:
+        if "most" in case.settings:
             return self._in_race(case, earlier, arrays)
-        if "extension" in case.settings:
-            done = _extends(case, done)
+        if "families" in case.settings and label not in (some := going_on(_by_mean(done), case)):
+            raise Skipped(f"the budget is for {', '.join(some)}: best by validation")
         own = [record for record in done if record.case.settings["label"] == label]
         if place >= len(own):
             raise Skipped(f"{len(own)} of {len(earlier)} trials have a likelihood")
@@ -558,7 +581,7 @@ class Search(TrainingStudy):
         """A case of a family that goes on; `Skipped` for one that has dropped out."""
         settings = case.settings
         final = settings["stage"] == "final"
-        standing = Standing.of(earlier, arrays, int(settings["families"]), near=final)
+        standing = Standing.of(earlier, arrays, case)
         label, place = str(settings["label"]), int(settings["place"])
         if label not in standing.trials:
             own = [r.reason for r in earlier if r.case.settings["label"] == label]
@@ -568,15 +591,17 @@ class Search(TrainingStudy):
             spent = standing.trials[label][0].metrics["train_cpu_seconds"].median
             raise Skipped(
                 f"dropped out after {spent:.1f} CPU s of its best trial, {value:.2f} ± {error:.2f} "
-                f"nats behind {standing.kept[0]} in validation"
+                f"nats behind {standing.kept[0]} in validation, {standing.later[label]:.2f} if "
+                "both go on as they do"
             )
         most = int(settings["most"])
         jobs = self.purse.jobs if self.purse else 1
-        of_family = dict.fromkeys(standing.kept, 1)
-        spare = jobs - sum(of_family.values()) if final else math.inf
+        least = 1 if final else (most + 1) // 2
+        of_family = {name: min(least, len(standing.trials[name])) for name in standing.kept}
+        spare = -sum(of_family.values()) % jobs
         for name in standing.kept:  # further configurations, of the best families first
-            more = max(0, min(spare, most - 1, len(standing.trials[name]) - 1))
-            of_family[name] += int(more)
+            more = min(spare, most - of_family[name], len(standing.trials[name]) - of_family[name])
+            of_family[name] += more
             spare -= more
         if place >= of_family[label]:
             raise Skipped(f"of {label} {of_family[label]} configurations go on")
@@ -640,17 +665,3 @@ def _chosen(case: Case, best: Case) -> Case:
     training = {**best.settings["training"], **length}
     settings = {**case.settings, **chosen, "training": training}
     return case.changed(options=best.options, settings=settings)
-
-
-def _extends(case: Case, finals: Sequence[Record]) -> list[Record]:
-    """The finals of a case's family; `Skipped` where the longer budget is for others."""
-    scores: dict[str, list[float]] = {}
-    for record in finals:
-        scores.setdefault(str(record.case.settings["label"]), []).append(_validated(record))
-    rule, label = case.settings["extension"], case.settings["label"]
-    named, means = rule["labels"], {name: float(np.mean(own)) for name, own in scores.items()}
-    others = {name: mean for name, mean in means.items() if name not in named}
-    best = sorted(others, key=lambda name: -others[name])[: rule["best"]]
-    if label not in (*named, *best):
-        raise Skipped(f"the longer budget is for {', '.join((*named, *best))}: best by validation")
-    return [record for record in finals if record.case.settings["label"] == label]

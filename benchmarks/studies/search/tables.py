@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,20 +10,21 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import improvement, paired
-from benchmarks.analysis.contests import at_largest_budget, within
-from benchmarks.analysis.criteria import LEVEL, MARGIN
-from benchmarks.analysis.inference import Estimate, Standing, of_rows, standings
+from benchmarks.analysis.contests import at_largest_budget, budget_of, validations, within
+from benchmarks.analysis.criteria import FEWEST, LEVEL, MARGIN
+from benchmarks.analysis.inference import Estimate, Standing, mean_of, of_rows, standings
 from benchmarks.analysis.models import models_of
-from benchmarks.core.case import Case
 from benchmarks.core.exhibit import RECORDS, Column, Table, columns
 from benchmarks.core.formats import number
 from benchmarks.core.naming import BUDGET, counted, in_words, is_baseline, of_plugins, starred
 from benchmarks.core.store import arrays
-from benchmarks.studies.density.tables import exactness, note_on_samples
+from benchmarks.studies.density.tables import ROBUST, exactness, note_on_samples
 
 SIZES = ("hidden", "depth", "layers", "bins")  # options that the words of a configuration have
-MOST = 5  # models that a note names
+COSTED = ("train_flops", "row_flops", "test_nfe")  # columns beside the gap that is closed
 EXTREME = 10  # times the usual error over test rows, which then few rows decide
+RARE = "Worst row: a split of which few rows decide the mean, ± its standard error over rows."
+FEW = "few rows decide"  # in place of a distance to the best
 EDGE = "*"  # after a choice at an end of what there was to choose
 MEANS = (
     "Mean test log-likelihood in nats over seeds and their splits, ± half of its "
@@ -39,6 +40,7 @@ COSTS = columns(
     *("model", SECONDS, "configuration", "val_ll"),
     {"test_ll": Column.of("test_ll", error="half", mark=improvement.MARKS)},
     *("bits_per_dim", UPDATES, "train_flops", "train_seconds", "train_cpu_seconds"),
+    "budget_spent",
     *({"timed": "Seeds timed"}, "parameters"),
 )
 USES = columns(
@@ -47,7 +49,7 @@ USES = columns(
 )
 TRIALS = columns(
     *("model", {"seconds": Column("Budget", "s", digits=".4g")}, "configuration"),
-    *(UPDATES, "val_ll"),
+    *(UPDATES, "budget_spent", "val_ll"),
 )
 
 
@@ -61,13 +63,25 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     ordered = [table for race in races for table in (ranking(race), trials(race.data, race.rows))]
     sets = [(name, rows) for name, rows in sets if not is_race(rows)]
     likelihoods = {name: _likelihoods(name, rows) for name, rows in sets}
-    ordered += [overview(likelihoods)] if len(sets) > 1 else []
+    if len(sets) > 1:
+        counted = counted_in(dict(sets))
+        listed = {name: table for name, table in likelihoods.items() if name in counted}
+        ordered += [leaders(dict(sets)), overview(listed)]
+    first = baselines_ahead(dict(sets))  # is said before all else
+    ordered[:1] = [replace(table, note=first + table.note) for table in ordered[:1]]
     for name, rows in sets:
         others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
         ordered += [table for table in (likelihoods[name], *others) if table is not None]
-    earlier = " Earlier protocol: a budget is the updates that the rate timed first gives in it."
+    earlier = (
+        " Earlier protocol: a budget is the updates that the rate timed first gives in nominal "
+        "seconds; the tables of choices and costs have the share that was spent."
+    )
     if (frame["study"] != "search").any():
-        ordered = [replace(table, note=table.note + earlier) for table in ordered]
+        nominal = {"seconds": Column("Nominal budget", "s", digits="g")}
+        ordered = [
+            replace(table, note=table.note + earlier, columns={**table.columns, **nominal})
+            for table in ordered
+        ]
     return [table for table in ordered if len(table.frame)]
 
 
@@ -79,7 +93,10 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     frame = pd.DataFrame({"model": list(models.groups)})
     columns = {"model": Column("Model")}
     few: dict[str, str] = {}  # models of fewer splits, by name
-    lags: dict[str, float] = {}  # behind the best at the largest budget of each model
+    # at the largest budget of each model: its distance to the best, and what few rows decide
+    lags: dict[str, float] = {}
+    robust: dict[str, dict[str, Any]] = {}
+    gap, rare = paired.gap_of(own for _, own in models), _few_rows(models)
     splits = scored.groupby("seconds")["data_seed"].nunique()
     for budget, ours in budgets.items():
         seeds = {str(model): own for model, own in ours.groupby("model", sort=False)}
@@ -87,9 +104,11 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         most = max(len(own) for own in seeds.values() if own["seconds"].notna().any())
         few |= {m: f"{m} ({len(own)} of {most})" for m, own in seeds.items() if len(own) < most}
         best = max(means, key=lambda model: means[model])
-        rivals = {m: paired.compare(seeds[best], own) for m, own in seeds.items() if m != best}
+        others = [model for model in seeds if model != best]
+        rivals = {m: paired.compare(seeds[best], seeds[m], gap=gap) for m in others}
         leads = paired.leader(rivals)
         lags |= {best: 0.0} | {model: lag.estimate.value for model, lag in rivals.items()}
+        robust |= {m: paired.robust(seeds[best], seeds[m], lag.margin) for m, lag in rivals.items()}
         value, error, ahead, mark, behind, behind_half = (
             f"{part}.{budget:g}"
             for part in ("test_ll", "half", "leads", "mark", "behind", "behind_half")
@@ -99,14 +118,17 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         halves = {model: _half(own) for model, own in seeds.items()}
         frame[error] = [halves.get(model, np.nan) for model in frame["model"]]
         frame[mark] = [marks.get(model, "") for model in frame["model"]]
-        frame[ahead] = [leads and model == best and not marks[best] for model in frame["model"]]
+        frame[ahead] = [leads and model == best for model in frame["model"]]
         fewer = splits[budget] < splits.max()
         over = f", {counted(int(splits[budget]), 'split')}" if fewer else ""
-        label = f"{budget:g} s{over}"
-        columns[value] = Column(label, digits=".3f", error=error, leads=ahead, mark=mark)
+        at = budget_of(budget, ours)
+        columns[value] = Column(at + over, digits=".3f", error=error, leads=ahead, mark=mark)
         frame[behind] = frame["model"].map({m: lag.estimate.value for m, lag in rivals.items()})
         frame[behind_half] = frame["model"].map({m: lag.half for m, lag in rivals.items()})
-        columns[behind] = Column(f"Behind best, {budget:g} s", digits=".3f", error=behind_half)
+        columns[behind] = Column(f"Behind best, {at}", digits=".3f", error=behind_half)
+    summaries = [robust.get(model) or rare.get(model, {}) for model in frame["model"]]
+    decided = pd.DataFrame(summaries, frame.index, [*ROBUST]).dropna(axis=1, how="all")
+    frame, columns = frame.join(decided), columns | ROBUST
     frame[RECORDS] = [tuple(own["key"]) for _, own in models]
     ranks = ""
     if budgets:
@@ -124,8 +146,8 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     )
     if few:
         note += f" Means over fewer splits, not comparable as such: {', '.join(few.values())}."
-    if rare := _few_rows({str(model): own for model, own in models}):
-        note += f" Decided by few test rows: {', '.join(rare)}."
+    if "worst" in frame:
+        note += f" {paired.ROBUST}" if "trimmed" in frame else f" {RARE}"
     note += improvement.note(frame) + ranks
     frame = frame if budgets else frame.iloc[:0]
     return Table(f"frontier-{name}", f"{name}: likelihood by budget", note, frame, columns=columns)
@@ -145,8 +167,8 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
         row["half"], row[improvement.MARKS] = _half(seeds), improvement.mark(seeds)
         for column in ("val_ll", "test_ll", "bits_per_dim"):
             row[column] = seeds.get(column, pd.Series(dtype=float)).mean()
-        medians = ("updates", "train_flops", "train_seconds", "train_cpu_seconds", "parameters")
-        for column in medians:
+        medians = ("updates", "train_flops", "train_seconds", "train_cpu_seconds", "budget_spent")
+        for column in (*medians, "parameters"):
             row[column] = seeds.get(column, pd.Series(dtype=float)).median()
         timed = seeds.get("train_seconds", pd.Series(dtype=float)).count()
         row["timed"] = f"{timed} of {len(seeds)}" if timed else None
@@ -218,7 +240,7 @@ def _ladder(name: str, rows: pd.DataFrame) -> Table:
 def trials(name: str, rows: pd.DataFrame) -> Table:
     """All trials of the search in rows that are `labelled`, the best first."""
     tried = rows[(rows["stage"] == "trial") & (rows["status"] != "skipped")]
-    frame = tried.reindex(columns=list(TRIALS))
+    frame = tried.reindex(columns=[n for n in TRIALS if n != "budget_spent" or n in tried])
     if "train_updates" in tried:  # of a budget of seconds, which plans one update
         frame["updates"] = tried["train_updates"].fillna(frame["updates"])
     frame["val_ll"] = (
@@ -236,19 +258,19 @@ def trials(name: str, rows: pd.DataFrame) -> Table:
     return Table(f"frontier-trials-{name}", f"{name}: the search", note, frame, columns=TRIALS)
 
 
-def _few_rows(models: dict[str, pd.DataFrame]) -> list[str]:
-    """The first models of which few test rows decide the mean of a split.
+def _few_rows(models: Iterable[tuple[Any, pd.DataFrame]]) -> dict[str, dict[str, str]]:
+    """By model the split whose mean few test rows decide, where records lack the rows.
 
     Its error over these rows is `EXTREME` times the median over all models.
     """
-    errors = [error for seeds in models.values() for error in seeds["test_ll_se"]]
-    usual = float(pd.Series(errors, dtype=float).median())
-    parts = []
-    for model, seeds in models.items():
-        for _, row in seeds[seeds["test_ll_se"] > EXTREME * usual].iterrows():
+    usual = np.nanmedian([error for _, own in models for error in own["test_ll_se"]] or [np.nan])
+    texts = {}
+    for model, own in models:
+        row = own.sort_values("test_ll_se", na_position="first").iloc[-1]
+        if row["test_ll_se"] > EXTREME * usual:
             value, error = (number(row[name], ",.0f") for name in ("test_ll", "test_ll_se"))
-            parts.append(f"{model} ({value}, s.e. {error}, on split {row['seed']})")
-    return [*parts[:MOST], *([f"and {len(parts) - MOST} more"] if len(parts) > MOST else [])]
+            texts[str(model)] = {"worst": f"{value} ± {error} over split {row['data_seed']}"}
+    return texts
 
 
 def overview(likelihoods: Mapping[str, Table]) -> Table:
@@ -261,30 +283,137 @@ def overview(likelihoods: Mapping[str, Table]) -> Table:
         for model, keys in zip(table.frame["model"], table.rows_from, strict=True):
             records[model] = records.get(model, ()) + keys
     frame, columns = pd.DataFrame({"model": list(records)}), {"model": Column("Model")}
+    means: dict[str, list[float]] = {}
     for data, table in likelihoods.items():
         if value := _of_most_models(table.frame):
+            rows = table.frame.set_index("model").reindex(frame["model"])
+            budget, name = value.removeprefix("test_ll."), f"to.{data}"
             column = table.columns[value]
-            rows = table.frame.set_index("model").reindex(frame["model"]).astype(object)
-            rows = rows.where(rows.notna(), None)
-            places = {part: f"{part}.{data}" for part in (value, *column.beside)}
-            frame = frame.assign(**{place: rows[part].tolist() for part, place in places.items()})
-            columns[places[value]] = replace(
-                column,
-                label=f"{data}, {column.label}",
-                error=places[column.error],
-                leads=places[column.leads],
-                mark=places[column.mark],
-            )
+            means[data] = rows[value].tolist()
+            wild = rows.get("worst", pd.Series(None, rows.index, dtype=object)).notna()
+            lags = rows[f"behind.{budget}"].fillna(0.0).where(rows[value].notna())
+            frame[name] = lags.astype(object).mask(wild, FEW).tolist()
+            frame[f"{name}_se"] = rows[f"behind_half.{budget}"].mask(wild).tolist()
+            frame[f"{name}.mark"] = rows[column.mark].fillna("").tolist()
+            frame[f"{name}.leads"] = rows[column.leads].eq(True).tolist()
+            columns[name] = Column(f"{data}, {column.label}", digits=".3f")
     frame[RECORDS] = list(records.values())
-    ranks = frame[list(columns)[1:]].astype(float).rank(ascending=False).mean(axis=1)
+    ranks = pd.DataFrame(means, frame.index).rank(ascending=False).mean(axis=1)
     frame = frame.loc[ranks.dropna().sort_values(kind="stable").index].reset_index(drop=True)
     note = (
-        f"{MEANS}, after the seconds of updates in each header; baselines are fitted. {BOLD} "
-        "Rows are in order of mean rank. A data set's own table lists models with fewer splits and "
-        "those whose mean depends on few test rows."
+        "Distance to the best mean test log-likelihood in nats, on the same splits, ± half of its "
+        f"{1 - LEVEL:.0%} interval, after the seconds of updates in each header; baselines are "
+        f"fitted. {BOLD} Rows are in order of mean rank. A data set's own table has likelihoods."
     )
     note += improvement.note(frame)
-    return Table("frontier-sets", "Test log-likelihood by data set", note, frame, columns=columns)
+    return Table("frontier-sets", "Behind the best, by data set", note, frame, columns=columns)
+
+
+def closed(sets: Mapping[str, pd.DataFrame]) -> dict[float, pd.DataFrame]:
+    """Share of the gap between a Gaussian and the best model that each closes, by budget.
+
+    ``sets`` are `labelled` rows by data set, each of which counts alike. A frame has a row a model
+    that all of them have: ``share`` (an `Estimate`), geometric means of `COSTED`, ``baseline`` and
+    `RECORDS`. Budgets are those at which all sets have `FEWEST` splits; pixels that were searched
+    without a logit are left out.
+    """
+    of_sets = [dict(_closed_on(sets[name])) for name in counted_in(sets)]
+    of_sets = [budgets for budgets in of_sets if budgets]
+    common = set(of_sets[0]).intersection(*of_sets) if of_sets else set[float]()
+    result = {}
+    for budget in sorted(common):
+        every = pd.concat([budgets[budget] for budgets in of_sets])
+        models = [rows for _, rows in every.groupby("model") if len(rows) == len(of_sets)]
+        result[budget] = pd.DataFrame(
+            {
+                "model": [rows["model"].iloc[0] for rows in models],
+                "share": [mean_of(rows["share"].tolist()) for rows in models],
+                **{name: [np.exp(np.log(r[name]).mean()) for r in models] for name in COSTED},
+                "baseline": [rows["baseline"].iloc[0] for rows in models],
+                RECORDS: [rows[RECORDS].sum() for rows in models],
+            }
+        )
+    return result
+
+
+def counted_in(sets: Mapping[str, pd.DataFrame]) -> list[str]:
+    """The data sets that a score over all of them has: pixels searched without a logit are none."""
+    return [name for name, rows in sets.items() if not _lacks_logit(rows)]
+
+
+def _closed_on(rows: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
+    """Shares of the gap on one data set, by budget; the best is that by validation at the largest.
+
+    The error of a share is that of the difference from the best on the same splits.
+    """
+    splits = finals(rows).groupby("seconds")["data_seed"].nunique()
+    budgets = {b: own for b, own in by_budget(finals(rows)).items() if splits[b] >= FEWEST}
+    if not budgets or "gaussian" not in set(rows["model"]):
+        return
+    last = budgets[max(budgets)]
+    best = last[last["model"] == validations(last).groupby(last["model"]).mean().idxmax()]
+    gap = paired.compare(best, last[last["model"] == "gaussian"]).estimate.value
+    for budget, scored in budgets.items():
+        models = [own for name, own in scored.groupby("model") if name != "gaussian"]
+        lags = [paired.compare(best, seeds).estimate for seeds in models]
+        lags = [lag if lag.error == lag.error else Estimate(0.0, 0.0, 1.0) for lag in lags]
+        shares = [Estimate(1 - lag.value / gap, lag.error / gap, lag.freedom) for lag in lags]
+        medians = [seeds.reindex(columns=COSTED).median() for seeds in models]
+        values: dict[str, Any] = {
+            "model": [str(seeds["model"].iloc[0]) for seeds in models],
+            "share": shares,
+            "baseline": [bool(is_baseline(seeds).all()) for seeds in models],
+            RECORDS: [tuple(seeds["key"]) for seeds in models],
+        }
+        yield budget, pd.DataFrame(medians).reset_index(drop=True).assign(**values)
+
+
+def _lacks_logit(rows: pd.DataFrame) -> bool:
+    """Whether a data set of pixels was searched without a logit: its scores compare no families."""
+    pixels = rows.get("bits_per_dim", pd.Series(dtype=float)).notna().any()
+    settings = rows.get("setting.training", pd.Series(dtype=object)).dropna()
+    return bool(pixels and not any("logit" in str(own.get("preprocessing")) for own in settings))
+
+
+def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
+    """What each model closes of the gap to the best over data sets, and what it costs."""
+    budgets = closed(sets)
+    columns, frame = {"model": Column("Model")}, pd.DataFrame({"model": pd.Series(dtype=object)})
+    if budgets:
+        largest = max(budgets)
+        frame = budgets[largest].drop(columns=["share", "baseline"])
+        for budget, rows in budgets.items():
+            shares = rows.set_index("model")["share"].reindex(frame["model"])
+            value, error = f"closed.{budget:g}", f"half.{budget:g}"
+            frame[value] = [share.value for share in shares]
+            frame[error] = [share.half(LEVEL) for share in shares]
+            label = f"Gap closed, {budget_of(budget, next(iter(sets.values())))}"
+            columns[value] = Column(label, "%", scale=100, digits=".1f", error=error)
+        frame = frame.sort_values(f"closed.{largest:g}", ascending=False)
+        frame = frame[[*sorted(frame, key=lambda name: name in COSTED)]]
+    listed = ", ".join(counted_in(sets))
+    note = (
+        f"Share of the gap between a Gaussian and the best model, by validation at the largest "
+        f"budget, that a model closes: mean over {listed}, ± half of its {1 - LEVEL:.0%} interval, "
+        "whose error is that of the difference from the best on the same splits. FLOPs of the "
+        "training and of a density, and evaluations of a solve: geometric means over these sets."
+    )
+    columns |= {name: Column.of(name) for name in COSTED}
+    return Table("frontier-leaders", "Who closes the gap", note, frame, columns=columns)
+
+
+def baselines_ahead(sets: Mapping[str, pd.DataFrame]) -> str:
+    """A sentence on baselines that are ahead of every flow in validation; empty without any."""
+    parts = []
+    for name, rows in sets.items():
+        budgets = by_budget(finals(rows))
+        enough = [b for b, own in budgets.items() if own["data_seed"].nunique() >= FEWEST]
+        for budget in [*budgets, *enough][-1:]:
+            scored = budgets[budget]
+            best = validations(scored).groupby(scored["model"]).mean().idxmax()
+            ahead = is_baseline(scored[scored["model"] == best]).any()
+            parts += [f"{best} on {name}"] if ahead else []
+    return f"Ahead of every flow in validation: {', '.join(parts)}. " if parts else ""
 
 
 def _of_most_models(frame: pd.DataFrame) -> str:
@@ -380,7 +509,7 @@ def _words(row: pd.Series, names: Sequence[str]) -> str:
 
 def is_race(rows: pd.DataFrame) -> bool:
     """Whether the cases of a data set are those of a race."""
-    return bool(rows.get("setting.families", pd.Series(dtype=float)).notna().any())
+    return bool(rows.get("setting.most", pd.Series(dtype=float)).notna().any())
 
 
 FITTED = {"gaussian": "a Gaussian", "mixture": "a mixture of Gaussians", "kde": "a kernel density"}
@@ -389,7 +518,6 @@ STANDING = {
     "open": "not told apart from",
     "behind": "on the test rows behind",
 }
-TRAINED = ("learning_rate", "weight_decay", "preprocessing", "cpu_seconds")
 RANKED = {
     "model": Column("Model"),
     "val_ll": Column("Validation", "nats", digits=".3f"),
@@ -405,135 +533,105 @@ TERMINAL = ("model", "val_ll", "test_ll", "raw", "seconds", "c2st", "gain")
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """A flow or a baseline with its scores, nats, and how the best flow stands to it.
+class Choice:
+    """What a race on one table says.
 
-    ``test`` is the mean over the test rows with its error.
+    ``ranking`` has the flows, then the baselines, of each model the best, in the order of the
+    validation likelihood. It has the columns of `RANKED`, ``half`` of the interval of a test
+    likelihood over the test rows, how the best flow stands to each (``standing``), whether a model
+    is a ``baseline``, and whether a flow was still ``improving``, by a one-sided test.
     """
 
-    name: str
-    row: pd.Series
-    val: float
-    test: Estimate
-    standing: Standing | None = None
-
-    @property
-    def raw(self) -> float | None:
-        """Test log-likelihood of the raw columns; None where they were not standardised."""
-        scale = self.data.get("log_scale")
-        return None if scale is None else self.test.value - float(scale)
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """What the record says of the data."""
-        return dict(self.row["notes"].get("data", {}))
-
-    @property
-    def configuration(self) -> str:
-        """What the search has chosen, or the size of a baseline."""
-        components = self.row["notes"].get("components")
-        return f"{components} components" if components else str(self.row["configuration"])
-
-    @property
-    def improving(self) -> bool:
-        """Whether twice the training would gain more than 0, by a one-sided test."""
-        return self.gain is not None and self.gain.value > 0 and self.gain.p / 2 < LEVEL
-
-    @property
-    def gain(self) -> Estimate | None:
-        """What twice the training would gain in validation, nats; None where it is not known."""
-        return improvement.gain_of(self.row.to_frame().T)
-
-    def value(self, column: str) -> float | None:
-        """A number of the record; None where it has none."""
-        value = self.row.get(column)
-        return None if value is None or pd.isna(value) else float(value)
-
-    def as_json(self, case: Case, weights: str | None) -> dict[str, Any]:
-        """The entry of a ranking, of the case that was measured and the folder of its weights."""
-        training, half = case.settings.get("training", {}), self.test.half(LEVEL)
-        return {
-            "flow": case.flow,
-            "options": case.options,
-            "training": {name: training[name] for name in TRAINED if name in training},
-            "val_ll": self.val,
-            "test_ll": self.test.value,
-            "interval": [self.test.value - half, self.test.value + half],
-            "test_ll_raw": self.raw,
-            "cpu_seconds": self.value("train_cpu_seconds"),
-            "c2st": self.value("told_apart"),
-            "gain_per_doubling": None if self.gain is None else self.gain.value,
-            "weights": weights,
-        }
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a race on one table says: flows and baselines, the best by validation first."""
-
     data: str
-    flows: list[Ranked]
-    baselines: list[Ranked]
-    rows: pd.DataFrame
+    rows: pd.DataFrame  # of all cases, `labelled`
+    ranking: pd.DataFrame
 
     @classmethod
     def of(cls, data: str, rows: pd.DataFrame) -> Choice:
-        """Rank the finals of a data set in rows that are `labelled`: of each model the best.
-
-        Of a baseline that is the best preprocessing.
-        """
+        """Rank the finals of a data set in rows that are `labelled`."""
         scored = finals(rows)
-        if scored.empty:
-            return cls(data, [], [], rows)
+        scored = scored.assign(baseline=is_baseline(scored))
         order = scored.sort_values("val_ll", ascending=False, kind="stable")
-        ranks = _ranks(order.drop_duplicates(["flow", "setting.label"]))
-        fitted = [bool(is_baseline(one.row.to_frame().T).iloc[0]) for one in ranks]
-        pairs = list(zip(ranks, fitted, strict=True))
-        return cls(data, [r for r, f in pairs if not f], [r for r, f in pairs if f], rows)
+        order = order.drop_duplicates(["flow", "setting.label"])
+        ranking = order.sort_values("baseline", kind="stable").reset_index(drop=True)
+        tests, standing = _against_the_best(ranking)
+        gains = [improvement.gain_of(ranking.iloc[[place]]) for place in ranking.index]
+        notes = [notes or {} for notes in ranking.get("notes", [])]
+        sizes = [note.get("components") for note in notes]
+        texts = zip(sizes, ranking["configuration"], strict=True)
+        scale = pd.Series([note.get("data", {}).get("log_scale") for note in notes], dtype=float)
+        values: dict[str, Any] = {
+            "test_ll": [test.value for test in tests],
+            "half": [test.half(LEVEL) for test in tests],
+            "raw": ranking["test_ll"] - scale,
+            "seconds": ranking.get("train_cpu_seconds", np.nan),
+            "updates": ranking.get("train_updates", np.nan),
+            "c2st": ranking.get("told_apart", np.nan),
+            "gain": [np.nan if gain is None else gain.value for gain in gains],
+            "improving": [bool(g and g.value > 0 and g.p / 2 < LEVEL) for g in gains],
+            "configuration": [f"{size} components" if size else text for size, text in texts],
+            "standing": standing,
+            RECORDS: [(key,) for key in ranking["key"]],
+        }
+        return cls(data, rows, ranking.assign(**values))
+
+    @property
+    def flows(self) -> pd.DataFrame:
+        """The rows of the ranking that are flows."""
+        return self.ranking[~self.ranking["baseline"]]
+
+    @property
+    def baselines(self) -> pd.DataFrame:
+        """The rows of the ranking that are baselines."""
+        return self.ranking[self.ranking["baseline"]]
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        """What the records say of the data."""
+        return dict(self.ranking["notes"].iloc[0].get("data", {})) if len(self.ranking) else {}
 
     @property
     def answer(self) -> str:
         """The flow to take, its rivals, and whether to train longer; first what is no flow."""
-        if not self.flows:
+        if self.flows.empty:
             trials = self.rows[self.rows["stage"] == "trial"].reindex(columns=["model", "val_ll"])
             best = trials.dropna().sort_values("val_ll")["model"].tolist()[-1:]
             hint = f"; by its trials {best[0]} is best" if best else ""
             return f"No flow was trained to its end{hint}: give it more --minutes."
-        first, *others = self.flows
+        first, others = self.flows.iloc[0], self.flows.iloc[1:]
         sentences = [self._baseline(first)] if self._baseline(first) else []
-        parts = [f"{'Of the flows ' if sentences else ''}{first.name}"]
+        parts = [f"{'Of the flows ' if sentences else ''}{first['model']}"]
         for standing, words in STANDING.items():
-            if names := [other.name for other in others if other.standing == standing]:
+            if names := others.loc[others["standing"] == standing, "model"].tolist():
                 parts.append(f"{words} {', '.join(names)}")
-        if not parts[1:] and others:
+        if not parts[1:] and len(others):
             parts.append("ahead of the other flows")
-        if any("have no bound" in remark for remark in first.data.get("remarks", [])):
+        if any("have no bound" in remark for remark in self._about.get("remarks", [])):
             parts.append("a higher likelihood may be a spike on values of a grid: see the warnings")
-        elif first.improving and first.gain is not None:
-            gain = number(first.gain.value, ".2f")
+        elif first["improving"]:
+            gain = number(first["gain"], ".2f")
             parts.append(f"still improving, by {gain} nats as its training doubles: --minutes")
         return " ".join([*sentences, "; ".join(parts)])
 
-    def _baseline(self, first: Ranked) -> str:
+    def _baseline(self, first: pd.Series) -> str:
         """A sentence on a baseline that is not behind the best flow; empty without one."""
-        for baseline in self.baselines[:1]:
-            name = FITTED.get(baseline.name.partition(" ")[0], baseline.name)
-            name = f"{name[:1].upper()}{name[1:]}"
-            scores = f"{_estimate(baseline.test)} nats on the test rows, {first.name} "
-            scores += f"{_estimate(first.test)}"
-            if baseline.val > first.val:
-                return f"{name} is ahead of every flow in validation: {scores}."
-            if baseline.standing == "level":
-                return f"{name} is level with the best flow: {scores}."
-        return ""
+        if self.baselines.empty:
+            return ""
+        best = self.baselines.iloc[0]
+        name = FITTED.get(best["flow"], best["model"])
+        name = f"{name[:1].upper()}{name[1:]}"
+        scores = f"{_score(best)} nats on the test rows, {first['model']} {_score(first)}"
+        if best["val_ll"] > first["val_ll"]:
+            return f"{name} is ahead of every flow in validation: {scores}."
+        level = best["standing"] == "level"
+        return f"{name} is level with the best flow: {scores}." if level else ""
 
     @property
     def about(self) -> dict[str, int]:
         """How many columns the density has, and the rows of each part of the split."""
-        every = [*self.flows, *self.baselines]
-        if not every:
+        if self.ranking.empty:
             return {}
-        return {"columns": int(every[0].row["dim"]), **every[0].data.get("rows", {})}
+        return {"columns": int(self.ranking["dim"].iloc[0]), **self._about.get("rows", {})}
 
     @property
     def dropped(self) -> dict[str, str]:
@@ -546,8 +644,7 @@ class Choice:
     @property
     def warnings(self) -> list[str]:
         """What to know of the trainings and of the table before the ranking is used."""
-        every = [*self.flows, *self.baselines]
-        remarks = every[0].data.get("remarks", []) if every else []
+        remarks = self._about.get("remarks", [])
         lines = [f"{text[:1].upper()}{text[1:]}." for text in remarks]
         failed = self.rows[self.rows["status"].isin(["failed", "timeout"])]
         for model, own in failed.groupby("model", sort=False):
@@ -564,48 +661,30 @@ def choices(frame: pd.DataFrame) -> list[Choice]:
     return [Choice.of(name, rows) for name, rows in sets if is_race(rows)]
 
 
-def _ranks(rows: pd.DataFrame) -> list[Ranked]:
-    """Rows in their order; each with how the best flow stands to it on the test rows.
+def _against_the_best(ranking: pd.DataFrame) -> tuple[list[Estimate], list[Standing | None]]:
+    """The test likelihood of each row of a ranking, and how the first stands to each of the others.
 
-    These are trained densities on rows that none has seen: the error is over the rows. Two are
-    level where they differ by less than `MARGIN` and a twentieth of what the best gains over a
-    Gaussian, or by less than a standard error.
+    These are trained densities on rows that none has seen: errors are over the rows. Two are level
+    where they differ by less than `MARGIN` and a twentieth of what the best gains over a Gaussian,
+    or by less than a standard error.
     """
-    listed = [rows.iloc[[place]] for place in range(len(rows))]
-    scores = [paired.mean_by_row(own) for own in listed]
-    groups = [arrays(own.iloc[0], "test_groups").get("test_groups") for own in listed]
-    fitted = is_baseline(rows).tolist()
-    best = fitted.index(False) if False in fitted else 0
-    least = [score.mean() for score, own in zip(scores, listed, strict=True) if _is_gaussian(own)]
-    margin = MARGIN["least"]
-    if least:
-        margin = min(margin, max(0.0, (scores[best].mean() - max(least)) / 20))
-    pairs = {}
-    for place in set(range(len(listed))) - {best}:
-        lead = of_rows(scores[best] - scores[place], groups[best])
-        pairs[str(place)] = lead
-    stands = standings({name: (lead, 0.0) for name, lead in pairs.items()}, LEVEL)
-    for name, lead in pairs.items():
+    rows = [ranking.iloc[[place]] for place in range(len(ranking))]
+    scores = [paired.mean_by_row(row) for row in rows]
+    groups = [arrays(row.iloc[0], "test_groups").get("test_groups") for row in rows]
+    tests = [of_rows(*pair) for pair in zip(scores, groups, strict=True)]
+    margin = MARGIN["most"]
+    for place in ranking.index[ranking["flow"] == "gaussian"]:
+        margin = min(margin, max(0.0, (tests[0].value - tests[place].value) / 20))
+    leads = {str(n): of_rows(scores[0] - score, groups[0]) for n, score in enumerate(scores) if n}
+    stands = standings({name: (lead, 0.0) for name, lead in leads.items()}, LEVEL)
+    for name, lead in leads.items():
         if abs(lead.value) <= max(margin, lead.error):
             stands[name] = "level"
-    return [
-        Ranked(
-            str(own["model"].iloc[0]),
-            own.iloc[0],
-            float(own["val_ll"].iloc[0]),
-            of_rows(score, labels),
-            stands.get(str(place)),
-        )
-        for place, (own, score, labels) in enumerate(zip(listed, scores, groups, strict=True))
-    ]
+    return tests, [stands.get(str(place)) for place in range(len(rows))]
 
 
-def _is_gaussian(own: pd.DataFrame) -> bool:
-    return bool(own["flow"].iloc[0] == "gaussian")
-
-
-def _estimate(test: Estimate) -> str:
-    return f"{number(test.value, '.3f')} ± {number(test.half(LEVEL), '.3f')}"
+def _score(row: pd.Series) -> str:
+    return f"{number(row['test_ll'], '.3f')} ± {number(row['half'], '.3f')}"
 
 
 def rows_of(choice: Choice) -> str:
@@ -619,22 +698,6 @@ def rows_of(choice: Choice) -> str:
 
 def ranking(choice: Choice) -> Table:
     """Flows by validation, the best first, then the baselines."""
-    rows = [
-        {
-            "model": ranked.name,
-            "val_ll": ranked.val,
-            "test_ll": ranked.test.value,
-            "half": ranked.test.half(LEVEL),
-            "raw": ranked.raw,
-            "seconds": ranked.value("train_cpu_seconds"),
-            "updates": ranked.value("train_updates"),
-            "c2st": ranked.value("told_apart"),
-            "gain": None if ranked.gain is None else ranked.gain.value,
-            "configuration": ranked.configuration,
-            RECORDS: (ranked.row["key"],),
-        }
-        for ranked in (*choice.flows, *choice.baselines)
-    ]
     dropped = "".join(f" {name} {reason}." for name, reason in choice.dropped.items())
     note = (
         f"{rows_of(choice)}In the order of the validation log-likelihood, which has chosen each "
@@ -644,5 +707,5 @@ def ranking(choice: Choice) -> Table:
         "rows, 0.5 where it cannot. Gain: of validation as the training doubles, by its constant "
         f"part. {EDGE}: an end of what there was to choose.{dropped}"
     )
-    frame = pd.DataFrame(rows, columns=[*RANKED, "half", RECORDS])
+    frame = choice.ranking[[*RANKED, "half", RECORDS]]
     return Table(f"choose-{choice.data}", f"{choice.data}: the ranking", note, frame, RANKED)
