@@ -75,7 +75,7 @@ TRAINING_NOTE = (
     "One field g(h(x)) with h in R^K, trained by an estimate of the trace in R^D or, by the "
     "bottleneck trick, in R^K, with either noise. Loss: -log p of the batches as it was trained, a "
     "mean of a tenth of the updates; ± over seeds. Less: the loss at the end below that of the "
-    "other estimate, paired by seed, with its 95 % interval. Validation: the best of a training, by "
+    "other estimate, paired by seed, with its 95 % interval. Validation: the best of a training by "
     "the exact trace. FFJORD (arXiv:1810.01367, section 5.1 and Fig. 4, on MNIST) reports that the "
     "trick can speed up training with Gaussian noise, and saw no such gain with Rademacher's."
 )
