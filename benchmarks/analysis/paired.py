@@ -194,7 +194,7 @@ def robust(best: pd.DataFrame, own: pd.DataFrame, least: float) -> dict[str, Any
         for mean in (np.mean, partial(trim_mean, proportiontocut=TRIMMED))
     )
     lag, other = (first - second for first, second in (means, trimmed))
-    if abs(lag - other) <= max(least, abs(lag) / 2):
+    if abs(lag - other) < max(least, abs(lag) / 2):
         return {}
     place = int(np.argmin([x.min() for x in rows[1]]))
     row, split = int(rows[1][place].argmin()), sides[1]["data_seed"].iloc[place]
