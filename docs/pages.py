@@ -14,15 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import findings
 import jinja2
 import matplotlib
 import pandas as pd
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from benchmarks.claims import Claim, Evidence, Verdict, claims, together
+from benchmarks.claims import Claim, Evidence, Verdict, by_budget, claims, together
 from benchmarks.core import store
-from benchmarks.core.exhibit import Figure, Table, showing
+from benchmarks.core.exhibit import Column, Figure, Table, showing
 from benchmarks.core.formats import markdown, markdown_table
 from benchmarks.core.frame import SCATTERED, processor, time_columns
 from benchmarks.core.naming import counted
@@ -30,7 +31,6 @@ from benchmarks.core.study import registry, study_of
 from benchmarks.execution import suite
 from benchmarks.report import runs
 from benchmarks.report.cells import grid
-from benchmarks.report.claims import by_run
 from benchmarks.report.pictures import SAVED
 
 DOCS = Path(__file__).parent
@@ -132,17 +132,12 @@ class Documents:
         environment = jinja2.Environment(
             undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
         )
-        names = "table note figure figure_note claims claims_by_run overview datasets stale"
+        names = "table note figure figure_note sentence leaders verdicts undecided claims"
+        names += " overview stale"
         environment.globals.update({name: getattr(self, name) for name in names.split()})
         for template in sorted(docs.glob("*.md.jinja")):
             text = environment.from_string(template.read_text()).render()
             yield docs / template.name.removesuffix(".jinja"), text
-
-    def datasets(self, run: str, study: str, **values: Any) -> list[str]:
-        """The data sets of a study's cases that are done and in which columns have these values."""
-        frame = self.runs[run].frame
-        rows = frame[(frame["study"] == study) & (frame["status"] == "done")]
-        return list(_where(rows, values)["dataset"].unique())
 
     def overview(self) -> str:
         """A row for each run: suite, cases, machine, versions."""
@@ -186,31 +181,47 @@ class Documents:
         self.shown[f"{run}-{name}.png"] = figure
         return f"![{markdown(figure.title)}](figures/{run}-{name}.png)"
 
+    def sentence(self, name: str) -> str:
+        """A sentence of `findings` with its numbers; ValueError where it no longer holds."""
+        return findings.sentences[name].of(self)
+
+    def leaders(self, models: Sequence[str]) -> str:
+        """What these models close of the gap, what a density costs them, and a sample beside it."""
+        table = self.runs["frontier"].exhibit("tables", "frontier-leaders")
+        costs = pd.concat([self.runs[name].frame for name in ("complexity", "libraries")])
+        costs = costs[(costs["dim"] == 16) & costs["sample_flops"].notna()]
+        beside = (costs["sample_flops"] / costs["log_prob_flops"]).groupby(costs["flow"]).median()
+        frame = _where(table.frame, {"model": models}).drop(columns="train_flops")
+        frame = frame.assign(sample=frame["model"].map(beside)).reset_index(drop=True)
+        columns = {**table.columns, "sample": Column("Sample ÷ density", digits=".2g")}
+        columns = {name: column for name, column in columns.items() if name in frame}
+        return _table(replace(table, frame=frame, columns=columns))
+
+    def verdicts(self) -> str:
+        """Claims on families, by budget."""
+        every = {claim.title: self._judge(claim)[0] for claim in claims()}
+        return _table(by_budget(every))
+
+    def undecided(self) -> str:
+        """Each claim that is undecided, and what would decide it, by `findings`.
+
+        ValueError where a claim is undecided and nothing is said of it, or the other way round.
+        """
+        open_ = {c.id: c.title for c in claims() if self._judge(c)[0].outcome == "undecided"}
+        if wrong := set(open_) ^ set(findings.DECIDING):
+            raise ValueError(f"findings.DECIDING has to name the undecided claims: {wrong}")
+        lines = [f"- {markdown(title)} {findings.DECIDING[n]}" for n, title in open_.items()]
+        return "\n".join(lines)
+
     def claims(self) -> str:
-        """Every claim with its verdict, the sentence with its numbers, and its slide."""
+        """Every claim with its verdict, its run and its slide."""
         rows = []
         for claim in claims():
             verdict, run = self._judge(claim)
-            rows.append(
-                {
-                    "Claim": claim.title,
-                    "Verdict": verdict.outcome.replace("_", " "),
-                    "Measured": verdict.sentence if run else "Not measured quietly by these runs.",
-                    "Strength": verdict.strength,
-                    "Weakness": verdict.weakness,
-                    "Run": run or "–",
-                    "Slide": "–" if claim.page is None else claim.page,
-                }
-            )
+            outcome = verdict.outcome.replace("_", " ")
+            slide = "–" if claim.page is None else claim.page
+            rows.append({"Claim": claim.title, "Verdict": outcome, "Run": run, "Slide": slide})
         return _markdown(pd.DataFrame(rows))
-
-    def claims_by_run(self) -> str:
-        """The verdicts of every run on every claim, and where they differ."""
-        outcomes = {
-            claim.title: {n: own.verdict(claim).outcome for n, own in self.evidence.items()}
-            for claim in claims()
-        }
-        return _markdown(by_run(outcomes))
 
     def _judge(self, claim: Claim) -> tuple[Verdict, str]:
         """The verdict of the first run that can judge a claim, that of its own suite before others.

@@ -109,7 +109,7 @@ def _totals(_: pd.DataFrame, solved: Sequence[Total], direct: Sequence[Total]) -
         for total in solved
         if total.name == name
     }
-    looks = draw.looks(n for n, t in lines.items() if t in solved or n.startswith(AGAINST))
+    looks = draw.looks(n for n, t in lines.items() if any(t.evaluations) or n.startswith(AGAINST))
     first = next((total for total in direct if total.name.startswith(AGAINST)), direct[0])
     with draw.figure(1, 1, 4.2) as (figure, axes):
         panel, ends = axes[0, 0], []
@@ -119,7 +119,7 @@ def _totals(_: pd.DataFrame, solved: Sequence[Total], direct: Sequence[Total]) -
             panel.plot(median.index, median, **{**look, "marker": ""})
             if label in looks:
                 ends.append(draw.End(label, median.iloc[-1], label))
-            if total not in solved:
+            if not any(total.evaluations):
                 continue
             panel.fill_between(median.index, least, most, color=look["color"], alpha=0.15, lw=0)
             if ALWAYS < (dim := total.crossings(first)[1]) < NEVER:

@@ -132,7 +132,7 @@ def _totals(frame: pd.DataFrame) -> list[Table]:
     costs, less = [], []
     for total in (*solved, *direct):
         row: dict[str, Any] = {"flow": total.name, "data": total.data or "–"}
-        if total in solved:
+        if any(total.evaluations):
             least, median, most = total.evaluations
             row["nfe"] = median
             row |= {"nfe.interval": (least, most)} if total.data else {}

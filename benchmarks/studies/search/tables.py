@@ -63,7 +63,12 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     ordered = [table for race in races for table in (ranking(race), trials(race.data, race.rows))]
     sets = [(name, rows) for name, rows in sets if not is_race(rows)]
     likelihoods = {name: _likelihoods(name, rows) for name, rows in sets}
-    ordered += [leaders(dict(sets)), overview(likelihoods)] if len(sets) > 1 else []
+    if len(sets) > 1:
+        counted = counted_in(dict(sets))
+        listed = {name: table for name, table in likelihoods.items() if name in counted}
+        ordered += [leaders(dict(sets)), overview(listed)]
+    first = baselines_ahead(dict(sets))  # is said before all else
+    ordered[:1] = [replace(table, note=first + table.note) for table in ordered[:1]]
     for name, rows in sets:
         others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
         ordered += [table for table in (likelihoods[name], *others) if table is not None]
@@ -385,6 +390,7 @@ def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
             label = f"Gap closed, {budget_of(budget, next(iter(sets.values())))}"
             columns[value] = Column(label, "%", scale=100, digits=".1f", error=error)
         frame = frame.sort_values(f"closed.{largest:g}", ascending=False)
+        frame = frame[[*sorted(frame, key=lambda name: name in COSTED)]]
     listed = ", ".join(counted_in(sets))
     note = (
         f"Share of the gap between a Gaussian and the best model, by validation at the largest "
@@ -394,6 +400,20 @@ def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
     )
     columns |= {name: Column.of(name) for name in COSTED}
     return Table("frontier-leaders", "Who closes the gap", note, frame, columns=columns)
+
+
+def baselines_ahead(sets: Mapping[str, pd.DataFrame]) -> str:
+    """A sentence on baselines that are ahead of every flow in validation; empty without any."""
+    parts = []
+    for name, rows in sets.items():
+        budgets = by_budget(finals(rows))
+        enough = [b for b, own in budgets.items() if own["data_seed"].nunique() >= FEWEST]
+        for budget in [*budgets, *enough][-1:]:
+            scored = budgets[budget]
+            best = validations(scored).groupby(scored["model"]).mean().idxmax()
+            ahead = is_baseline(scored[scored["model"] == best]).any()
+            parts += [f"{best} on {name}"] if ahead else []
+    return f"Ahead of every flow in validation: {', '.join(parts)}. " if parts else ""
 
 
 def _of_most_models(frame: pd.DataFrame) -> str:

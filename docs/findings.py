@@ -1,0 +1,241 @@
+"""Sentences of docs/results.md and the README: written by a person, and held to the records.
+
+A sentence has at most three numbers, each with its interval, which are computed from the committed
+runs. It also says when it holds: where that changes it is to be written anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from benchmarks.analysis import growth, nfe, paired, sizes
+from benchmarks.analysis.contests import validations
+from benchmarks.analysis.criteria import LEVEL
+from benchmarks.analysis.growth import NEVER
+from benchmarks.analysis.inference import Estimate, Trend
+from benchmarks.core.formats import number
+from benchmarks.core.naming import is_baseline
+from benchmarks.studies.search.tables import by_budget, closed, finals, labelled
+
+if TYPE_CHECKING:
+    from pages import Documents
+
+Numbers = tuple[dict[str, str], bool]  # of a sentence, and whether it holds
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A text with named numbers, and a function that computes them from the runs."""
+
+    text: str
+    numbers: Callable[[Documents], Numbers]
+
+    def of(self, documents: Documents) -> str:
+        """The text with its numbers; ValueError where it no longer holds."""
+        numbers, holds = self.numbers(documents)
+        text = self.text.format(**numbers)
+        if not holds:
+            raise ValueError(f"the records no longer say {text!r}: write it anew in {__name__}")
+        return text
+
+
+sentences: dict[str, Sentence] = {}
+
+
+DECIDING = {  # undecided claims by name, and what would decide them
+    "mode-collapse": (
+        "*A rotated grid with unequal weights would*: on this one an affine coupling never leaves "
+        "its start. Five flows with five seeds of 60 s take 25 minutes of one core."
+    ),
+    "data-glow-ffjord": (
+        "*Ten draws would*, of two spirals too: ten of three sets, two flows and 60 s each take an "
+        "hour of one core."
+    ),
+    "useful-instrument": (
+        "*Large tables in disjoint draws would*: the correction for overlapping splits has a "
+        "floor, however many there are. Ten tables are an afternoon of two cores."
+    ),
+    "ffjord-fastest": (
+        "*Calls timed on a quiet machine for five splits would*; the runs have three. They take "
+        "minutes, behind trainings of an hour."
+    ),
+}
+
+
+def sentence(text: str) -> Callable[[Callable[[Documents], Numbers]], Callable[..., Numbers]]:
+    """Decorator: a sentence by the name of the function that computes its numbers."""
+
+    def decorate(numbers: Callable[[Documents], Numbers]) -> Callable[[Documents], Numbers]:
+        sentences[numbers.__name__] = Sentence(text, numbers)
+        return numbers
+
+    return decorate
+
+
+def written(estimate: Estimate, digits: str = ".1f", scale: float = 1.0) -> str:
+    """ "37.6 ± 5.0": an estimate with half of its interval."""
+    half = scale * estimate.half(LEVEL)
+    return f"{number(scale * estimate.value, digits)} ± {number(half, digits)}"
+
+
+def interval(estimate: Estimate | Trend, digits: str = ".2f") -> str:
+    """ "0.38 [0.22, 0.80]"."""
+    low, high = (number(end, digits) for end in estimate.interval(LEVEL))
+    return f"{number(estimate.value, digits)} [{low}, {high}]"
+
+
+def scores(documents: Documents, run: str, data: str, seconds: float) -> dict[str, pd.DataFrame]:
+    """The finals within a budget of a search and the baselines, by model, a row a split."""
+    scored = by_budget(finals(searched(documents, run)[data]))[seconds]
+    return {str(name): seeds for name, seeds in scored.groupby("model")}
+
+
+def searched(documents: Documents, run: str) -> dict[str, pd.DataFrame]:
+    """The labelled cases of a search, by data set."""
+    frame = documents.runs[run].frame
+    rows = frame[frame["study"].isin(["frontier", "search"])]
+    return {str(name): labelled(group) for name, group in rows.groupby("dataset", sort=False)}
+
+
+@sentence(
+    "**Evaluations eat the trace's advantage.** FFJORD's density takes fewer FLOPs than Glow's "
+    "from D = {step} at the four evaluations of one Runge-Kutta step, and from D = {mixture} "
+    "(mixture) or {patches} (image patches) at those of trained fields; than RealNVP's at no D."
+)
+def evaluations(documents: Documents) -> Numbers:
+    solved, direct = nfe.totals(documents.runs["evaluations"].frame)
+    others = {total.name: total for total in direct}
+    fields = {total.data: total for total in solved if total.name == "ffjord"}
+    below = {data: field.crossings(others["glow linear=lu"])[1] for data, field in fields.items()}
+    never = all(min(f.crossings(others["realnvp"])) == NEVER for f in fields.values())
+    names = {"step": "", "mixture": "mixture", "patches": "patches"}
+    numbers = {name: number(below[data], ",.0f") for name, data in names.items()}
+    return numbers, never and fields[""].evaluations[1] == 4 and below["mixture"] > 5 * below[""]
+
+
+@sentence(
+    "**They follow the structure of the data, not its dimension.** As a power of D the "
+    "evaluations of CNF, FFJORD and RNODE grow by {mixture} on mixtures of fixed structure, and "
+    "by {patches} on image patches, read at equal fit."
+)
+def complexity(documents: Documents) -> Numbers:
+    fits = nfe.pooled(nfe.fits(documents.runs["evaluations"].frame))
+    slopes = {nfe.parts_of(fit.name)[1]: fit.growth() for fit in fits if "cnf" in fit.name}
+    fixed, grows = slopes["mixture"], slopes["patches"]
+    level = max(map(abs, fixed.interval(2 * LEVEL))) < 0.1
+    return {n: interval(s) for n, s in slopes.items()}, level and grows.interval(LEVEL)[0] > 0
+
+
+@sentence(
+    "**Preprocessing outweighs the family.** On image patches the radial map is worth {gain} nats"
+    " to a CNF after nominal 15 s; behind it the best flow without an ODE is {lead} nats ahead of"
+    " the best with one after 60 s."
+)
+def preprocessing(documents: Documents) -> Numbers:
+    ladder = scores(documents, "ladder", "patches", 15.0)
+    gain = paired.compare(ladder["cnf radial"], ladder["cnf whiten"]).estimate
+    models = scores(documents, "frontier", "patches", 60.0)
+    lead = paired.compare(_best(models, False), _best(models, True)).estimate
+    return (
+        {"gain": written(gain), "lead": written(lead, ".2f")},
+        gain.interval(LEVEL)[0] > 5 * lead.interval(LEVEL)[1] > 0,
+    )
+
+
+def _best(models: dict[str, pd.DataFrame], solved: bool) -> pd.DataFrame:
+    """The flow that is best by validation, of those with an ODE or without."""
+    flows = [own for own in models.values() if not is_baseline(own).any()]
+    kind = [own for own in flows if own["test_nfe"].notna().all() == solved]
+    return max(kind, key=lambda own: float(validations(own).mean()))
+
+
+@sentence(
+    "After nominal 60 s nsf_ar closes {leader} of the gap between a Gaussian and the best model, "
+    "a CNF {cnf} with {times} times the FLOPs of training."
+)
+def families(documents: Documents) -> Numbers:
+    rows = closed(searched(documents, "frontier"))[60.0].set_index("model")
+    leader, cnf = rows.loc["nsf_ar"], rows.loc["cnf"]
+    times = cnf["train_flops"] / leader["train_flops"]
+    numbers = {"leader": share(leader["share"]), "cnf": share(cnf["share"])}
+    apart = leader["share"].interval(LEVEL)[0] > cnf["share"].interval(LEVEL)[1]
+    return {**numbers, "times": number(times, ".0f")}, apart and times > 2
+
+
+def share(estimate: Estimate) -> str:
+    """ "96.2 ± 0.3 %"."""
+    return f"{written(estimate, '.1f', 100)} %"
+
+
+@sentence(
+    "Only the spline flows close more of the gap than a mixture of Gaussians, {mixture}; no flow "
+    "with an ODE does."
+)
+def leaders(documents: Documents) -> Numbers:
+    rows = closed(searched(documents, "frontier"))[60.0].set_index("model")
+    mixture = rows.loc["mixture", "share"]
+    flows = rows[~rows["baseline"]]
+    ahead = flows[flows["share"].map(lambda own: own.value > mixture.value)]
+    return {"mixture": share(mixture)}, set(ahead.index) == {"nsf_ar", "nsf_coupling"}
+
+
+@sentence(
+    "nsf_ar is ahead of a mixture of Gaussians on magic, by {magic} nats, and on checkerboard, by"
+    " {checkerboard}; on image patches a mixture behind the radial map is ahead of it, by "
+    "{patches}."
+)
+def baselines(documents: Documents) -> Numbers:
+    leads = {}
+    for data in ("magic", "checkerboard", "patches"):
+        models = scores(documents, "frontier", data, 60.0)
+        mixture = models["mixture after radial" if data == "patches" else "mixture"]
+        pair = (mixture, models["nsf_ar"]) if data == "patches" else (models["nsf_ar"], mixture)
+        leads[data] = paired.compare(*pair).estimate
+    holds = all(lead.interval(LEVEL)[0] > 0 for lead in leads.values())
+    return {data: written(lead, ".2f") for data, lead in leads.items()}, holds
+
+
+@sentence(
+    "Counted exactly, log_prob grows as D to the power {dense} for a dense flow, {cnf} for a CNF "
+    "whose trace is looped over columns and {ffjord} for FFJORD, both of a fixed width."
+)
+def degrees(documents: Documents) -> Numbers:
+    rows = growth.degrees(sizes.scans(documents.runs["complexity"].frame), "log_prob_flops")
+    rows = rows[(rows["width"] != growth.FOLLOWS) & (rows["depth"] != 3)]
+    chosen = rows["flow"].isin(["dense", "ffjord"]) | (rows["trace"] == "loop")
+    degree = rows[chosen].set_index("flow")["degree"].astype(int)
+    names = ("dense", "cnf", "ffjord")
+    return {name: str(degree[name]) for name in names}, [degree[n] for n in names] == [3, 2, 1]
+
+
+@sentence(
+    "No flow that is trained by likelihood misses one of the modes, but RealNVP puts {realnvp} of"
+    " its samples between those of 25 Gaussians, and a CNF {cnf}."
+)
+def modes(documents: Documents) -> Numbers:
+    frame = documents.runs["frontier"].frame
+    rows = frame[(frame["study"] == "modes") & (frame["setting.objective"] == "likelihood")]
+    gaps = rows[rows["dataset"] == "25gaussians"].groupby("flow")["gap_mass"].mean()
+    numbers = {name: f"{number(100 * gaps[name], '.0f')} %" for name in ("realnvp", "cnf")}
+    return numbers, rows["modes_missed"].max() == 0 and gaps.min() > 0.2
+
+
+@sentence(
+    "On slcp, whose density is far from Gaussian, nsf_ar is {slcp} nats ahead of a mixture; on "
+    "the linear task a linear regression is {linear} nats ahead of it."
+)
+def conditional(documents: Documents) -> Numbers:
+    rows = documents.runs["conditional"].frame
+    leads = []
+    for data, one, other in (
+        ("slcp", "nsf_ar", "mixture"),
+        ("gaussian_linear", "gaussian", "nsf_ar"),
+    ):
+        of = dict(list(rows[rows["dataset"] == data].groupby("flow")))
+        leads.append(paired.compare(of[one], of[other]).estimate)
+    numbers = {"slcp": written(leads[0], ".2f"), "linear": written(leads[1], ".2f")}
+    return numbers, all(lead.interval(LEVEL)[0] > 0 for lead in leads)
