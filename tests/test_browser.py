@@ -1,21 +1,16 @@
-"""The report's page in a real browser: it loads nothing, fits, sorts, filters, hides and prints.
-
-Playwright drives the Chromium of the system.
-"""
+"""The report's page in a real browser: it loads nothing, fits, sorts, filters, hides and prints."""
 
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS
@@ -25,12 +20,10 @@ from benchmarks.report import content
 from benchmarks.report import html as page_of
 from benchmarks.report.content import References
 from benchmarks.report.runs import Fact
+from browsers import HEIGHT, launched, opened
 
 pytestmark = pytest.mark.slow
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-HEIGHT = 800
-LIMIT = 300_000  # milliseconds after which a missing element is an error, however slow the machine
 NARROW, WIDE = 360, 1400
 LETTER = 965  # pixels of a sheet of letter paper on its side, within the margins
 LONG = "RuntimeError: step size underflow at t = 0.7312 after 1000 steps, dt = 1.2e-17, " * 3
@@ -43,26 +36,6 @@ ORDERS = {
     "descending": [*reversed(RISING), "failed", "–"],
 }
 FIRST, SECOND = (f"#table-probe thead th:nth-child({n}) button" for n in (1, 2))
-
-
-@contextmanager
-def launched() -> Iterator[Browser]:
-    """A browser; the test is skipped where there is none."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        pytest.skip(f"none of {', '.join(PROGRAMS)} is on the PATH")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu"]
-        with playwright.chromium.launch(executable_path=program, args=arguments) as browser:
-            yield browser
-
-
-def opened(chromium: Browser, path: Path, width: int) -> Page:
-    """Show a file in a window of ``width`` pixels."""
-    page = chromium.new_page(viewport={"width": width, "height": HEIGHT})
-    page.set_default_timeout(LIMIT)
-    page.goto(path.as_uri())
-    return page
 
 
 @pytest.fixture(scope="module")

@@ -208,6 +208,15 @@ def test_shards_are_a_partition_that_keeps_blocks_whole(cases, count):
     assert [c.key for c in parts[0]] == [c.key for c in cases if place[c.key] == 0]
 
 
+def test_a_key_stands_for_the_part_that_has_its_case(cases):
+    for task in tasks(cases)[:3]:
+        part = {case.key for case in Shard.of(task.key).part(cases)}
+        assert {case.key for case in task.cases} <= part
+        assert all(key in part for case in cases if case.key in part for key in case.needs)
+    with pytest.raises(ValueError, match="0000"):
+        Shard.of("0" * 16).part(cases)
+
+
 @pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "1/0", "a/b", "1/2/3", "-1/2", "1.5/2"])
 def test_what_is_no_shard_is_refused(text):
     with pytest.raises(ValueError, match="K/N"):

@@ -31,6 +31,7 @@ WATCHED = 5.0  # seconds between two looks
 LISTED = 12  # labels that one row of the table names
 FOLDERS = "A results folder, or a suite that was run; several are shown side by side."
 PAGES = "Folder of the report (default: FOLDER/report, or results/A-vs-B/report for several)."
+EXPLORER = "Write a page of all models, costs and evaluations instead, explorer.html."
 WITHOUT = "Drop arrays of this name, such as samples, for good; repeatable."
 
 
@@ -114,6 +115,7 @@ def report(
     out: Annotated[File, Option(help=PAGES)] = None,
     plugin: Plugin = None,
     data_root: DataRoot = None,
+    explorer: Annotated[bool, Option("--explorer", help=EXPLORER)] = False,
 ) -> None:
     """Draw the report of a results folder from its records, or of several side by side.
 
@@ -122,12 +124,12 @@ def report(
     after another and never in one table. To list what changed, use `flowgauge compare`.
     """
     with usage_errors():
-        from benchmarks.report import write
+        from benchmarks.report import explore, write
 
         load_plugins(plugin)
         use_data_root(data_root)
-        page = write(*map(_results_folder, folders), out=out)
-    say(f"report: {page}")
+        page = (explore if explorer else write)(*map(_results_folder, folders), out=out)
+    say(f"{'explorer' if explorer else 'report'}: {page}")
 
 
 def _results_folder(name: Path) -> Path:

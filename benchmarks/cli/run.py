@@ -49,7 +49,7 @@ STEP = 0.25  # of rk4, for flows that solve an ODE
 
 RENEW = "Measure cases again whose times are of another machine class or torch."
 JOBS = "Workers for what is not timed, each on cores of its own; auto: as many as fit."
-SHARD = "K/N: part K of N of the suite, equal in expected time."
+SHARD = "K/N: part K of N of the suite, equal in expected time; or a KEY: what its case needs."
 SCHEDULER = "Measure on Dask: a scheduler's address, local, or slurm (extras dask, slurm)."
 PHASE = "Measure only what runs beside others, or only what runs alone."
 FLOWS = "Names or patterns of flows, or files that register flows."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -102,29 +103,38 @@ def bound(listed: Sequence[Task]) -> list[list[Task]]:
 
 @dataclass(frozen=True)
 class Shard:
-    """Part K of N of a plan, K from 1."""
+    """Part K of N of a plan, K from 1, or the part that has the case of a key."""
 
     number: int = 1
     count: int = 1
+    key: str = ""
 
     @classmethod
     def of(cls, text: str) -> Shard:
-        """Read ``K/N``; ValueError for anything else."""
+        """Read ``K/N`` or the key of a case; ValueError for anything else."""
         number, _, count = text.partition("/")
+        if re.fullmatch("[0-9a-f]{16}", text):
+            return cls(key=text)
         if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
-            raise ValueError(f"shard {text!r} is not K/N with K from 1 to N, such as 2/8")
+            raise ValueError(f"shard {text!r} is neither K/N, such as 2/8, nor the key of a case")
         return cls(int(number), int(count))
 
     def part(self, cases: Sequence[Case], operators: bool = False) -> list[Case]:
         """The shard's cases of a whole plan, in its order; every host computes the same.
 
         Blocks stay whole, and with what they need. Records that exist make no difference.
+        ValueError for a key that the plan lacks.
         """
-        if self.count == 1:
+        if self == WHOLE:
             return list(cases)
         groups = [[c for t in group for c in t.cases] for group in bound(tasks(cases, operators))]
         hands = dealt([sum(map(budget, group)) for group in groups], self.count)
-        keys = {case.key for index in hands[self.number - 1] for case in groups[index]}
+        chosen = [groups[index] for index in hands[self.number - 1]]
+        if self.key:
+            chosen = [group for group in groups if self.key in {case.key for case in group}]
+        if not chosen and self.key:
+            raise ValueError(f"no case of the suite has the key {self.key}: list them by status")
+        keys = {case.key for group in chosen for case in group}
         return [case for case in cases if case.key in keys]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from benchmarks.report.content import Report
 
 FOLDERS = ("tables", "figures")  # these hold nothing but a report's own files
-PAGE = "index.html"  # written last: a folder that has it is one of a report
+PAGE = "index.html"  # written last: a folder that has it, or the other, is one of a report
+EXPLORER = "explorer.html"
 
 
 def write(*folders: str | Path, out: str | Path | None = None) -> Path:
@@ -35,13 +37,7 @@ def draw(*folders: str | Path, out: str | Path | None = None) -> tuple[Path, Rep
     from benchmarks.report.content import collect
 
     paths = [Path(folder) for folder in folders]
-    if out is not None:
-        root = _usable(Path(out))
-    elif len(paths) == 1:
-        root = paths[0] / "report"
-    else:
-        name = "-vs-".join(label.replace("/", "-") for label in labels(paths))
-        root = Path("results") / name / "report"
+    root = _root(paths, out)
     report = collect(paths)  # before a folder is made: paths may hold no records
     places = [root / name for name in FOLDERS]
     for folder in places:
@@ -55,6 +51,27 @@ def draw(*folders: str | Path, out: str | Path | None = None) -> tuple[Path, Rep
         if path.is_file() and path not in written:  # of an earlier report
             path.unlink()
     return root / PAGE, report
+
+
+def explore(*folders: str | Path, out: str | Path | None = None) -> Path:
+    """Write explorer.html of results folders, where their report is; its path, errors as `draw`."""
+    from benchmarks.report import explorer, runs
+
+    paths = [Path(folder) for folder in folders]
+    place = _root(paths, out) / EXPLORER
+    page = explorer.page(runs.read(paths))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    store.replace(place, page.encode())
+    return place
+
+
+def _root(paths: Sequence[Path], out: str | Path | None) -> Path:
+    if out is not None:
+        return _usable(Path(out))
+    if len(paths) == 1:
+        return paths[0] / "report"
+    name = "-vs-".join(label.replace("/", "-") for label in labels(paths))
+    return Path("results") / name / "report"
 
 
 def _files(report: Report) -> Iterator[tuple[str, str | bytes]]:
@@ -76,7 +93,7 @@ def _usable(root: Path) -> Path:
     """Create the folder of a report if need be; ValueError where it holds files and no report."""
     if root.exists() and not root.is_dir():
         raise ValueError(f"{str(root)!r} is no folder: a report is written into one")
-    if root.exists() and any(root.iterdir()) and not (root / PAGE).is_file():
+    if root.exists() and (names := {*os.listdir(root)}) and not names & {PAGE, EXPLORER}:
         raise ValueError(
             f"{str(root)!r} holds files, and no report: name a new folder, or that of a report"
         )

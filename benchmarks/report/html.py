@@ -18,7 +18,15 @@ FILTERED = 13  # rows from which on a table has a field that filters them
 def render(report: Report) -> str:
     """The whole report as the text of one HTML file."""
     suite = json.dumps(report.plan.suite, indent=2, ensure_ascii=False) if report.plan.suite else ""
-    environment = Environment(
+    jinja = environment()
+    jinja.filters.update(raw=_raw, files=_files, sentence=sentence, kind=_kind)
+    page = jinja.get_template("index.html.jinja")
+    return page.render(report=report, suite=suite, filtered=FILTERED)
+
+
+def environment() -> Environment:
+    """The templates of pages, which escape what they are given."""
+    return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
@@ -26,9 +34,6 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(raw=_raw, files=_files, sentence=sentence, kind=_kind)
-    page = environment.get_template("index.html.jinja")
-    return page.render(report=report, suite=suite, filtered=FILTERED)
 
 
 def _kind(item: Figure | Table) -> str:

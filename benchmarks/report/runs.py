@@ -58,6 +58,7 @@ class Run:
     """
 
     label: str
+    folder: Path
     plan: Plan
     records: Mapping[str, Record]
     states: tuple[CaseState, ...]
@@ -126,7 +127,7 @@ def _read(folder: Path, label: str, several: bool) -> Run:
     states = tuple(_states(plan, named, current, prefix))
     outside = len(records) - len(planned_records)
     unchecked = not_checked(now.unchecked for now in current.values())
-    return Run(label, plan, named, states, frame, place, note, reasons, outside, unchecked)
+    return Run(label, folder, plan, named, states, frame, place, note, reasons, outside, unchecked)
 
 
 def standings(folder: Path, records: Mapping[str, Record]) -> dict[str, Standing]:
