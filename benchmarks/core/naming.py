@@ -182,8 +182,7 @@ def width_rules(frame: pd.DataFrame) -> pd.Series:
     rules = pd.Series("", frame.index)
     for rule, words in RULES.items():
         if rule in frame:
-            texts = frame[rule].astype(object).map(words.format)
-            rules += texts.where(frame[rule].notna(), "")
+            rules += frame[rule].map(words.format).astype(str).where(frame[rule].notna(), "")
     return rules
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,7 +96,7 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
     # at the largest budget of each model: its distance to the best, and what few rows decide
     lags: dict[str, float] = {}
     robust: dict[str, dict[str, Any]] = {}
-    gap, rare = paired.gap_of(own for _, own in models), _few_rows(models)
+    gap, rare = paired.gap_of(own for _, own in models), _few_rows(scored)
     splits = scored.groupby("seconds")["data_seed"].nunique()
     for budget, ours in budgets.items():
         seeds = {str(model): own for model, own in ours.groupby("model", sort=False)}
@@ -258,18 +258,19 @@ def trials(name: str, rows: pd.DataFrame) -> Table:
     return Table(f"frontier-trials-{name}", f"{name}: the search", note, frame, columns=TRIALS)
 
 
-def _few_rows(models: Iterable[tuple[Any, pd.DataFrame]]) -> dict[str, dict[str, str]]:
+def _few_rows(scored: pd.DataFrame) -> dict[str, dict[str, str]]:
     """By model the split whose mean few test rows decide, where records lack the rows.
 
     Its error over these rows is `EXTREME` times the median over all models.
     """
-    usual = np.nanmedian([error for _, own in models for error in own["test_ll_se"]] or [np.nan])
+    names = ["test_ll", "test_ll_se"]
+    rows = scored.reindex(columns=["model", "data_seed", *names]).sort_values("test_ll_se")
+    errors = rows["test_ll_se"].astype(float)
+    wild = rows[errors > EXTREME * errors.median()].groupby("model").tail(1)
     texts = {}
-    for model, own in models:
-        row = own.sort_values("test_ll_se", na_position="first").iloc[-1]
-        if row["test_ll_se"] > EXTREME * usual:
-            value, error = (number(row[name], ",.0f") for name in ("test_ll", "test_ll_se"))
-            texts[str(model)] = {"worst": f"{value} ± {error} over split {row['data_seed']}"}
+    for row in wild.to_dict("records"):
+        value, error = (number(row[name], ",.0f") for name in names)
+        texts[str(row["model"])] = {"worst": f"{value} ± {error} over split {row['data_seed']}"}
     return texts
 
 
