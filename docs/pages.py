@@ -179,7 +179,8 @@ class Documents:
         if figure is None:
             return LEFT_OUT
         self.shown[f"{run}-{name}.png"] = figure
-        return f"![{markdown(figure.title)}](figures/{run}-{name}.png)"
+        title = markdown(figure.title)
+        return f"**{title}**\n\n![{title}](figures/{run}-{name}.png)"
 
     def sentence(self, name: str) -> str:
         """A sentence of `findings` with its numbers; ValueError where it no longer holds."""

@@ -26,7 +26,7 @@ from benchmarks.studies.search.tables import (
     on_common_splits,
 )
 
-AXES = {"train_flops": "training (FLOP)", "seconds": "budget of updates (s)"}
+AXES = {"train_flops": "training (FLOP)", "seconds": "budget (s)"}
 LOOK = {"markersize": 4, "lw": 1.2}
 DASHES = (":", "--", "-.")  # of baselines, in turn
 FAR = 3.0  # below the best, as a multiple of the lower quartile's distance: out of view
