@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy  # whose statistics take long to import
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 ORDERS = math.factorial(7)  # of the x of lines by which their slope is tested
 Standing = Literal["ahead", "behind", "level", "open"]
@@ -161,7 +162,7 @@ def signed_ranks(differences: ArrayLike) -> np.ndarray:
     and Nonparametric Statistics, 1981).
     """
     x = np.asarray(differences, dtype=float)
-    return np.asarray(np.sign(x) * stats.rankdata(np.abs(x)) * 2 / (len(x) + 1))
+    return np.asarray(np.sign(x) * scipy.stats.rankdata(np.abs(x)) * 2 / (len(x) + 1))
 
 
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:
