@@ -17,6 +17,7 @@ from benchmarks.analysis.contests import validations
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.growth import NEVER
 from benchmarks.analysis.inference import Estimate, Trend
+from benchmarks.core.exhibit import scientific
 from benchmarks.core.formats import number
 from benchmarks.core.naming import is_baseline
 from benchmarks.studies.search.tables import by_budget, closed, finals, labelled
@@ -239,3 +240,32 @@ def conditional(documents: Documents) -> Numbers:
         leads.append(paired.compare(of[one], of[other]).estimate)
     numbers = {"slcp": written(leads[0], ".2f"), "linear": written(leads[1], ".2f")}
     return numbers, all(lead.interval(LEVEL)[0] > 0 for lead in leads)
+
+
+@sentence(
+    "The density of a trained field in one dimension integrates to one within {loose} at a "
+    "tolerance of 0.1, and within {tight} at 1e-8."
+)
+def mass(documents: Documents) -> Numbers:
+    table = documents.runs["ffjord"].exhibit("tables", "mass").frame
+    errors = table[table["dtype"] == "float64"].set_index("setting")["mass_error"]
+    numbers = {"loose": scientific(errors[0.1]), "tight": scientific(errors[1e-8])}
+    return numbers, errors[0.1] < 0.01 and errors[1e-8] < 1e-7
+
+
+@sentence(
+    "The bottleneck trick lowers the loss of a training by {gaussian} nats with Gaussian noise and "
+    "by {rademacher} with Rademacher's, with which the paper saw no gain; validation likelihoods "
+    "do not differ."
+)
+def bottleneck(documents: Documents) -> Numbers:
+    table = documents.runs["ffjord"].exhibit("tables", "trace-training").frame
+    gains = table.dropna(subset=["less"]).set_index("noise")
+    ends = {noise: gains.loc[noise, "less.interval"] for noise in gains.index}
+    numbers = {
+        noise: f"{number(gains.loc[noise, 'less'], '.2f')} [{low:.2f}, {high:.2f}]"
+        for noise, (low, high) in ends.items()
+    }
+    spread = table["val_ll"].max() - table["val_ll"].min()
+    level = spread < table["val_ll_se"].min()
+    return numbers, level and all(low > 0 for low, _ in ends.values())

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import trim_mean
 
 from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.inference import (
@@ -184,6 +183,8 @@ def robust(best: pd.DataFrame, own: pd.DataFrame, least: float) -> dict[str, Any
     They do where the distance to the best is another by trimmed means: by more than half of it, and
     by more than ``least``, what counts as level. Else empty, and without rows of both.
     """
+    from scipy.stats import trim_mean  # which takes a second
+
     pairs = _pairs(best, own)
     sides = [side.iloc[places] for side, places in zip((best, own), pairs.T, strict=True)]
     if not len(pairs) or not all(map(_has_rows, sides)):
