@@ -275,9 +275,14 @@ def _raced(table: pd.DataFrame) -> tuple[tuple[Part, ...], pd.DataFrame]:
 FASTER = {"training": TRAINING, "density": DENSITY, "sampling": SAMPLE}  # by ending of a claim
 
 
-def judge_faster(call: str, rows: pd.DataFrame) -> Verdict:
+def of_kinds(frame: pd.DataFrame) -> pd.DataFrame:
+    """Races of continuous flows against discrete ones."""
+    rows = timed(frame)
+    return races(rows[rows["kind"] != "baseline"], "kind", "continuous")
+
+
+def judge_faster(call: str, table: pd.DataFrame) -> Verdict:
     """Ratios of seconds of a call on each data set, or to the likelihood that both kinds reach."""
-    table = races(rows[rows["kind"] != "baseline"], "kind", "continuous")
     table = table[table["call"] == call]
     if table.empty:
         raise NotMeasured(f"timed flows, continuous and discrete, on one data set: a {call}")
@@ -292,7 +297,9 @@ def judge_faster(call: str, rows: pd.DataFrame) -> Verdict:
 
 
 for ending, call_of_claim in FASTER.items():
-    register(f"continuous-faster-{ending}", prepare=timed)(_judge_of(judge_faster, call_of_claim))
+    register(f"continuous-faster-{ending}", prepare=of_kinds)(
+        _judge_of(judge_faster, call_of_claim)
+    )
 
 
 @register("ffjord-fastest", prepare=timed)
