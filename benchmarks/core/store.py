@@ -42,6 +42,7 @@ BROKEN = (  # what is raised for a file that is damaged, of an unknown compressi
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
 SEEN = ("study", "flow", "dim", "dataset", "batch", "updates")  # columns of a part, for a reader
+CURVE = 4096  # bytes of an array that is kept once it was read
 
 
 class FolderError(ValueError):
@@ -291,19 +292,25 @@ def _packed(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
             continue
         with reading(path):
             state = path.stat()
-            archive, members = _opened(path, state.st_mtime_ns, state.st_size)
-            here = [name for name, value in left.items() if f"{value}.npy" in members]
-            loaded |= {name: _array(archive, left.pop(name)) for name in here}
+            archive, members, curves = _opened(path, state.st_mtime_ns, state.st_size)
+            for name in [name for name, value in left.items() if f"{value}.npy" in members]:
+                array = curves.get(value := left.pop(name))
+                array = _array(archive, value) if array is None else array
+                if array.nbytes <= CURVE:
+                    curves[value] = array
+                loaded[name] = array.copy()
     if left:
         raise FolderError(f"{str(folder)!r} lacks the arrays {', '.join(left)} of a record")
     return {name: loaded[name] for name in hashes}
 
 
 @lru_cache(maxsize=64)
-def _opened(path: Path, modified: int, size: int) -> tuple[zipfile.ZipFile, frozenset[str]]:
-    """An archive and its members, which take longer to read than an array, read once."""
+def _opened(
+    path: Path, modified: int, size: int
+) -> tuple[zipfile.ZipFile, frozenset[str], dict[str, np.ndarray]]:
+    """An archive, its members, and those small arrays of it that were read: claims ask often."""
     archive = _zipped(path)
-    return archive, frozenset(archive.namelist())
+    return archive, frozenset(archive.namelist()), {}
 
 
 def _zipped(path: Path) -> zipfile.ZipFile:
