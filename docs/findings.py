@@ -136,8 +136,8 @@ def complexity(documents: Documents) -> Numbers:
 
 @sentence(
     "**Preprocessing outweighs the family.** On image patches the radial map is worth {gain} nats"
-    " to a CNF after nominal 15 s; with that map Glow, the best flow without an ODE, is {lead} "
-    "nats ahead of the CNF, the best with one, after 60 s."
+    " to a CNF in nominal 15 s; with it Glow, the best flow without an ODE, is {lead} nats ahead "
+    "of the CNF, the best with one, in 60 s."
 )
 def preprocessing(documents: Documents) -> Numbers:
     ladder = scores(documents, "ladder", "patches", 15.0)
@@ -182,8 +182,8 @@ def shares(documents: Documents) -> pd.DataFrame:
 
 
 @sentence(
-    "Only the spline flows (nsf) close more of the gap than a mixture of Gaussians, {mixture}; no"
-    " flow with an ODE is ahead of it."
+    "Only the spline flows (nsf) close more of the gap than a mixture of Gaussians, {mixture}; no "
+    "flow with an ODE is ahead of that."
 )
 def leaders(documents: Documents) -> Numbers:
     rows = shares(documents)
