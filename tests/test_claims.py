@@ -261,6 +261,7 @@ def test_a_folder_that_judges_none_has_no_claims(tmp_path: Path) -> None:
     assert 'id="claims"' not in report.write(tmp_path).read_text()
 
 
+@pytest.mark.slow
 def test_the_command_takes_each_claim_from_the_first_folder_that_has_it(drawn: Path) -> None:
     """With the files that a report of it has, and the command that measures it again."""
     folders = [str(folder) for folder in {**FOLDERS, "quick": drawn}.values()]
