@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -28,15 +27,17 @@ from benchmarks.studies.search.tables import (
 
 AXES = {"train_flops": "training (FLOP)", "seconds": "budget (s)"}
 LOOK = {"markersize": 4, "lw": 1.2}
-DASHES = (":", "--", "-.")  # of baselines, in turn
+OTHERS = {"color": "#bbbbbb", "marker": "."}  # of models that a figure does not name
+FITTED = {"color": "#bbbbbb", "ls": ":"}  # and of baselines
+HEIGHT = 3.2  # of a panel, inches
 FAR = 3.0  # below the best, as a multiple of the lower quartile's distance: out of view
 NOTE = (
     "Mean test log-likelihood, over the splits that all budgets have, of what is best by "
     "validation within each budget, against the FLOPs of the budget's training and its seconds. "
     f"Bands are {1 - LEVEL:.0%} intervals, by Student's t, of the difference on the same splits "
     "from the flow that is best at the largest budget: what a split does to all models alike is "
-    "in none. Lines without marks: baselines, which are fitted. What is far below most flows is "
-    "outside of the axes."
+    "in none. Dotted: baselines, which are fitted. Named are the best three flows with an ODE and "
+    "without, and the best baseline. What is far below most flows is outside of the axes."
 )
 
 OF_A_KIND = 3  # flows of a kind, with an ODE and without, that a figure of all names
@@ -83,21 +84,33 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 
 def _draw(sets: list[pd.DataFrame]) -> Any:
-    of_flows = {name for rows in sets for name in _of_flows(rows)["model"]}
-    every = {name for rows in sets for name in rows["model"]}
-    looks = draw.looks(of_flows)
-    fitted = draw.looks(every - of_flows)
-    for name, dashes in zip(fitted, cycle(DASHES), strict=False):
-        looks[name] = {"color": fitted[name]["color"], "ls": dashes}
-    with draw.figure(len(sets), len(AXES), height=3.2) as (figure, axes):
+    rows = pd.concat(sets)
+    named, fitted = _named(rows), set(rows.loc[rows["seconds"].isna(), "model"])
+    looks = draw.looks(set(named) - fitted)
+    looks |= {name: {"color": "black", "ls": ":"} for name in named if name in fitted}
+    with draw.figure(len(sets), len(AXES), height=HEIGHT) as (figure, axes):
         for panels, rows in zip(axes, sets, strict=True):
             for panel, (axis, label) in zip(panels, AXES.items(), strict=True):
                 _panel(panel, rows, axis, looks)
                 panel.set(title=str(rows["dataset"].iloc[0]), xlabel=label)
                 panel.set_ylabel("test log-likelihood (nats)")
-        named = {h.get_label(): h for row in axes for h in row[0].get_legend_handles_labels()[0]}
-        draw.legend_below(figure, list(named.values()), list(named))
     return figure
+
+
+def _named(rows: pd.DataFrame) -> list[str]:
+    """The models that a figure names: the best of either kind of flow, and the best baseline.
+
+    Best by the mean rank over data sets, each model at its largest budget.
+    """
+    last = rows.sort_values("seconds").groupby(["dataset", "model"]).tail(1)
+    ranks = last.groupby("dataset")["test_ll"].rank(ascending=False)
+    means = ranks.groupby(last["model"]).mean().sort_values()
+    solved = set(rows.loc[rows.reindex(columns=["test_nfe"])["test_nfe"].notna(), "model"])
+    fitted = set(rows.loc[rows["seconds"].isna(), "model"])
+    direct = [str(name) for name in means.index if name not in solved | fitted]
+    flows = [str(name) for name in means.index if name in solved - fitted]
+    baselines = [str(name) for name in means.index if name in fitted]
+    return [*direct[:OF_A_KIND], *flows[:OF_A_KIND], *baselines[:1]]
 
 
 def _of_flows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -118,20 +131,23 @@ def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str,
     }
     levels = rows[rows["seconds"].isna()].groupby("model", sort=False)["test_ll"].mean()
     low, high = view(list(lines.values()), levels.to_numpy())
+    ends = [draw.End(model, own[1][-1], model) for model, own in lines.items() if model in looks]
     for model, (x, y, half) in lines.items():
-        look, near = looks[model], y >= low
+        look, near = looks.get(model, OTHERS), y >= low
         panel.plot(x, y, label=model, **look, **LOOK)
         for place, seeds in zip(zip(x, y, strict=True), models[model], strict=True):
             above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
             mark = improvement.mark(seeds)
             panel.annotate(mark, place, color=look["color"], clip_on=True, **above)
-        ends = (y - half)[near], (y + half)[near]
-        panel.fill_between(x[near], *ends, color=look["color"], alpha=0.15, lw=0)
-        panel.vlines(x[near], *ends, color=look["color"], alpha=0.4, lw=1)
+        bars = (y - half)[near], (y + half)[near]
+        panel.fill_between(x[near], *bars, color=look["color"], alpha=0.15, lw=0)
+        panel.vlines(x[near], *bars, color=look["color"], alpha=0.4, lw=1)
     for model, level in zip(map(str, levels.index), levels, strict=True):
-        panel.axhline(level, lw=1.1, label=model, **looks[model])
+        panel.axhline(level, lw=1.1, label=model, **looks.get(model, FITTED))
+        ends += [draw.End(model, level, model)] if model in looks else []
     panel.set_ylim(low, high)
     draw.logarithmic(panel.xaxis)
+    draw.label_ends(panel, [end for end in ends if low <= end.y <= high], looks, HEIGHT)
     if axis == "seconds":
         draw.ticks(panel.xaxis, flows[axis])
 
@@ -222,7 +238,7 @@ def _draw_closed(budgets: dict[float, pd.DataFrame], named: list[str]) -> Any:
     with draw.figure(height=4.2) as (figure, axes):
         panel, ends = axes[0, 0], []
         for model, own in flows.groupby("model"):
-            look = looks.get(str(model), {"color": "#bbbbbb", "marker": "."})
+            look = looks.get(str(model), OTHERS)
             halves = [100 * share.half(LEVEL) for share in own["share"]]
             panel.errorbar(own["train_flops"], own["percent"], yerr=halves, **look, **LOOK)
             if model in looks:
