@@ -50,14 +50,20 @@ def content_of(path: Path) -> Any:
     return strict_json(match[1])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forgotten() -> Iterator[None]:
+    """Data sets that records name are forgotten: a name with a slash is that of a file."""
+    with datasets.registry.temporary():
+        yield
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Records of each view, with text that is not ours."""
-    with datasets.registry.temporary():  # a name with a slash is that of a file
-        records = [_trained(flow, seed) for flow in LEVELS for seed in SEEDS]
-        records += [cost(dim, flops=100.0 * dim**2) for dim in DIMS]
-        records += [_solved(dim, width) for dim in DIMS for width in (8, 64)]
-        return folder(tmp_path_factory.mktemp("results") / "it's", *records)
+    records = [_trained(flow, seed) for flow in LEVELS for seed in SEEDS]
+    records += [cost(dim, flops=100.0 * dim**2) for dim in DIMS]
+    records += [_solved(dim, width) for dim in DIMS for width in (8, 64)]
+    return folder(tmp_path_factory.mktemp("results") / "it's", *records)
 
 
 @pytest.fixture(scope="module")
