@@ -442,11 +442,11 @@ class Standing:
         most = [hopes[first.key] for first in firsts]
         later = {name: most[0] - own for name, own in zip(names, most, strict=True)}
         kept = going_on(names, case)
-        last = rows[names.index(kept[-1])] if kept else None
+        last = kept[-1] if kept else ""
         for name, own in zip(names, rows, strict=True):
             if case.settings["stage"] == "final" and name not in kept:
-                value, error = _lag(last, own)
-                kept += [name] if value <= NEAR * error else []
+                _, error = _lag(rows[names.index(last)], own)
+                kept += [name] if later[name] - later[last] <= NEAR * error else []
         return cls(trials, kept, lag, later)
 
 
