@@ -51,19 +51,20 @@ sentences: dict[str, Sentence] = {}
 DECIDING = {  # undecided claims by name, and what would decide them
     "mode-collapse": (
         "*A rotated grid with unequal weights would*: on this one an affine coupling never leaves "
-        "its start. Five flows with five seeds of 60 s take 25 minutes of one core."
+        "its start. Five flows with five seeds of 60 s are 25 minutes of one core."
     ),
     "data-glow-ffjord": (
-        "*Ten draws would*, of two spirals too: ten of three sets, two flows and 60 s each take an "
+        "*Ten draws would*, of two spirals too: ten of three sets, two flows and 60 s each are an "
         "hour of one core."
     ),
     "useful-instrument": (
         "*Large tables in disjoint draws would*: the correction for overlapping splits has a "
-        "floor, however many there are. Ten tables are an afternoon of two cores."
+        "floor, however many there are. Ten tables, one flow, five draws and 60 s each are 50 "
+        "minutes of one core, without the search."
     ),
     "ffjord-fastest": (
-        "*Calls timed on a quiet machine for five splits would*; the runs have three. They take "
-        "minutes, behind trainings of an hour."
+        "*Calls timed on a quiet machine on five splits would*: four flows of 60 s are 20 minutes "
+        "of one core for a data set."
     ),
 }
 

@@ -193,11 +193,11 @@ def test_the_address_restores_what_was_shown(page: Page, chromium: Browser, path
     page.select_option("select[name=y]", "behind")
     page.uncheck("#families input[name=glow]")
     page.locator("tbody button").nth(1).click()
-    shown = page.locator("body").inner_text()
+    text = page.locator("body").inner_text()
     assert "glow" not in page.locator("tbody").inner_text()
     with opened(chromium, path, page.viewport_size["width"]) as other:
         other.goto(page.url)
-        assert other.locator("body").inner_text() == shown
+        assert other.locator("body").inner_text() == text
         assert other.locator("[name=y]").input_value() == "behind"
     page.go_back()
     assert page.locator("#panel").is_hidden()

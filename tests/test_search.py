@@ -456,7 +456,7 @@ def test_the_ranking_is_by_validation_and_the_answer_names_its_first(folder):
     for word in ("'angle'", "9 values at spacing 1 from 0.25", "600 rows", "glow"):
         assert word in warned
     sd = pd.read_csv(folder.parent / "my.csv")[["angle", "mass"]].std().prod()
-    assert first["raw"] == pytest.approx(first["test_ll"] - math.log(sd), abs=0.05)
+    assert first["test_ll_raw"] == pytest.approx(first["test_ll"] - math.log(sd), abs=0.05)
     answer = json.loads(json.dumps(as_json(choice, folder, None), allow_nan=False))
     assert answer["ranking"][0]["flow"] == first["model"]
     assert answer["ranking"][0]["options"]["hidden"] == 8
@@ -485,7 +485,7 @@ def test_kept_weights_are_the_density_of_raw_rows_that_was_scored(folder):
         assert data.scaling is not None
         raw, _ = data.scaling.inverse(data.test)
         score = flow.log_prob(raw.to(flow.reference())).mean().item()
-        assert score == pytest.approx(row["raw"], abs=1e-3)
+        assert score == pytest.approx(row["test_ll_raw"], abs=1e-3)
 
 
 @given(

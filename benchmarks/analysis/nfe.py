@@ -75,8 +75,8 @@ class Fit(NamedTuple):
         Of several series it is the slope that they share, each with its own level. None where no
         series has three dimensions.
         """
-        each = self.rows[list(tolerances or self.tolerances)].apply(np.log)
-        logs = each.mean(axis=1, skipna=False)
+        evaluations = self.rows[list(tolerances or self.tolerances)]
+        logs = evaluations.apply(np.log).mean(axis=1, skipna=False)
         means = logs.groupby([self.rows["series"], self.rows["dim"]]).mean().dropna()
         names, dims = (means.index.get_level_values(level) for level in (0, 1))
         if names.value_counts().max() < FEWEST or means.empty:

@@ -221,10 +221,10 @@ def cost_in_total(frame: pd.DataFrame) -> Verdict:
     p_values = {how: holm([p(slope) for slope in slopes.values()]) for how, p in SLOPES.items()}
     parts, holds = [], list[bool | None]()
     for (data, slope), *p in zip(slopes.items(), *p_values.values(), strict=True):
-        flat, bounded, grows, falls = shown = [value < LEVEL for value in p]
+        flat, bounded, grows, falls = significant = [value < LEVEL for value in p]
         holds += [True if bounded else False if grows else None]
         holds += [True if flat else False if grows or falls else None]
-        how = [words for words, holding in zip(SLOPES, shown, strict=True) if holding]
+        how = [words for words, holding in zip(SLOPES, significant, strict=True) if holding]
         parts.append(f"{[*how, 'may or may not grow'][0]} on {data} ({_interval(slope)})")
     free = [f"{_interval(s)} on {data}" for (name, data), s in trends.items() if name != nfe.ALL]
     beside = f"; of {', '.join(nfe.FREE)} alone {listed(free)}" if free else ""

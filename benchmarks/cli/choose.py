@@ -62,10 +62,6 @@ FAVOURITE = "nsf_ar"  # leads on most tables, and starts slowly: is left after t
 PLACES = 4  # finals of a family at most, on many cores
 LATEST = 1.5  # wall seconds over those that were asked for, at which a run ends
 TRAINED = ("learning_rate", "weight_decay", "preprocessing", "cpu_seconds")
-SCORES = {  # of an answer in JSON, by column of the ranking
-    **{"val_ll": "val_ll", "test_ll": "test_ll", "test_ll_raw": "raw", "cpu_seconds": "seconds"},
-    **{"c2st": "c2st", "gain_per_doubling": "gain"},
-}
 FLOW = "A flow, a pattern or a file of flows, in place of all; repeatable."
 MINUTES = "Minutes of all cores, all included."
 OUT = "Results folder (default: results/choose-<file>)."
@@ -392,7 +388,8 @@ def _print(choice: Choice, folder: Path) -> None:
         say(f"warning: {warning}", "yellow")
     say("")
     say(choice.answer, "bold")
-    for _, best in choice.flows.iloc[:1].iterrows():
+    if len(choice.flows):
+        best = choice.flows.iloc[0]
         say(f"{best['model']}: {best['configuration']}")
         weights, width = folder / "weights" / best["key"], best["notes"]["data"].get("context_dim")
         say("")
@@ -420,10 +417,11 @@ def as_json(choice: Choice, folder: Path, target: str | None) -> dict[str, Any]:
 def _entry(row: pd.Series, folder: Path) -> dict[str, Any]:
     """A row of the ranking, with what was trained and the folder of its weights."""
     from benchmarks.core import store
+    from benchmarks.studies.search.tables import SCORES
 
     weights, case = folder / "weights" / row["key"], store.read_one(folder, row["key"]).case
     training = case.settings.get("training", {})
-    values = {name: None if row[of] != row[of] else float(row[of]) for name, of in SCORES.items()}
+    values = {name: None if math.isnan(row[name]) else float(row[name]) for name in SCORES}
     return {
         "flow": case.flow,
         "options": case.options,

@@ -42,7 +42,7 @@ BROKEN = (  # what is raised for a file that is damaged, of an unknown compressi
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
 SEEN = ("study", "flow", "dim", "dataset", "batch", "updates")  # columns of a part, for a reader
-CURVE = 4096  # bytes of an array that is kept once it was read
+SMALL = 4096  # bytes of an array that is kept once it was read
 
 
 class FolderError(ValueError):
@@ -292,12 +292,12 @@ def _packed(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
             continue
         with reading(path):
             state = path.stat()
-            archive, members, curves = _opened(path, state.st_mtime_ns, state.st_size)
+            archive, members, kept = _opened(path, state.st_mtime_ns, state.st_size)
             for name in [name for name, value in left.items() if f"{value}.npy" in members]:
-                array = curves.get(value := left.pop(name))
+                array = kept.get(value := left.pop(name))
                 array = _array(archive, value) if array is None else array
-                if array.nbytes <= CURVE:
-                    curves[value] = array
+                if array.nbytes <= SMALL:
+                    kept[value] = array
                 loaded[name] = array.copy()
     if left:
         raise FolderError(f"{str(folder)!r} lacks the arrays {', '.join(left)} of a record")

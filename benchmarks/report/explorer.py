@@ -24,7 +24,7 @@ from benchmarks.core.exhibit import EARLIER, Column, per_row
 from benchmarks.core.frame import place
 from benchmarks.core.metrics import METRICS
 from benchmarks.report.html import environment
-from benchmarks.report.runs import Run
+from benchmarks.report.runs import CaseState, Run
 from benchmarks.studies.cost.tables import CALLS
 from benchmarks.studies.density.tables import BESIDE
 from benchmarks.studies.search import tables as search
@@ -87,10 +87,10 @@ def content(every: Sequence[Run]) -> dict[str, Any]:
         "metrics": {n: _metric(n) for of in points.values() for p in of for n in p["values"]},
         "notes": {run.label: run.note for run in every},
         "records": {
-            key: {n: parts.setdefault(json.dumps(v), len(parts)) for n, v in _facts(run, key)}
+            case.key: {n: parts.setdefault(json.dumps(v), len(parts)) for n, v in _facts(run, case)}
             for run in every
-            for key in run.records
-            if key in cited
+            for case in run.states
+            if case.key in cited
         },
         "parts": [json.loads(text) for text in parts],
     }
@@ -178,14 +178,14 @@ def _evaluations(run: Run) -> Iterator[Point]:
             yield _point(run, cases, values, series=series, data=data)
 
 
-def _facts(run: Run, key: str) -> Iterator[tuple[str, Any]]:
+def _facts(run: Run, case: CaseState) -> Iterator[tuple[str, Any]]:
     """What the page shows of a record: how it is measured again, medians, and its fields."""
-    record, case = run.records[key], next(case for case in run.states if case.key == key)
-    yield from zip(("again", "about"), command(run, key), strict=True)
+    record = run.records[case.key]
+    yield from zip(("again", "about"), command(run, case.key), strict=True)
     yield from (("state", case.state), ("remark", case.reason))
     medians = {name: values.median for name, values in record.metrics.items()}
     yield "metrics", {n: v if math.isfinite(v) else str(v) for n, v in medians.items()}
-    yield "times", run.cautions.get(key, "")
+    yield "times", run.cautions.get(case.key, "")
     yield from record.model_dump(mode="json", include={*FIELDS.split()}).items()
 
 

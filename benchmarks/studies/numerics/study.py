@@ -237,7 +237,7 @@ def _relative(gradient: Tensor, best: Tensor) -> float:
 class MassOptions(GradientsOptions, frozen=True):
     """Options of the part "mass", those of "gradients": ``batch`` is the points of the grid."""
 
-    part: Literal["mass"]  # type: ignore[assignment]
+    part: Literal["mass"]  # type: ignore[assignment]  # another part than that it extends
     """Part of the study."""
     gradients: tuple[Gradient, ...] = ("backprop",)
     """Ways to a gradient, which a density does not depend on."""

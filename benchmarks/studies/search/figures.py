@@ -216,7 +216,7 @@ def _who_closes(sets: dict[str, pd.DataFrame]) -> list[Figure]:
     if len(sets) < 2 or not budgets:
         return []
     last = budgets[max(budgets)]
-    flows = last[~last["baseline"]].sort_values("share", key=values, ascending=False)
+    flows = last[~last["baseline"]].sort_values("share", key=_values, ascending=False)
     named = flows.groupby(flows["test_nfe"].notna(), sort=False).head(OF_A_KIND)["model"]
     note = CLOSED.format(", ".join(counted_in(sets)), 1 - LEVEL)
     keys = tuple(key for rows in budgets.values() for own in rows[RECORDS] for key in own)
@@ -225,7 +225,7 @@ def _who_closes(sets: dict[str, pd.DataFrame]) -> list[Figure]:
     return [Figure("frontier-leaders", title, note, drawing, keys)]
 
 
-def values(shares: pd.Series) -> pd.Series:
+def _values(shares: pd.Series) -> pd.Series:
     """The values of estimates."""
     return shares.map(lambda share: share.value)
 
@@ -233,7 +233,7 @@ def values(shares: pd.Series) -> pd.Series:
 def _draw_closed(budgets: dict[float, pd.DataFrame], named: list[str]) -> Any:
     looks = draw.looks(named)
     every = pd.concat(budgets.values(), ignore_index=True)
-    every = every.assign(percent=100 * values(every["share"]))
+    every = every.assign(percent=100 * _values(every["share"]))
     flows, fitted = every[~every["baseline"]], every[every["baseline"]]
     with draw.figure(height=4.2) as (figure, axes):
         panel, ends = axes[0, 0], []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -382,16 +382,16 @@ def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
     columns, frame = {"model": Column("Model")}, pd.DataFrame({"model": pd.Series(dtype=object)})
     if budgets:
         largest = max(budgets)
-        frame = budgets[largest].drop(columns=["share", "baseline"])
+        frame = budgets[largest][["model", RECORDS]]
         for budget, rows in budgets.items():
             shares = rows.set_index("model")["share"].reindex(frame["model"])
             value, error = f"closed.{budget:g}", f"half.{budget:g}"
-            frame[value] = [share.value for share in shares]
-            frame[error] = [share.half(LEVEL) for share in shares]
+            halves = [share.half(LEVEL) for share in shares]
+            frame = frame.assign(**{value: [share.value for share in shares], error: halves})
             label = f"Gap closed, {budget_of(budget, next(iter(sets.values())))}"
             columns[value] = Column(label, "%", scale=100, digits=".1f", error=error)
+        frame = frame.join(budgets[largest][list(COSTED)])
         frame = frame.sort_values(f"closed.{largest:g}", ascending=False)
-        frame = frame[[*sorted(frame, key=lambda name: name in COSTED)]]
     listed = ", ".join(counted_in(sets))
     note = (
         f"Share of the gap between a Gaussian and the best model, by validation at the largest "
@@ -407,10 +407,9 @@ def baselines_ahead(sets: Mapping[str, pd.DataFrame]) -> str:
     """A sentence on baselines that are ahead of every flow in validation; empty without any."""
     parts = []
     for name, rows in sets.items():
-        budgets = by_budget(finals(rows))
-        enough = [b for b, own in budgets.items() if own["data_seed"].nunique() >= FEWEST]
-        for budget in [*budgets, *enough][-1:]:
-            scored = budgets[budget]
+        if budgets := by_budget(finals(rows)):
+            enough = [b for b, own in budgets.items() if own["data_seed"].nunique() >= FEWEST]
+            scored = budgets[max(enough or budgets)]
             best = validations(scored).groupby(scored["model"]).mean().idxmax()
             ahead = is_baseline(scored[scored["model"] == best]).any()
             parts += [f"{best} on {name}"] if ahead else []
@@ -440,7 +439,7 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     )
     for _, family in rows.groupby("model"):
         options = [*SIZES, *_choices(family)]
-        words = [_words(row, options) for _, row in family.iterrows()]
+        words = [_words(row, options) for row in family.to_dict("records")]
         rows.loc[family.index, "configuration"] = words
     return rows[rows["stage"] != "rate"]  # of records of before
 
@@ -489,7 +488,7 @@ def _choices(family: pd.DataFrame) -> list[str]:
     return [name for c in columns if (name := str(c).removeprefix("option.")) not in SIZES]
 
 
-def _words(row: pd.Series, names: Sequence[str]) -> str:
+def _words(row: Mapping[Hashable, Any], names: Sequence[str]) -> str:
     """A configuration in words: "lr 0.003, whiten, hidden 64, layers 8"."""
     training = row.get("setting.training")
     if not isinstance(training, dict):
@@ -503,8 +502,8 @@ def _words(row: pd.Series, names: Sequence[str]) -> str:
     edges = row.get("setting.edges")
     at_edge = set(edges) if isinstance(edges, list | tuple) else set[str]()
     texts = [f"lr {training['learning_rate']:g}", str(training["preprocessing"])]
-    for name in ("weight_decay",):
-        texts += [f"{name} {training[name]:g}"] if training.get(name) else []
+    if decay := training.get("weight_decay"):
+        texts.append(f"weight_decay {decay:g}")
     return ", ".join(t + EDGE * (t.partition(" ")[0] in at_edge) for t in [*texts, *known])
 
 
@@ -519,18 +518,19 @@ STANDING = {
     "open": "not told apart from",
     "behind": "on the test rows behind",
 }
+SCORES = ("val_ll", "test_ll", "test_ll_raw", "cpu_seconds", "c2st", "gain_per_doubling")
 RANKED = {
     "model": Column("Model"),
     "val_ll": Column("Validation", "nats", digits=".3f"),
     "test_ll": Column("Test", "nats", digits=".3f", error="half"),
-    "raw": Column("Raw", "nats", digits=".3f"),
-    "seconds": Column("CPU", "s", digits=".1f"),
+    "test_ll_raw": Column("Raw", "nats", digits=".3f"),
+    "cpu_seconds": Column("CPU", "s", digits=".1f"),
     "updates": Column("Updates", digits=",.0f"),
     "c2st": Column("C2ST", digits=".3f"),
-    "gain": Column("Gain", "nats", digits="+.3f"),
+    "gain_per_doubling": Column("Gain", "nats", digits="+.3f"),
     "configuration": Column("Configuration"),
 }
-TERMINAL = ("model", "val_ll", "test_ll", "raw", "seconds", "c2st", "gain")
+TERMINAL = ("model", *SCORES)
 
 
 @dataclass(frozen=True)
@@ -564,11 +564,11 @@ class Choice:
         values: dict[str, Any] = {
             "test_ll": [test.value for test in tests],
             "half": [test.half(LEVEL) for test in tests],
-            "raw": ranking["test_ll"] - scale,
-            "seconds": ranking.get("train_cpu_seconds", np.nan),
+            "test_ll_raw": ranking["test_ll"] - scale,
+            "cpu_seconds": ranking.get("train_cpu_seconds", np.nan),
             "updates": ranking.get("train_updates", np.nan),
             "c2st": ranking.get("told_apart", np.nan),
-            "gain": [np.nan if gain is None else gain.value for gain in gains],
+            "gain_per_doubling": [np.nan if gain is None else gain.value for gain in gains],
             "improving": [bool(g and g.value > 0 and g.p / 2 < LEVEL) for g in gains],
             "configuration": [f"{size} components" if size else text for size, text in texts],
             "standing": standing,
@@ -610,7 +610,7 @@ class Choice:
         if any("have no bound" in remark for remark in self._about.get("remarks", [])):
             parts.append("a higher likelihood may be a spike on values of a grid: see the warnings")
         elif first["improving"]:
-            gain = number(first["gain"], ".2f")
+            gain = number(first["gain_per_doubling"], ".2f")
             parts.append(f"still improving, by {gain} nats as its training doubles: --minutes")
         return " ".join([*sentences, "; ".join(parts)])
 
@@ -675,7 +675,8 @@ def _against_the_best(ranking: pd.DataFrame) -> tuple[list[Estimate], list[Stand
     tests = [of_rows(*pair) for pair in zip(scores, groups, strict=True)]
     margin = MARGIN["most"]
     for place in ranking.index[ranking["flow"] == "gaussian"]:
-        margin = min(margin, max(0.0, (tests[0].value - tests[place].value) / 20))
+        gap = tests[0].value - tests[place].value
+        margin = min(margin, max(0.0, MARGIN["of_gap"] * gap))
     leads = {str(n): of_rows(scores[0] - score, groups[0]) for n, score in enumerate(scores) if n}
     stands = standings({name: (lead, 0.0) for name, lead in leads.items()}, LEVEL)
     for name, lead in leads.items():
