@@ -178,7 +178,7 @@ def is_file(name: str) -> bool:
 def admit(name: str) -> None:
     """Register a file as a data set under its name; do nothing if the name is not a file's."""
     if is_file(name) and name not in names():
-        register(name, version=2)(lambda root, seed: load_file(name, seed))
+        register(name, version=2, pace=2)(lambda root, seed: load_file(name, seed))
 
 
 def files(name: str, root: Path | None = None) -> tuple[Path, ...]:

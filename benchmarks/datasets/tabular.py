@@ -30,20 +30,13 @@ def shuffled_split(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     return {"train": x[: -2 * tenth], "val": x[-2 * tenth : -tenth], "test": x[-tenth:]}
 
 
-def scaling(parts: dict[str, Tensor]) -> Standardization:
-    """Return the map of raw rows to those of `standardised`."""
-    x = parts["train"]
-    return Standardization(x.mean(dim=0), x.std(dim=0, correction=0))
-
-
 def standardised(parts: dict[str, Tensor]) -> tuple[dict[str, Tensor], Standardization]:
     """Standardise by the training mean and standard deviation (divisor N); return the map too."""
-    mean = parts["train"].mean(dim=0)
-    sd = parts["train"].std(dim=0, correction=0)
-    return {part: (x - mean) / sd for part, x in parts.items()}, scaling(parts)
+    mean, sd = parts["train"].mean(dim=0), parts["train"].std(dim=0, correction=0)
+    return {part: (x - mean) / sd for part, x in parts.items()}, Standardization(mean, sd)
 
 
-@register("magic", dim=10)
+@register("magic", dim=10, pace=2)
 def magic(root: Path | None, seed: int) -> Dataset:
     """MAGIC gamma telescope: 10 shape parameters of simulated Cherenkov images, both classes."""
     frame = pd.read_parquet(DATA / "magic.parquet")
