@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from pathlib import Path
+from importlib.metadata import version as installed
 
-ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-project = PROJECT["name"]
+project = "flowgauge"
 author = "The flowgauge authors"
-release = version = PROJECT["version"]
+release = version = installed("flowgauge").partition("+")[0]
 html_title = f"{project} {release}"
 
 extensions = [

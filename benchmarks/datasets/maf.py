@@ -221,8 +221,10 @@ def miniboone_rows(path: Path) -> np.ndarray:
 
 def bsds300(path: Path) -> Parts:
     """Take the three parts of the file as they are."""
-    import h5py
-
+    try:
+        import h5py
+    except ModuleNotFoundError:
+        raise ValueError("h5py reads it: pip install 'flowgauge[hdf5]'") from None
     with h5py.File(path, "r") as file:
         parts = [file[key] for key in ("train", "validation", "test")]
         check_size(path, sum(part.nbytes for part in parts))  # rows never written take no bytes
