@@ -161,11 +161,11 @@ def entry(group: str, seed: int, metrics: Metrics, place: str = "here") -> Entry
 def test_seeds_are_paired_where_both_sides_have_the_same_ones():
     old = {str(seed): value for seed, value in enumerate([-5.0, -7.0, -9.0])}
     new = {seed: value - 0.1 + 0.001 * int(seed) for seed, value in old.items()}
-    paired = comparison.difference(old, new, (0.0, 0.0))
+    paired = comparison.difference(old, new, {})
     moved = [new[seed] - old[seed] for seed in old]
     assert paired.p == pytest.approx(stats.ttest_1samp(moved, 0).pvalue)
     other = {f"{seed}'": value for seed, value in new.items()}
-    apart = comparison.difference(old, other, (0.0, 0.0))
+    apart = comparison.difference(old, other, {})
     assert apart.value == pytest.approx(paired.value)
     assert apart.p > 0.5 > 0.001 > paired.p
 
@@ -173,10 +173,10 @@ def test_seeds_are_paired_where_both_sides_have_the_same_ones():
 def test_counts_that_all_move_by_one_step_are_no_certainty():
     """Few prove nothing, nor do those that scatter as much; many do."""
     old, new = ({str(seed): n for seed in range(3)} for n in (14.0, 20.0))
-    assert comparison.difference(old, new, (0.0, 0.0)) is None
-    assert comparison.difference(old, {**new, "0": 14.0}, (0.0, 0.0)).p > LEVEL
+    assert comparison.difference(old, new, {}, counts=True) is None
+    assert comparison.difference(old, {**new, "0": 14.0}, {}, counts=True).p > LEVEL
     old, new = ({str(seed): n + seed for seed in range(6)} for n in (14.0, 20.0))
-    assert comparison.difference(old, new, (0.0, 0.0)).p < LEVEL
+    assert comparison.difference(old, new, {}, counts=True).p < LEVEL
 
 
 def test_holm_is_the_closed_test_of_bonferroni():

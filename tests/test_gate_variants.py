@@ -126,7 +126,10 @@ VARIANTS: dict[str, Variant] = {
     "slightly slower": ("cost", scaled(1.05, "log_prob_seconds"), PASSED),
     "faster": ("cost", scaled(0.7, "log_prob_seconds"), PASSED),
     "a slow machine": ("cost", scaled(1.3, *TIMES), PASSED),
-    "one sample": ("cost", to("log_prob_seconds", 0.9), PASSED),
+    **{
+        f"one sample of {value}": ("cost", to("log_prob_seconds", value), FAILED)
+        for value in (0.9, 0.2, 0.1)
+    },
     "another machine": ("cost", having(machine={**HERE, "cpu": "another"}), PASSED),
     "an unknown machine": ("cost", having(machine={}), PASSED),
     # cases

@@ -230,7 +230,7 @@ def state(suite: Suite, folder: Path, shard: Shard = WHOLE) -> State:
     ValueError for a suite that cannot be expanded.
     """
     cases = shard.part(suite.cases(), suite.operators)
-    now = State(folder, cases, store.read(folder), newer=store.newer(folder))
+    now = State(folder, cases, store.read(folder, whole=True), newer=store.newer(folder))
     here = None
     with suppress(RuntimeError, AssertionError):  # a machine without the device only plans
         here = place(machine(suite.device), versions(), suite.device)
