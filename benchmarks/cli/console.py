@@ -113,9 +113,10 @@ def system_errors() -> Iterator[None]:
     """Report a full disk, or a file that cannot be read or written, in one line with status 2."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (None, errno.EPIPE):  # a closed pipe: nobody reads standard output
-            raise
+    except (OSError, RuntimeError) as failure:
+        error = failure if isinstance(failure, OSError) else failure.__context__  # a loop of links
+        if not isinstance(error, OSError) or error.errno in (None, errno.EPIPE):
+            raise  # of a closed pipe: nobody reads standard output
         where = "" if error.filename is None else f"{str(error.filename)!r}: "
         fail(f"{where}{error.strerror}")
 

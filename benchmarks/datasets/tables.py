@@ -384,6 +384,9 @@ def read_parquet(path: Path) -> dict[str, pd.DataFrame]:
     about = pq.read_metadata(path)
     size = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
     check_size(path, max(size, 8 * about.num_rows * about.num_columns))
+    names = pd.Index(about.schema.to_arrow_schema().names)
+    if (shared := names[names.duplicated()].unique()).size:
+        raise ValueError(f"columns share a name: {quoted(shared)}; rename them")
     return {"all": pd.read_parquet(path).rename(columns=str)}
 
 
@@ -396,7 +399,14 @@ def read_arrays(path: Path) -> dict[str, pd.DataFrame]:
         raise ValueError("it is not an .npz archive, or cut off")
     with zipfile.ZipFile(path) as archive:
         check_size(path, sum(member.file_size for member in archive.infolist()))
+    seen: dict[str, str] = {}
     with np.load(path) as content:
+        for key in content.files:
+            name = key.lower()
+            if (other := seen.setdefault(SPELLINGS.get(name, name), key)) != key or (
+                content.files.count(key) > 1
+            ):
+                raise ValueError(f"{other!r} and {key!r} are the same part: leave one out")
         arrays = {SPELLINGS.get(key, key): content[key] for key in content.files}
     if {key.lower() for key in arrays} == {"x", "y"}:
         return {"all": _with_target(*(arrays[key] for key in sorted(arrays, key=str.lower)))}

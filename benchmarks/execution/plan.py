@@ -27,7 +27,7 @@ from benchmarks.execution.suite import Suite
 from benchmarks.execution.versions import standing
 from benchmarks.measure.machine import machine, versions
 from flows import members
-from flows.plugins import FOREIGN
+from flows.plugins import FOREIGN, staying
 
 WEIGHTS = "weights"  # the subfolder of flows, one a case, as `flows.save` writes them
 
@@ -300,7 +300,7 @@ def _fault(case: Case) -> str:
 
     for device in ("meta", "cpu"):
         try:
-            with torch.device(device):
+            with torch.device(device), staying():
                 build(case.flow, case.dim, **case.options)
             return ""
         except FOREIGN as error:
