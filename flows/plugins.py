@@ -134,7 +134,12 @@ def _import(plugin: str) -> Iterator[None]:
 
     _importing.append(plugin)
     ours = [module for name, module in sys.modules.items() if name.partition(".")[0] == "flows"]
-    before = [(m, n, v) for m in ours for n, v in vars(m).items() if callable(v)]
+    before = [
+        (module, name, value)
+        for module in ours
+        for name, value in vars(module).items()
+        if callable(value) or (module is flows and not isinstance(value, ModuleType))
+    ]
     try:
         with unchanged(f"plug-in {plugin!r}"), staying():
             yield

@@ -114,7 +114,8 @@ def system_errors() -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as failure:
-        error = failure if isinstance(failure, OSError) else failure.__context__  # a loop of links
+        loops = type(failure) is RuntimeError  # of `Path.resolve`, for links without an end
+        error = failure.__context__ if loops else failure
         if not isinstance(error, OSError) or error.errno in (None, errno.EPIPE):
             raise  # of a closed pipe: nobody reads standard output
         where = "" if error.filename is None else f"{str(error.filename)!r}: "

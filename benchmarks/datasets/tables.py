@@ -188,7 +188,8 @@ def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
         return (path,)
     if path.exists():
         raise Absent(f"data file {str(path)!r} is not a file")
-    close = get_close_matches(path.name, [other.name for other in path.parent.glob("*")], 1)
+    others = [other.name for other in path.parent.glob("*") if other != path]  # a link may be one
+    close = get_close_matches(path.name, others, 1)
     hint = f", did you mean {close[0]!r}?" if close else ""
     raise Absent(f"data file {str(path)!r} does not exist{hint}")
 

@@ -28,7 +28,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # as NumPy takes it
 LONGEST = 2e6  # seconds: 23 days, less than the system can wait for
 SHOWN = 60  # characters of a value in a message
 MOST = 100_000  # cases of a study
-SIZED = {"layers": 10_000, "depth": 10_000, "hidden": 100_000, "context_dim": 1_000_000}  # at most
+SIZED = {"layers": 10_000, "depth": 10_000, "hidden": 100_000}  # at most
+SIZED |= dict.fromkeys(("dim", "context_dim"), 1_000_000)
 DEEPEST, LARGEST = 32, 2**63 - 1  # levels of a table, and of its whole numbers, as TOML has them
 UNIONS = ("constrained-", "tuple[")  # how pydantic's locations name the kinds that a value may have
 TABLE, WHOLE = "a table, { key = value }", "a whole number"
@@ -131,7 +132,7 @@ class Suite(Settings, frozen=True):
             for case in listed:  # a flow's defaults too
                 of_flow = f"{where}: options of {case.flow!r}"
                 check_values(case.options, of_flow)
-                check_sizes(case.options, of_flow)
+                check_sizes({"dim": case.dim, **case.options}, of_flow)
             entries |= {f"{case.key} {digest(canonical(case.roles))}": case for case in listed}
         return list(entries.values())
 
