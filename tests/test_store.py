@@ -17,7 +17,8 @@ from hypothesis.extra import numpy as hnp
 import benchmarks
 from benchmarks.core import store
 from benchmarks.core.case import Case, defaults_of
-from benchmarks.core.record import SCHEMA, Declared, parsed, undigested
+from benchmarks.core.naming import undigested
+from benchmarks.core.record import SCHEMA, Declared, parsed
 from benchmarks.execution.merging import SUPERSEDED, merge
 from benchmarks.execution.plan import state
 from benchmarks.execution.run import CHECKPOINTS, run

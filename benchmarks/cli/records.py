@@ -52,7 +52,7 @@ def status(
     cases done, 1 some are not, 2 wrong usage or configuration.
     """
     with usage_errors():
-        from benchmarks.core.record import undigested
+        from benchmarks.core.naming import undigested
         from benchmarks.execution.plan import Shard, faults_of_flows, state
         from benchmarks.report.runs import not_checked
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,7 +23,6 @@ from pydantic import (
 from benchmarks.core.case import Case, digest, disagreement
 from benchmarks.core.formats import brief, readable
 from benchmarks.core.metrics import METRICS, Better, Kind, Metric
-from benchmarks.core.naming import counted
 
 SCHEMA = 2
 EXACT = ("case", "identity", "metrics")  # fields whose texts are compared, not shown as they are
@@ -173,13 +172,6 @@ class Record(BaseModel):
         """The record with its digest; as it is if that is right, or of before there were any."""
         seals = _seals(json.loads(self.model_dump_json(by_alias=True))) if self.defaults else [""]
         return self if self.digest in seals else self.model_copy(update={"digest": seals[0]})
-
-
-def undigested(records: Iterable[Record]) -> str:
-    """How many records are of before there were digests; empty where none is."""
-    number = sum(not record.digest for record in records)
-    older = f"{counted(number, 'record')} of an earlier release {'has' if number == 1 else 'have'}"
-    return f"{older} no digest: what was changed in them cannot be seen" if number else ""
 
 
 def _seals(fields: Mapping[str, Any]) -> list[str]:

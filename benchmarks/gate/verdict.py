@@ -18,8 +18,7 @@ from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.formats import NOTHING, markdown_details, markdown_table, number, plain
 from benchmarks.core.formats import markdown as escape
 from benchmarks.core.metrics import Kind
-from benchmarks.core.naming import counted
-from benchmarks.core.record import undigested
+from benchmarks.core.naming import counted, undigested
 from benchmarks.gate.sources import Entry, grouped
 
 HEADERS = ("Case", "Metric", "Base", "New", "Change", "Verdict")

@@ -30,8 +30,8 @@ from benchmarks.core.frame import (
     processor,
     spread,
 )
-from benchmarks.core.naming import counted, duration
-from benchmarks.core.record import Record, Standing, undigested
+from benchmarks.core.naming import counted, duration, undigested
+from benchmarks.core.record import Record, Standing
 
 BASELINE = "baseline"  # the gate's folder: the suite ci, which nobody cites
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
