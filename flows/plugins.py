@@ -162,7 +162,7 @@ def staying() -> Iterator[None]:
     def leave(status: int) -> NoReturn:
         raise SystemExit(status)
 
-    end, os._exit = os._exit, leave  # type: ignore[assignment]  # its argument is positional
+    end, os._exit = os._exit, leave
     try:
         yield
     finally:
