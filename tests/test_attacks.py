@@ -233,7 +233,6 @@ def test_a_kill_at_any_operation_costs_nothing(name: str, tmp_path, monkeypatch)
         assert tree(place) == tree(whole), f"killed at operation {number}"
         if over:
             break
-    print(name, number - 1, file=sys.__stderr__)
 
 
 @pytest.mark.slow
