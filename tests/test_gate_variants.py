@@ -75,6 +75,7 @@ def scaled(factor: float, *metrics: str) -> Change:
     return change
 
 
+SEEDS = (-5.0, -5.12, -4.93, -5.04)
 METRICS = {
     "cost": ("log_prob_flops", "log_prob_seconds", "sample_rate", "reference_seconds"),
     "single": ("test_ll", "test_ll_se", "sliced_wasserstein"),
@@ -126,7 +127,10 @@ VARIANTS: dict[str, Variant] = {
     "slightly slower": ("cost", scaled(1.05, "log_prob_seconds"), PASSED),
     "faster": ("cost", scaled(0.7, "log_prob_seconds"), PASSED),
     "a slow machine": ("cost", scaled(1.3, *TIMES), PASSED),
-    "one sample": ("cost", to("log_prob_seconds", 0.9), PASSED),
+    **{
+        f"one sample of {value}": ("cost", to("log_prob_seconds", value), FAILED)
+        for value in (0.9, 0.2, 0.1)
+    },
     "another machine": ("cost", having(machine={**HERE, "cpu": "another"}), PASSED),
     "an unknown machine": ("cost", having(machine={}), PASSED),
     # cases
@@ -249,6 +253,52 @@ def test_what_is_worse_and_cannot_be_judged_fails_unless_its_case_is_allowed(
     ]
     assert status(steps[1], steps[0]) == FAILED
     assert status(steps[0], steps[1]) == PASSED
+
+
+COLLAPSES = {
+    **{str(moves): moves for moves in ((0, 5, 5), (0.5, 3, 8), (1e4, 1e6, 1e8), (0, 0, 5))},
+    **{str(moves): moves for moves in ((1, 2, 40), (-90, 30, 90), (0, 0, 0, 1), (1e300, 1e308, 0))},
+}
+
+
+@pytest.mark.parametrize("errors", [(0.01, 0.01), (0.01, 1e9), (None, None), ("nan", "inf")])
+@pytest.mark.parametrize("moves", COLLAPSES.values(), ids=COLLAPSES)
+def test_a_collapse_of_some_seeds_fails_however_they_scatter(
+    status: Callable[..., int], moves: Sequence[float], errors: Sequence[Any]
+) -> None:
+    sides = []
+    for error, sign in zip(errors, (0, 1), strict=True):
+        side = changed(
+            *((f"seed {s}", to("test_ll", SEEDS[s] - sign * m)) for s, m in enumerate(moves)),
+            *(
+                (f"seed {s}", without("test_ll_se") if error is None else to("test_ll_se", error))
+                for s in range(len(moves))
+            ),
+        )
+        sides.append({name: side[name] for name in [f"seed {s}" for s in range(len(moves))]})
+    assert status(sides[0], sides[0]) == PASSED
+    assert status(sides[1], sides[0]) == FAILED
+
+
+def test_a_seed_without_a_number_hides_no_other_and_a_curve_no_point(
+    status: Callable[..., int],
+) -> None:
+    base = changed(("seed 0", to("test_ll", "nan")), ("single", to("solver_error", 1e-2, 1e-4)))
+    worse = changed(*((f"seed {s}", to("test_ll", -5.0 - 9**s)) for s in range(4)))
+    for new in (worse, changed(("seed 0", to("test_ll", "nan")), ("seed 1", to("test_ll", -60.0)))):
+        new["single"] = base["single"]
+        assert status(new, base) == FAILED
+    for values in ((1e-2, 1e4), (1e-2,), (1e-2, 1e-4, 1e-4)):
+        new = json.loads(json.dumps(base))
+        to("solver_error", *values)(new["single"])
+        assert status(new, base) == FAILED
+    assert status(base, base) == PASSED
+
+
+def test_a_single_seed_is_judged_by_the_error_of_the_baseline(status: Callable[..., int]) -> None:
+    for error in (1e4, "inf", "nan"):
+        new = changed(("single", to("test_ll", -1e4)), ("single", to("test_ll_se", error)))
+        assert status(new) == FAILED
 
 
 def test_a_seed_more_is_no_reason_to_fail(status: Callable[..., int]) -> None:

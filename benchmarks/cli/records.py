@@ -52,6 +52,7 @@ def status(
     cases done, 1 some are not, 2 wrong usage or configuration.
     """
     with usage_errors():
+        from benchmarks.core.naming import undigested
         from benchmarks.execution.plan import Shard, faults_of_flows, state
         from benchmarks.report.runs import not_checked
 
@@ -70,6 +71,8 @@ def status(
         _print_groups(groups)
         if words := not_checked(s.unchecked for s in now.standings.values()):
             say(f"{words}; they count as current", "yellow")
+        if words := undigested(now.records.values()):
+            say(words, "yellow")
         for entry in groups["missing"]:
             if entry["key"] in reasons:
                 say(f"{entry['label']}: {entry['reason']}", "yellow")

@@ -12,6 +12,7 @@ import pandas as pd
 from benchmarks.core.case import Case
 
 if TYPE_CHECKING:
+    from benchmarks.core.record import Record
     from benchmarks.core.study import Study
     from flows.registry import Registry
 
@@ -32,6 +33,13 @@ MEANS = ({"seconds"}, {name.partition(".")[2] for name in HOW})  # settings: how
 def counted(number: int, what: str) -> str:
     """ "1 flow", "2 flows"."""
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+def undigested(records: Iterable[Record]) -> str:
+    """How many records are of before there were digests; empty where none is."""
+    number = sum(not record.digest for record in records)
+    older = f"{counted(number, 'record')} of an earlier release {'has' if number == 1 else 'have'}"
+    return f"{older} no digest: what was changed in them cannot be seen" if number else ""
 
 
 def quoted(name: object) -> str:

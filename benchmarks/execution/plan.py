@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import re
+import resource
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,9 +26,9 @@ from benchmarks.core.study import Result, study_of
 from benchmarks.execution.process import plugins_of
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.versions import standing
-from benchmarks.measure.machine import machine, versions
+from benchmarks.measure.machine import machine, memory_bytes, versions
 from flows import members
-from flows.plugins import FOREIGN
+from flows.plugins import FOREIGN, staying
 
 WEIGHTS = "weights"  # the subfolder of flows, one a case, as `flows.save` writes them
 
@@ -230,7 +231,7 @@ def state(suite: Suite, folder: Path, shard: Shard = WHOLE) -> State:
     ValueError for a suite that cannot be expanded.
     """
     cases = shard.part(suite.cases(), suite.operators)
-    now = State(folder, cases, store.read(folder), newer=store.newer(folder))
+    now = State(folder, cases, store.read(folder, whole=True), newer=store.newer(folder))
     here = None
     with suppress(RuntimeError, AssertionError):  # a machine without the device only plans
         here = place(machine(suite.device), versions(), suite.device)
@@ -298,11 +299,17 @@ def _fault(case: Case) -> str:
 
     from flows import build
 
-    for device in ("meta", "cpu"):
-        try:
-            with torch.device(device):
-                build(case.flow, case.dim, **case.options)
-            return ""
-        except FOREIGN as error:
-            reason = Result.of(error).failure
-    return reason
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    most = [memory_bytes() // 2, *(limit for limit in before if limit != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(most), before[1]))
+    try:
+        for device in ("meta", "cpu"):
+            try:
+                with torch.device(device), staying():
+                    build(case.flow, case.dim, **case.options)
+                return ""
+            except FOREIGN as error:
+                reason = Result.of(error).failure
+        return reason
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)

@@ -18,7 +18,7 @@ from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.formats import NOTHING, markdown_details, markdown_table, number, plain
 from benchmarks.core.formats import markdown as escape
 from benchmarks.core.metrics import Kind
-from benchmarks.core.naming import counted
+from benchmarks.core.naming import counted, undigested
 from benchmarks.gate.sources import Entry, grouped
 
 HEADERS = ("Case", "Metric", "Base", "New", "Change", "Verdict")
@@ -125,6 +125,8 @@ class Verdict:
             lines.append(f"raised: {name}; {moved if labels else 'no figure moved'}")
         for why, n in self.aged.items():
             lines.append(f"older than the code here: {counted(n, 'record')} of {self.new} ({why})")
+        records = (entry.record for entry in self.measured)
+        lines += filter(None, [undigested(record for record in records if record)])
         if self.failures:
             return [*lines, f"FAILED: {counted(len(self.failures), 'failure')}"]
         return [*lines, "passed" if self.judged else "NOT COMPARABLE: nothing was judged"]
