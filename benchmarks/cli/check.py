@@ -29,7 +29,17 @@ from benchmarks.cli.console import (
     usage_errors,
     write,
 )
-from benchmarks.cli.options import File, Plugin, Texts, complete_flows, flows_of, load_plugins
+from benchmarks.cli.options import (
+    NUMBERS,
+    File,
+    Plugin,
+    Texts,
+    complete_flows,
+    flows_of,
+    load_plugins,
+    numbers,
+    split,
+)
 from benchmarks.core.formats import cell
 from benchmarks.core.naming import counted
 
@@ -56,10 +66,11 @@ LIMIT, PATIENCE = 16.0, 6  # seconds of the processor for one judgement; as many
 LATE = "time limit"
 
 FLOWS = "Names or patterns of flows, or Python files that register flows (default: all)."
+DIM = f"Dimensions: {NUMBERS}; repeatable (default: 1,2,3,10)."
 SET = "option=value for every flow (`flowgauge list` has the options), or parameters=N."
 CSV = "Write every figure to a CSV file: flow, dim, row, dtype, ..."
 BRIEF = "Print only the verdicts and the rows that failed."
-LIBRARY = "Check all families of a library (nflows, zuko, ...) instead; repeatable."
+LIBRARY = "Check all families of a library (nflows,zuko) instead; repeatable."
 SMALL = "Of a library: D = 2 and 3, float64, moved parameters."
 JSON = "Of a library: write the rows as they come (.json, .json.gz)."
 AGAINST = "Of a library: earlier rows; status 1 only if a verdict changed."
@@ -67,9 +78,7 @@ AGAINST = "Of a library: earlier rows; status 1 only if a verdict changed."
 
 def check(
     flows: Annotated[Texts, Argument(help=FLOWS, autocompletion=complete_flows)] = None,
-    dim: Annotated[
-        list[int] | None, Option(help="Dimension; repeatable (default: 1, 2, 3, 10).")
-    ] = None,
+    dim: Annotated[Texts, Option(help=DIM)] = None,
     options: Annotated[Texts, Option("-s", "--set", help=SET)] = None,
     plugin: Plugin = None,
     csv_file: Annotated[File, Option("--csv", help=CSV)] = None,
@@ -88,9 +97,8 @@ def check(
     """
     with usage_errors():
         load_plugins(plugin)
-        dims = list(dict.fromkeys(dim or ()))
-        if min(dims, default=1) < 1:
-            raise ValueError(f"--dim {min(dims)}: a dimension is 1 or more")
+        dims = list(dict.fromkeys(number for text in dim or () for number in numbers(text, "dim")))
+        library = split(library)
         of_flows = {"FLOWS": flows, "--set": options, "--csv": csv_file, "--brief": brief}
         of_library = {"--quick": quick, "--json": json_file, "--against": against}
         for name, value in (of_flows if library else of_library).items():

@@ -21,6 +21,7 @@ from benchmarks.cli.options import (
     Texts,
     load_plugins,
     on_suite,
+    split,
     use_data_root,
 )
 
@@ -32,7 +33,7 @@ LISTED = 12  # labels that one row of the table names
 FOLDERS = "A results folder, or a suite that was run; several are shown side by side."
 PAGES = "Folder of the report (default: FOLDER/report, or results/A-vs-B/report for several)."
 EXPLORER = "Write a page of all models, costs and evaluations instead, explorer.html."
-WITHOUT = "Drop arrays of this name, such as samples, for good; repeatable."
+WITHOUT = "Drop arrays of these names, samples,losses, for good; repeatable."
 
 
 @on_suite
@@ -176,5 +177,5 @@ def pack(
         from benchmarks.core import locks, store
 
         with locks.held(store.existing(folder)):
-            table = store.pack(folder, join=join, without=without or ())
+            table = store.pack(folder, join=join, without=split(without))
     say(f"nothing to pack in {str(folder)!r}" if table is None else f"packed: {table}")

@@ -25,6 +25,7 @@ from benchmarks.cli.options import (
     complete_flows,
     flows_of,
     load_plugins,
+    numbers,
     on_suite,
 )
 from benchmarks.core.case import Case
@@ -426,23 +427,6 @@ def cost(
             if name not in solving and _solves(smallest[name]):
                 note(f"{name} has no option 'solver' and is measured with its own solver")
     measure(suite, out)
-
-
-def numbers(text: str, option: str) -> list[int]:
-    """Parse "2..512" as 2, 4, ..., 512, the end always the last; "3,10,63" as it is.
-
-    ValueError for a text that is neither, naming the ``option``.
-    """
-    if span := re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", text):
-        first, last = map(int, span.groups())
-        if 1 <= first < last:
-            doubled = [first]
-            while doubled[-1] * 2 < last:
-                doubled.append(doubled[-1] * 2)
-            return [*doubled, last]
-    elif re.fullmatch(r"[1-9]\d{0,17}(,[1-9]\d{0,17})*", text):
-        return [int(number) for number in text.split(",")]
-    raise ValueError(f"cannot read --{option} {text!r}: write 2..512, or 3,10,63, from 1 on")
 
 
 def _solves(case: Case) -> bool:

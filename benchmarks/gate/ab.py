@@ -313,11 +313,13 @@ class Result:
     def caption(self) -> str:
         """What was compared, and what the verdict means."""
         base, new = (f"{r.ref} ({r.commit})" for r in self.revisions)
+        more = " Only gradients of losses: --only FLOW/log_prob,FLOW/sample times these."
+        more *= all(name.endswith(OPERATIONS[0]) for name in self.benchmarks)
         return (
             f"{new} against {base}: processor time of two processes taking turns on one core, "
             f"{self.seconds:.0f} s in all. Slower or faster: by a factor of {self.factor:g} or "
             f"more, and p < {LEVEL:g} (Wilcoxon's signed-rank test over blocks, corrected for the "
-            "number of benchmarks)."
+            f"number of benchmarks).{more}"
         )
 
     @property
