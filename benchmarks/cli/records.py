@@ -151,14 +151,17 @@ def merge(
     """
     with usage_errors():
         from benchmarks.core import store
+        from benchmarks.core.frame import plan_of
         from benchmarks.execution import merging
 
-        conflicts = merging.merge(folders, out)
-        count = len(store.read(out))
+        conflicts, records = merging.merge(folders, out), store.read(out)
+        planned = {case.key for case in plan_of(out, records).cases}
+        missing = len(planned - records.keys())
     for conflict in conflicts:
         other = f"that of {conflict.superseded} is in {out / 'superseded'}"
         say(f"{conflict.label}: taken from {conflict.taken}; {other}", "yellow")
-    say(f"{count} records in {out}")
+    lacking = f" of {len(planned)}: run the shards that are not done, and merge again"
+    say(f"{len(records)} records in {out}" if not missing else f"{len(planned) - missing}{lacking}")
 
 
 def pack(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
@@ -302,15 +302,22 @@ class Display:
     def __exit__(self, *exception: object) -> None:
         self.bar.stop()
 
-    def begin(self, cases: Sequence[Case], kept: int, budget: float) -> None:
-        """Start a run of these cases, and name those whose flow cannot be constructed."""
+    def begin(
+        self, cases: Sequence[Case], kept: int, budget: float, begun: Mapping[str, float]
+    ) -> None:
+        """Start a run of these cases, and name those whose flow cannot be constructed.
+
+        ``begun`` are the seconds, of the ``budget``, that checkpoints of trainings hold.
+        """
         from benchmarks.execution.plan import faults_of_flows
 
         self.total, self.labels = len(cases), labels(cases)
-        self.bar.update(self.bar_task, total=budget, count=f"0/{self.total}")
-        left = f", about {duration(budget)}" if cases and self.estimates else ""
-        count = f"{counted(len(cases), 'case')} to measure{left}"
-        self.console.print(f"{count}; {kept} kept from before")
+        spent, self.begun = sum(begun.values()), begun
+        self.bar.update(self.bar_task, total=budget, completed=spent, count=f"0/{self.total}")
+        left = f", about {duration(budget - spent)}" if cases and self.estimates else ""
+        count = f"{counted(len(cases), 'case')} to measure{left}; {kept} kept from before"
+        trainings = f", and {duration(spent)} of {counted(len(begun), 'training')}"
+        self.console.print(count + trainings * bool(begun))
         for key, reason in faults_of_flows(cases, each_dim=False).items():
             self.console.print(f"note: {self.labels[key]}: {reason}", style="yellow")
 
@@ -343,7 +350,8 @@ class Display:
         self.failures += record.status != "done"
         count = f"{len(self.measured)}/{self.total}"
         failed = f", {self.failures} failed" if self.failures else ""
-        self.bar.update(self.bar_task, advance=budget(case), count=count, failed=failed)
+        advance = budget(case) - self.begun.get(case.key, 0.0)
+        self.bar.update(self.bar_task, advance=advance, count=count, failed=failed)
         line = f"[{count}] {self.labels[case.key]}: "
         if record.status != "done":
             self.console.print(f"{line}{record.status}: {record.reason}", style="red")

@@ -54,7 +54,9 @@ def timing(folder: Path, waiting: Callable[[str], object]) -> AbstractContextMan
     return _holding(
         place() / "flowgauge-timing.lock",
         str(folder),
-        lambda holder: waiting(f"Waiting for run {holder} to finish its timings."),
+        lambda holder: waiting(
+            f"Waiting for run {holder} to finish its timings; {VARIABLE}=FOLDER names another lock"
+        ),
     )
 
 
@@ -83,7 +85,7 @@ def _holding(path: Path, detail: str, waiting: Callable[[str], object]) -> Itera
             waiting(holder or "unknown")
             threading.Event().wait(POLL)
     with suppress(OSError):
-        note.write_text(f"{os.getpid()} (user {_user()}, {detail})\n", errors="replace")
+        note.write_text(f"{os.getpid()} ({_user()}, {detail})\n", errors="replace")
         note.chmod(0o666)
     try:
         yield
