@@ -11,6 +11,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 project = PROJECT["name"]
 author = "The flowgauge authors"
+copyright = f"2026, {author}"
 release = version = PROJECT["version"]
 html_title = f"{project} {release}"
 
@@ -33,6 +34,8 @@ autosummary_generate = True
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
+
+smartquotes_action = "qe"  # quotes and ellipses: options keep their two hyphens
 
 html_theme = "furo"
 html_static_path = ["_static"]
