@@ -87,7 +87,7 @@ def compare(
 
 
 baseline = Typer(no_args_is_help=True, help="The figures that the gate compares with.")
-Finished = Annotated[Path, Argument(help="A finished results folder of the baseline's suite.")]
+Finished = Annotated[Path, Argument(help="A finished results folder of your suite.")]
 Target = Annotated[Path, Option(help="Folder of the baseline.")]
 COMMIT = "A commit; its parts of the baseline must be unchanged."
 
