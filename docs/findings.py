@@ -62,6 +62,15 @@ DECIDING = {  # undecided claims by name, and what would decide them
         "floor, however many there are. Ten tables, one flow, five draws and 60 s each are 50 "
         "minutes of one core, without the search."
     ),
+    "continuous-faster-training": (
+        "*Ten draws of 8gaussians would*, where alone it is open: ten of two flows and 60 s each "
+        "are 20 minutes of one core."
+    ),
+    "continuous-faster-density": (
+        "*Calls timed on a quiet machine on five splits would*: two flows, four data sets and 60 s "
+        "each are 40 minutes of one core."
+    ),
+    "continuous-faster-sampling": "*The same calls would.*",
     "ffjord-fastest": (
         "*Calls timed on a quiet machine on five splits would*: four flows of 60 s are 20 minutes "
         "of one core for a data set."
