@@ -57,7 +57,9 @@ class Flow(nn.Module):
         recipe, like = self.recipe, self.reference()
         parts = [f"dim={self.dim}", *([f"context_dim={c}"] if (c := self.context_dim) else [])]
         parts += [f"{sum(p.numel() for p in self.parameters()):,} parameters"]
-        parts += [f"{str(like.dtype).removeprefix('torch.')} on {like.device}"] * (like is not None)
+        parts += [
+            f"{str(t.dtype).removeprefix('torch.')} on {t.device}" for t in [like] if t is not None
+        ]
         made = [type(getattr(self, "transform", self)).__name__]
         if recipe:
             sizes = [f"{k}={v}" for k, v in recipe.options.items() if isinstance(v, int | str)]

@@ -36,7 +36,7 @@ class Readable:
     def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:
         text = re.sub(r"\s+(?=Exit status)", "\n\n", inspect.cleandoc(help or ""))
         flowing = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
-        super().__init__(*args, help="\n\n".join(flowing), **options)
+        super().__init__(*args, help="\n\n".join(flowing), **options)  # type: ignore[call-arg]  # of a command
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, of which a flag has no type."""

@@ -351,7 +351,7 @@ def _explain(name: str) -> None:
     if name not in rows:
         hint = choices(name, rows, "flowgauge check maf --long")
         raise ValueError(f"there is no row {name!r}; {hint}")
-    say(f"{name}: {' '.join(inspect.getdoc(rows[name]).split())}")
+    say(f"{name}: {' '.join((inspect.getdoc(rows[name]) or '').split())}")
     faults = [fault for failing, _, fault in FAULTS if name in failing.split(", ")]
     for fault in (*faults, *[FLOAT32] * (name in LOGS)):
         say(f"  a frequent fault: {fault.replace('{as}', '')}")

@@ -138,7 +138,7 @@ def starred(names: Iterable[str], frame: pd.DataFrame) -> list[str]:
 
 def flow_of(name: str) -> str:
     """The flow that the name of a series begins with, starred as it is; empty for no name."""
-    first = next(iter(name.removeprefix(STAR).split()), "")
+    first = next(iter(name.removeprefix(STAR).replace(",", " ").split()), "")
     return f"{STAR}{first}" if name.startswith(STAR) else first
 
 
