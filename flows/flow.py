@@ -54,17 +54,14 @@ class Flow(nn.Module):
 
     def __repr__(self) -> str:
         """What it is, in two lines; ``print(flow.transform)`` has the layers."""
-        recipe, like = self.recipe, self.reference()
-        parts = [f"dim={self.dim}", *([f"context_dim={c}"] if (c := self.context_dim) else [])]
-        parts += [f"{sum(p.numel() for p in self.parameters()):,} parameters"]
-        parts += [
-            f"{str(t.dtype).removeprefix('torch.')} on {t.device}" for t in [like] if t is not None
-        ]
-        made = [type(getattr(self, "transform", self)).__name__]
-        if recipe:
+        count, made = sum(p.numel() for p in self.parameters()), type(self).__name__
+        dtypes = ", ".join(sorted({str(p.dtype) for p in self.parameters()}))
+        if recipe := self.recipe:
             sizes = [f"{k}={v}" for k, v in recipe.options.items() if isinstance(v, int | str)]
-            made = [f"{recipe.flow}({', '.join(sizes)})", *reversed(recipe.preprocessing)]
-        return f"{type(self).__name__}({', '.join(parts)})\n  {' behind '.join(made)}"
+            text = f"{recipe.flow}({', '.join(sizes)})"
+            made = " behind ".join([text, *reversed(recipe.preprocessing)])
+        given = f" given {self.context_dim} columns" * bool(self.context_dim)
+        return f"Flow of {self.dim} columns{given}, {count:,} parameters of {dtypes}\n  {made}"
 
     def log_prob(self, x: Tensor | Any, context: Tensor | None = None) -> Tensor:
         """Log-density in nats: (N, D) -> (N,).

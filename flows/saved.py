@@ -87,7 +87,7 @@ def load(folder: str | Path) -> Flow:
     )
     if below and not (folder / RECIPE).exists():
         if len(below) > 1:
-            listed = ", ".join(f"{path} ({_family(path)})" for path in below[:LISTED])
+            listed = ", ".join(map(str, below[:LISTED]))
             more = f" and {len(below) - LISTED} more" * (len(below) > LISTED)
             raise ValueError(f"{str(folder)!r} holds several flows, load one: {listed}{more}")
         folder = below[0]
@@ -115,14 +115,6 @@ def load(folder: str | Path) -> Flow:
     except RuntimeError as error:
         raise ValueError(f"weights in {str(folder)!r} do not fit flow {name!r}: {error}") from error
     return flow
-
-
-def _family(folder: Path) -> str:
-    """The name of a flow in a folder; "unreadable" if it cannot be read."""
-    try:
-        return str(json.loads((folder / RECIPE).read_text())["flow"])
-    except (OSError, KeyError, ValueError, TypeError):
-        return "unreadable"
 
 
 def _name(transform: nn.Module) -> str | None:
