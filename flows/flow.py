@@ -54,7 +54,8 @@ class Flow(nn.Module):
 
     def __repr__(self) -> str:
         """What it is, in two lines; ``print(flow.transform)`` has the layers."""
-        count, made = sum(p.numel() for p in self.parameters()), type(self).__name__
+        count = sum(p.numel() for p in self.parameters())
+        made = type(getattr(self, "transform", self)).__name__
         dtypes = ", ".join(sorted({str(p.dtype) for p in self.parameters()}))
         if recipe := self.recipe:
             sizes = [f"{k}={v}" for k, v in recipe.options.items() if isinstance(v, int | str)]

@@ -17,6 +17,7 @@ from benchmarks.core.store import FolderError, check_name
 
 HOST = "/tmp"  # not TMPDIR, which batch systems set for each job
 VARIABLE = "FLOWGAUGE_HOST"  # another folder, which containers of one host may share
+OTHERWISE = f"; {VARIABLE}=FOLDER names another lock"
 POLL = 0.5  # seconds between two tries
 
 
@@ -54,9 +55,7 @@ def timing(folder: Path, waiting: Callable[[str], object]) -> AbstractContextMan
     return _holding(
         place() / "flowgauge-timing.lock",
         str(folder),
-        lambda holder: waiting(
-            f"Waiting for run {holder} to finish its timings; {VARIABLE}=FOLDER names another lock"
-        ),
+        lambda holder: waiting(f"Waiting for run {holder} to finish its timings{OTHERWISE}"),
     )
 
 
