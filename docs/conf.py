@@ -11,7 +11,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 project = PROJECT["name"]
 author = "The flowgauge authors"
-copyright = f"2026, {author}"
 release = version = PROJECT["version"]
 html_title = f"{project} {release}"
 
@@ -38,6 +37,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True, "member-or
 smartquotes_action = "qe"  # quotes and ellipses: options keep their two hyphens
 
 html_theme = "furo"
+copyright = f"2026, {author}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 

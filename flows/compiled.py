@@ -20,7 +20,6 @@ from torch.utils._pytree import tree_map_only
 
 from flows.bijection import parts, to_data, to_noise
 from flows.functorch import differentiating_forward, transforming
-from flows.registry import choices
 
 Stretch = tuple[int, bool, tuple[nn.Module, ...]]  # its place, whether it solves an ODE, its parts
 
@@ -244,6 +243,8 @@ def _failures() -> tuple[type[Exception], ...]:
 def _check_backend(backend: str) -> None:
     """ValueError for an unknown backend, RuntimeError for inductor without a C++ compiler."""
     if backend not in (names := torch.compiler.list_backends(())):
+        from flows.registry import choices
+
         known = choices(backend, names, "torch.compiler.list_backends()")
         raise ValueError(f"unknown backend {backend!r}; {known}")
     if backend != "inductor":

@@ -71,7 +71,8 @@ class Flow(nn.Module):
         may be a table with these columns. Raises ValueError or TypeError for another shape or
         dtype, and on the CPU for NaN or infinity (elsewhere a look would synchronise).
         """
-        log_prob: Tensor = self._run(log_density, self._rows(x), context)
+        x = self._rows(x)
+        log_prob: Tensor = self._run(log_density, x, context)
         return log_prob
 
     def _rows(self, x: Any) -> Any:

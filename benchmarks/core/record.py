@@ -188,7 +188,7 @@ class Altered(ValueError):
 def parsed(content: bytes | str, key: str) -> Record:
     """The record of a key from JSON.
 
-    ValueError for anything else, `Newer` for one of a later schema, `Altered` where
+    ValueError for what is no record of the key, `Newer` for one of a later schema, `Altered` where
     metrics or hashes of arrays are not those of the digest.
     """
     try:
@@ -229,7 +229,7 @@ def strict_json(content: bytes | str) -> Any:
         return fields
 
     def refuse(word: str) -> Any:
-        raise ValueError(f"{word} is not a number in JSON")
+        raise ValueError(f"{word} is no number of JSON")
 
     try:
         return json.loads(content, object_pairs_hook=unique, parse_constant=refuse)
