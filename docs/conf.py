@@ -30,7 +30,10 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
 
+smartquotes_action = "qe"  # quotes and ellipses: options keep their two hyphens
+
 html_theme = "furo"
+copyright = f"2026, {author}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 

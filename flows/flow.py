@@ -8,6 +8,7 @@ from inspect import signature
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ class Flow(nn.Module):
     objective = "likelihood"
     compiler: Compiler | None = None
     recipe: Recipe | None = None  # how it is built again, see `flows.saved`
+    columns: tuple[Any, ...] | None = None  # of the table that it was fitted to
 
     def __init__(
         self,
@@ -50,14 +52,37 @@ class Flow(nn.Module):
         self.context_dim = context_dim
         self.context_scaling: Standardization | None = None
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def __repr__(self) -> str:
+        """What it is, in two lines; ``print(flow.transform)`` has the layers."""
+        count = sum(p.numel() for p in self.parameters())
+        made = type(getattr(self, "transform", self)).__name__
+        dtypes = ", ".join(sorted({str(p.dtype) for p in self.parameters()}))
+        if recipe := self.recipe:
+            sizes = [f"{k}={v}" for k, v in recipe.options.items() if isinstance(v, int | str)]
+            text = f"{recipe.flow}({', '.join(sizes)})"
+            made = " behind ".join([text, *reversed(recipe.preprocessing)])
+        given = f" given {self.context_dim} columns" * bool(self.context_dim)
+        return f"Flow of {self.dim} columns{given}, {count:,} parameters of {dtypes}\n  {made}"
+
+    def log_prob(self, x: Tensor | Any, context: Tensor | None = None) -> Tensor:
         """Log-density in nats: (N, D) -> (N,).
 
-        ``context`` is (N, C), or (1, C) for all rows. Raises ValueError or TypeError for another
-        shape or dtype, and on the CPU for NaN or infinity (elsewhere a look would synchronise).
+        ``context`` is (N, C), or (1, C) for all rows. Of a flow that was fitted to a table, ``x``
+        may be a table with these columns. Raises ValueError or TypeError for another shape or
+        dtype, and on the CPU for NaN or infinity (elsewhere a look would synchronise).
         """
+        x = self._rows(x)
         log_prob: Tensor = self._run(log_density, x, context)
         return log_prob
+
+    def _rows(self, x: Any) -> Any:
+        """A table of the columns that the flow was fitted to as a Tensor; else what was given."""
+        if self.columns is None or not hasattr(x, "columns"):
+            return x
+        if absent := [name for name in self.columns if name not in x.columns]:
+            raise ValueError(f"x lacks columns that the flow was fitted to: {absent}")
+        rows = np.asarray(x[list(self.columns)], dtype=np.float64)
+        return torch.tensor(rows).to(torch.empty(0) if (t := self.reference()) is None else t)
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise z of data x: (N, D) -> (N, D)."""
@@ -194,7 +219,8 @@ class Flow(nn.Module):
             raise ValueError(f"expected x of shape {shape}, got {tuple(x.shape)}")
         if x.dtype != like.dtype:
             raise TypeError(
-                f"expected x of dtype {like.dtype}, as the flow's parameters, got {x.dtype}"
+                f"expected x of dtype {like.dtype}, as the flow's parameters, got {x.dtype}: give "
+                f"x.to({like.dtype}), or convert the flow by flow.to({x.dtype})"
             )
         _check_finite("x", x)
         if context is None:
@@ -220,7 +246,10 @@ class Flow(nn.Module):
                 f"expected context of width {self.context_dim}, got {context.shape[1]}"
             )
         if context.dtype != like.dtype:
-            raise TypeError(f"expected context of dtype {like.dtype}, got {context.dtype}")
+            raise TypeError(
+                f"expected context of dtype {like.dtype}, got {context.dtype}: give "
+                f"context.to({like.dtype})"
+            )
         _check_finite("context", context)
         context = context.expand(len(x), -1)
         return context if self.context_scaling is None else self.context_scaling(context)[0]

@@ -18,7 +18,7 @@ from flows.preprocessing import FITS, Standardization, check
 if TYPE_CHECKING:
     from flows.flow import Flow
 
-SCHEMA = 1
+SCHEMA, LISTED = 1, 12  # flows that a message lists
 WEIGHTS, RECIPE = "weights.safetensors", "flow.json"
 CONTEXT = "context_scaling."  # in names of tensors
 FIRST, REST = "_transforms.0.", "_transforms.1."  # in names of tensors, of what `Flow.prepend` puts
@@ -75,12 +75,22 @@ def save(flow: Flow, folder: str | Path, **notes: Any) -> None:
 def load(folder: str | Path) -> Flow:
     """Read a flow that `save`, `flowgauge run --keep-weights` or `flowgauge choose` has written.
 
-    It is a density of the raw data: its preprocessing is inside. Raises ValueError for a folder
-    without such a flow, a family that is not registered, and weights of another version of it.
+    It is a density of the raw data: its preprocessing is inside. A folder above serves where it has
+    one flow. Raises ValueError, with the folders to choose from, for several flows, and for a
+    folder without one, a family that is not registered, and weights of another version of it.
     """
     import flows  # above this module
 
     folder = Path(folder)
+    below = sorted(
+        file.parent for level in ("*", "*/*") for file in folder.glob(f"{level}/{RECIPE}")
+    )
+    if below and not (folder / RECIPE).exists():
+        if len(below) > 1:
+            listed = ", ".join(map(str, below[:LISTED]))
+            more = f" and {len(below) - LISTED} more" * (len(below) > LISTED)
+            raise ValueError(f"{str(folder)!r} holds several flows, load one: {listed}{more}")
+        folder = below[0]
     try:
         content = json.loads((folder / RECIPE).read_text())
         state = safetensors.torch.load((folder / WEIGHTS).read_bytes())

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from benchmarks import datasets
 from benchmarks.core import store
 from benchmarks.core.case import Case
-from benchmarks.core.record import SCHEMA, Record
+from benchmarks.core.record import SCHEMA, Record, Values
 from benchmarks.core.study import registry as studies
 from benchmarks.execution import suite
 from benchmarks.gate import baseline as guard
@@ -508,6 +508,28 @@ def test_the_baseline_is_sound_and_of_the_suite_ci() -> None:
 def test_a_move_has_its_old_and_new_figures_and_no_direction(tmp_path) -> None:
     (comparison,) = guard.judge([("case", measured(2.0), measured(1.0, operators=5))])
     assert (comparison.outcome, comparison.metric) == ("moved", "test_ll, operators")
-    assert comparison.change == "test_ll 2 → 1 (−1); operators aten.mm.default 3 → 5"
+    assert comparison.change.startswith("test_ll 2 → 1 (−1); ")
+    assert comparison.operators == "aten.mm.default 3 → 5"
     verdict = compare(renewed(tmp_path, measured(2.0)), folder(tmp_path / "ci", measured(1.0)))
     assert verdict.failures[0].change == "test_ll 2 → 1 (−1)"
+
+
+@given(factor=st.floats(0.25, 4), figure=st.floats(-5, 5), operators=st.integers(0, 9))
+def test_the_headline_says_which_flow_costs_what_and_whether_its_values_moved(
+    factor, figure, operators
+) -> None:
+    def costing(flops: float, record: Record) -> Record:
+        metrics = {**record.metrics, "log_prob_flops": Values.of("log_prob_flops", flops)}
+        return record.model_copy(update={"metrics": metrics})
+
+    before, after = (
+        costing(1000.0, measured(2.0)),
+        costing(1000 * factor, measured(figure, operators)),
+    )
+    moves = guard.moved(before, after)
+    headlines = list(guard.headlines([("case", before, after)]))
+    assert len(headlines) == bool(moves)
+    for line in headlines:
+        assert line.startswith("maf ")
+        assert (f"log_prob FLOPs × {factor:.2f} in 1 case" in line) == ("log_prob_flops" in moves)
+        assert ("values unchanged" in line) == ("test_ll" not in moves)

@@ -20,12 +20,12 @@ from benchmarks.core.case import Case, defaults_of
 from benchmarks.core.naming import undigested
 from benchmarks.core.record import SCHEMA, Declared, parsed
 from benchmarks.execution.merging import SUPERSEDED, merge
-from benchmarks.execution.plan import state
+from benchmarks.execution.plan import state, write_plan
 from benchmarks.execution.run import CHECKPOINTS, run
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.versions import dependencies
 from records import BATCH, arrays_of, case_of, content, edit, put, record_of, values
-from runs import flowgauge
+from runs import flowgauge, small
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_])
 ARRAYS = st.dictionaries(
@@ -312,7 +312,7 @@ def test_a_run_measures_nothing_over_a_record_of_a_newer_schema(tmp_path):
     before = path.read_bytes()
 
     class Silent:
-        def begin(self, cases, kept, budget):
+        def begin(self, cases, kept, budget, begun):
             assert not cases
 
     with pytest.warns(UserWarning, match=path.name):
@@ -544,6 +544,17 @@ def test_the_command_names_conflicts(tmp_path):
     assert CASES[0].label in result.stdout
     assert str(sources[1]) in result.stdout
     assert json.loads((out / "suite.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_merge_says_how_many_records_of_the_plan_there_are(number: int, tmp_path) -> None:
+    suite = small("planar")
+    (tmp_path / "a").mkdir()
+    write_plan(suite, tmp_path / "a")
+    for case in suite.cases()[:number]:
+        store.write(tmp_path / "a", record_of(case), {})
+    result = flowgauge("merge", tmp_path / "a", "--out", tmp_path / "c")
+    assert result.stdout.startswith("1 of 2" if number == 1 else "2 records")
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def _result(pair: Contest, part: Part) -> str:
     """ "+0.012 [0.003, 0.021] on moons (cnf and glow, ahead)": the lead of the first."""
     one, other = (quoted(side["series"].iloc[0]) for side in (pair.one, pair.other))
     low, high = part.interval
-    interval = "[unknown]" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
+    interval = "(no interval)" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
     number = f"{part.value:+.3f} {interval}".replace("-", "−")
     return f"{number} on {part.data} ({one} and {other}, {part.how})"
 

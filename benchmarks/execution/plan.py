@@ -163,7 +163,7 @@ def longest_first(listed: Iterable[Task]) -> list[Task]:
 
 
 def wall_seconds(cases: Sequence[Case], jobs: int, operators: bool = False) -> float:
-    """Seconds that cases are expected to take with so many jobs: side by side, then alone."""
+    """Seconds that cases are expected to take with ``jobs`` workers: side by side, then alone."""
     listed = tasks(cases, operators)
     beside = [task.budget for task in listed if not task.alone]
     longest = max(sum(beside[index] for index in hand) for hand in dealt(beside, jobs))
@@ -278,7 +278,7 @@ def faults_of_flows(cases: Iterable[Case], *, each_dim: bool = True) -> dict[str
     """Reasons by key of the cases whose flow cannot be constructed, before anything is measured.
 
     A flow of equal options is constructed once at each dimension, or at the least one alone. A
-    fault is given to its first case. Baselines, which are no flows, are passed over.
+    fault is given to its first case. Baselines are not flows and are passed over.
     """
     registered = set(members)
     distinct: dict[str, Case] = {}

@@ -21,7 +21,7 @@ from benchmarks.core.case import Case, Settings, canonical, digest, of_part
 from benchmarks.core.formats import brief
 from benchmarks.core.study import Common, Study, registry
 from benchmarks.datasets.tables import admit
-from flows.registry import SIZES
+from flows.registry import SIZES, choices
 
 NAME = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,200}")  # that of a folder too
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # as NumPy takes it
@@ -32,6 +32,7 @@ SIZED = {"layers": 10_000, "depth": 10_000, "hidden": 100_000}  # at most
 SIZED |= dict.fromkeys(("dim", "context_dim"), 1_000_000)
 DEEPEST, LARGEST = 32, 2**63 - 1  # levels of a table, and of its whole numbers, as TOML has them
 UNIONS = ("constrained-", "tuple[")  # how pydantic's locations name the kinds that a value may have
+KEYS = "the documentation's page Keys of a suite"
 TABLE, WHOLE = "a table, { key = value }", "a whole number"
 KINDS = {  # by pydantic's names of the faults
     "tuple_type": "a list",
@@ -190,10 +191,8 @@ def read(name: str, overrides: Sequence[str] = ()) -> Suite:
         first, dot, _ = said.partition("=")[0].partition(".")
         known = [*studied(values.get("studies")), *Suite.model_fields]
         if dot and first not in known:
-            choices = ", ".join(known)
-            raise ValueError(
-                f"cannot set {said!r}: suite {name!r} has no {first!r}; choose from: {choices}"
-            )
+            hint = choices(first, known, KEYS)
+            raise ValueError(f"cannot set {said!r}: suite {name!r} has no {first!r}; {hint}")
         override(values, said)
     suite: Suite = validated(Suite, values, f"suite {name!r}")
     return suite
@@ -224,9 +223,9 @@ def file_of(name: str) -> Path:
         return Path(str(resources.files("benchmarks.suites") / f"{name}.toml"))
     if path.is_dir():
         raise ValueError(f"folder {name!r} has no suite.json: name the suite, and --out {name}")
-    known = ", ".join(names())
-    others = "a path to a .toml file, or of a folder of results where one is read"
-    raise ValueError(f"unknown suite {name!r}; choose from: {known}, or {others}")
+    hint = choices(name, names(), "flowgauge list suites")
+    others = "or give the path of a .toml file, or of a folder of results where one is read"
+    raise ValueError(f"unknown suite {name!r}; {hint}, {others}")
 
 
 def _toml(name: str) -> dict[str, Any]:
@@ -280,8 +279,8 @@ def _place(target: dict[str, Any] | list[Any], step: str, key: str) -> Any:
         return step
     if step.isdecimal() and int(step) < len(target):
         return int(step)
-    choices = ", ".join(map(str, range(len(target)))) or "none, it is empty"
-    raise ValueError(f"cannot set {key!r}: no {step!r} in that list; choose from: {choices}")
+    places = f"0 to {len(target) - 1}" if target else "none, it is empty"
+    raise ValueError(f"cannot set {key!r}: no {step!r} in that list; its places: {places}")
 
 
 def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
@@ -351,8 +350,8 @@ def _first_fault(model: type[BaseModel], error: ValidationError, where: str) -> 
     location = [str(part) for part in fault["loc"] if not str(part).startswith(UNIONS)]
     key, given = ".".join(location), fault["input"]
     if fault["type"] == "extra_forbidden":
-        known = ", ".join(_within(model, fault["loc"]).model_fields)
-        return ValueError(f"{where} has no key {key!r}; choose from: {known}")
+        known = _within(model, fault["loc"]).model_fields
+        return ValueError(f"{where} has no key {key!r}; {choices(location[-1], known, KEYS)}")
     if fault["type"] == "missing":
         return ValueError(f"{where} needs a value for {key!r}")
     if fault["type"] == "value_error":  # of a validator of ours, which says what it was given

@@ -67,6 +67,7 @@ def compare(base: Path, new: Path, *, factor: float = FACTOR, allow: Sequence[st
         ),
         measured=tuple(after.values()),
         raised=baseline.movers(guarded.values()),
+        moves=tuple(baseline.headlines(guarded.values())),
         aged={reason: count for reason, count in reasons.items() if reason},
     )
 
