@@ -448,8 +448,8 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     )
     for _, family in rows.groupby("model"):
         options = [*SIZES, *_choices(family)]
-        names = ["setting.training", "setting.edges", *(f"option.{name}" for name in options)]
-        chosen = family.reindex(columns=names).to_dict("records")
+        columns = ["setting.training", "setting.edges", *(f"option.{name}" for name in options)]
+        chosen = family.reindex(columns=columns).to_dict("records")
         words = [_words(row, options) for row in chosen]
         rows.loc[family.index, "configuration"] = words
     return rows[rows["stage"] != "rate"]  # of records of before
