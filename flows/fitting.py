@@ -16,6 +16,7 @@ from torch import Tensor
 import flows
 from flows import preprocessing as preprocessings
 from flows.flow import Flow
+from flows.streams import Stream
 from flows.training import Course, State, Turns, log_densities, loop
 from flows.tuning import DECAYED, RATES, tuning
 from flows.tuning import batch as rows_of_batch
@@ -107,8 +108,7 @@ def fit(
         train, (val, _) = rows, _rows("validation", validation)
         if val.shape[1] != rows.shape[1]:
             raise ValueError(f"validation has {val.shape[1]} columns, and data {rows.shape[1]}")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.inference_mode(False), torch.enable_grad(), Stream(seed):
         known = tuning(flow, width) if isinstance(flow, str) else None
         flow, train, val = _prepared(flow, train, val, width, preprocessing, support, options)
         decay = DECAYED if weight_decay is None else weight_decay
@@ -237,10 +237,10 @@ class _Turns(Turns):
         return log_densities(self.exact, [_split(part, self.width) for part in parts])
 
     def validate(self) -> None:
-        start = time.process_time()
+        start = time.thread_time()
         log_prob = self.log_prob(self.course.rows or None)
         score = -math.inf if log_prob is None else log_prob.mean().item()
-        self.state.note(score, time.process_time() - start, len(self.val))
+        self.state.note(score, time.thread_time() - start, len(self.val))
         self.fit.returned = bool(self.course.returned)
         self.fit.validated.append(self.state.update)
         self.fit.validation_ll.append(score)
@@ -251,11 +251,11 @@ class _Turns(Turns):
             print(line, end="", file=sys.stderr, flush=True)
 
     def update(self) -> str:
-        start = time.process_time()
+        start = time.thread_time()
         picks = self.state.picks(len(self.train), self.batch)
         x = self.train[picks.to(self.train.device)]
         loss, fault = self.state.step(x, self._loss, self.rate * self.course.factor, CLIP)
-        self.course.spent += 1 if self.course.count else time.process_time() - start
+        self.course.spent += 1 if self.course.count else time.thread_time() - start
         self.fit.losses.append(loss)
         return fault
 

@@ -97,7 +97,6 @@ def subject_of(
     moved: bool = True,
 ) -> Subject:
     """The flow, prepared; Refused where a member cannot be built at this dimension."""
-    torch.manual_seed(seed)
     fresh: Callable[[], Flow] | None = None
     if isinstance(flow, str):
         own, name, original = _built(flow, dim, options), flow, None

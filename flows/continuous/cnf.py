@@ -145,14 +145,15 @@ class CNF(nn.Module):
         field: Any = self.field
         prepared = field.for_solve() if hasattr(field, "for_solve") else field
         by_adjoint = self.solver.by_adjoint
-        if self.noise is not None:
-            self.generator.manual_seed(self.noise)
+        generator = self.generator
+        if self.noise is not None:  # one of this call's, since other threads may solve too
+            generator = torch.Generator().manual_seed(self.noise)
         trace = self.trace if traced else None
-        probes = trace.draw(self.field, x, self.generator) if trace else None
+        probes = trace.draw(self.field, x, generator) if trace else None
         penalised = bool(trace and self.penalties and self.regularizers)
         beside = probes
         if penalised and (probes is None or probes[0].shape != x.shape):
-            beside = Trace("hutchinson").draw(self.field, x, self.generator)
+            beside = Trace("hutchinson").draw(self.field, x, generator)
 
         evaluation = Evaluation(trace, tuple(self.regularizers.items()) if penalised else ())
 
