@@ -164,11 +164,18 @@ def _inspect(x: Tensor, names: list[Any]) -> None:
 def _numbers(name: str, part: Any) -> np.ndarray:
     """In float64; ValueError that names the columns of a DataFrame that are not numbers."""
     try:
-        return np.ascontiguousarray(np.asarray(part), dtype=np.float64)
+        array = np.asarray(part.detach().cpu().double() if _real(part) else part)
+        if np.iscomplexobj(array):
+            raise TypeError("complex numbers: give their real and imaginary parts as columns")
+        return np.ascontiguousarray(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
         wrong = [c for c in getattr(part, "columns", ()) if not _is_numeric(part[c])]
         what = f"columns {', '.join(map(str, wrong))} of {name}" if wrong else name
         raise ValueError(f"{what} cannot be read as numbers: {error}") from error
+
+
+def _real(part: Any) -> bool:
+    return isinstance(part, Tensor) and not part.is_complex()
 
 
 def _is_numeric(column: Any) -> bool:
@@ -198,6 +205,12 @@ def _prepared(
         flow = flows.build(flow, width, **options)
     elif options:
         raise ValueError(f"{', '.join(options)}: options are of a family that is named, not a flow")
+    weights = list(flow.parameters())
+    if not any(p.requires_grad for p in weights) or any(p.is_inference() for p in weights):
+        raise ValueError(
+            "this flow has no weights that can be trained: build it outside of inference_mode, "
+            "and let its parameters require gradients by flow.requires_grad_()"
+        )
     like = flow.reference()
     like = torch.empty(0) if like is None else like
     if preprocessing not in (None, "none"):

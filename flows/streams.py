@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,11 @@ import torch
 from torch import Tensor
 from torch.autograd import Variable
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+from torch.overrides import (
+    TorchFunctionMode,
+    _get_current_function_mode,
+    _pop_mode_temporarily,
+)
 
 DRAWING = {  # functions that take a generator
     *("rand", "randn", "randint", "randperm", "randint_like", "normal", "bernoulli", "multinomial"),
@@ -87,3 +92,9 @@ class Stream(TorchFunctionMode):
                 generator.set_state(general.get_state())
                 general.set_state(before)
                 Stream._lent = False
+
+
+def without_stream() -> AbstractContextManager[Any]:
+    """Leave a stream for the block: for compiled code, which draws nothing."""
+    inside = isinstance(_get_current_function_mode(), Stream)
+    return _pop_mode_temporarily() if inside else nullcontext()

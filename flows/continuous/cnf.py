@@ -26,6 +26,7 @@ from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLPField, TimeName
 from flows.counting import NFE
+from flows.functorch import check_solvable, unfit_for_gradients
 
 
 class CNF(nn.Module):
@@ -142,6 +143,8 @@ class CNF(nn.Module):
         """x at t1 from x at t0, with the trace's integral where it is ``traced``."""
         if context is not None and arity(self.field.forward) < 3:
             raise ValueError(f"field {type(self.field).__name__} takes no context, but got one")
+        check_solvable(x, not self.solver.fixed, self.solver.by_adjoint)
+        x = x.clone() if unfit_for_gradients(x) else x
         field: Any = self.field
         prepared = field.for_solve() if hasattr(field, "for_solve") else field
         by_adjoint = self.solver.by_adjoint
