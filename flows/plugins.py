@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 import traceback
+import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -127,11 +129,22 @@ def _import(plugin: str) -> Iterator[None]:
     from flows.isolation import unchanged
 
     _importing.append(plugin)
+    output = _Head()
     try:
-        with unchanged(f"plug-in {plugin!r}"):
+        with unchanged(f"plug-in {plugin!r}"), redirect_stdout(output):
             yield
     finally:
         _importing.pop()
+        if text := " | ".join(output.getvalue().split("\n")).strip(" |"):
+            warnings.warn(f"plug-in {plugin!r} printed (kept apart): {text}", stacklevel=4)
+
+
+class _Head(io.StringIO):
+    """Keeps the beginning of what is written."""
+
+    def write(self, text: str) -> int:
+        super().write(text[: LONGEST - len(self.getvalue())])
+        return len(text)
 
 
 @contextmanager
