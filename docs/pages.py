@@ -165,9 +165,10 @@ class Documents:
         return _table(replace(table, frame=frame.reset_index(drop=True)))
 
     def note(self, run: str, name: str, kind: str = "tables") -> str:
-        """The note of a table."""
+        """The note of a table, after what is read first of leaders."""
         exhibit = self.runs[run].exhibit(kind, name)
-        return markdown(exhibit.note) if exhibit else ""
+        first = getattr(exhibit, "first", None) or ""
+        return markdown(f"{first} {exhibit.note}".strip()) if exhibit else ""
 
     def figure_note(self, run: str, name: str) -> str:
         """The note of a figure."""

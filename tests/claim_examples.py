@@ -350,16 +350,17 @@ def _mode_collapse(share: float, updates: int = 500) -> pd.DataFrame:
     return made_up("modes", trainings)
 
 
-def timed_example(seconds: dict[str, float]) -> pd.DataFrame:
-    """Made-up densities of flows, each with these seconds of all that is timed."""
+def timed_example(seconds: dict[str, float], scatter: float = 0.01) -> pd.DataFrame:
+    """Made-up densities of flows, each with these seconds of all that is timed, and a scatter."""
 
     def of(row: Any) -> float:
-        return seconds[row["flow"]]
+        noise = np.random.default_rng([row["seed"], len(row["flow"])]).normal()
+        return float(seconds[row["flow"]] * np.exp(scatter * noise))
 
     def curve(row: Any) -> dict[str, np.ndarray]:
         return {
             "validation_ll": np.array([-2.0, -1.0]),
-            "validation_seconds": np.array([0.0, of(row)]),
+            "validation_cpu_seconds": np.array([0.0, of(row)]),
         }
 
     return densities(
@@ -446,6 +447,7 @@ EXAMPLES: dict[str, list[tuple[Outcome, Example]]] = {
         f"continuous-faster-{call}": [
             ("confirmed", partial(timed_example, {"cnf": 0.1, "glow": 1.0})),
             ("refuted", partial(timed_example, {"cnf": 10.0, "glow": 1.0})),
+            ("undecided", partial(timed_example, {"cnf": 2.0, "glow": 1.0}, scatter=2.0)),
         ]
         for call in FASTER
     },

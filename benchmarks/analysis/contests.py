@@ -19,7 +19,7 @@ from benchmarks.core.exhibit import EARLIER
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import BUDGET, LABEL, is_baseline, named
 
-EFFORT = ("validation_cpu_seconds", "validation_seconds", "validation_flops")
+EFFORT = ("validation_cpu_seconds", "validation_flops")
 # columns of the training of a whole budget
 TAKEN: tuple[str, ...] = (*improvement.GAINS, improvement.LAST)
 TAKEN += ("train_flops", "train_seconds", "train_cpu_seconds")
@@ -47,6 +47,13 @@ def kinds(done: pd.DataFrame) -> pd.Series:
 def trained(done: pd.DataFrame) -> pd.DataFrame:
     """The baselines, and the cases of `UPDATES` or more: fewer do not show what a flow can do."""
     return done[(done["updates"] >= UPDATES) | is_baseline(done)]
+
+
+def lacks_logit(rows: pd.DataFrame) -> bool:
+    """Whether pixels were trained on without a logit: such scores compare no families."""
+    pixels = rows.get("bits_per_dim", pd.Series(dtype=float)).notna().any()
+    settings = rows.get("setting.training", pd.Series(dtype=object)).dropna()
+    return bool(pixels and not any("logit" in str(own.get("preprocessing")) for own in settings))
 
 
 def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Contest]:
@@ -144,29 +151,22 @@ def validations(cases: pd.DataFrame) -> pd.Series:
     return values
 
 
-def efforts_to(sides: Sequence[pd.DataFrame], level: float) -> list[float]:
-    """Least mean effort of training by which a series of each side comes to a validation level.
+def efforts_to(sides: Sequence[pd.DataFrame], level: float) -> list[pd.DataFrame]:
+    """Cases of each side with their ``cost`` of training until a validation level, in nats.
 
-    By the first of `EFFORT` that all sides have; NaN without one.
+    By the first of `EFFORT` that each side has: FLOPs of older records. NaN without one, infinite
+    where a case never comes to the level.
     """
     for axis in EFFORT:
-        efforts = [_effort_to(side, axis, level) for side in sides]
-        if not any(math.isnan(effort) for effort in efforts):
-            return efforts
-    return [math.nan] * len(sides)
-
-
-def _effort_to(side: pd.DataFrame, axis: str, level: float) -> float:
-    """Least mean over the seeds of a series; NaN if none has the axis in all of them."""
-    means = []
-    for _, seeds in side.groupby("series"):
-        curves = arrays_by_case(seeds, improvement.CURVE, axis)
-        if all(axis in curve for curve in curves):
-            means.append(float(np.mean([improvement.cost_at(c, axis, level) for c in curves])))
-    return min(means, default=math.nan)
+        curves = [arrays_by_case(side, improvement.CURVE, axis) for side in sides]
+        if all(any(axis in curve for curve in own) for own in curves):
+            costs = [[improvement.cost_at(c, axis, level) for c in own] for own in curves]
+            return [side.assign(cost=own) for side, own in zip(sides, costs, strict=True)]
+    return [side.assign(cost=math.nan) for side in sides]
 
 
 def reached(side: pd.DataFrame) -> float:
     """Highest validation likelihood, nats, that every seed of some series comes to."""
     best = [improvement.best(curve) for curve in arrays_by_case(side, improvement.CURVE)]
-    return float(pd.Series(best, side.index).groupby(side["series"]).min().max())
+    seeds = side.assign(best=best).groupby(["series", "seed", "data_seed"])["best"].max()
+    return float(seeds.groupby("series").min().max())

@@ -47,11 +47,12 @@ class Part:
 
     data: str
     budget: str  #: "60 s"; empty where none was set
-    value: float  #: a lead in nats, or a ratio of seconds
-    half: float  #: of the interval of a lead
+    value: float  #: a lead in nats, or a ratio of seconds or FLOPs
+    interval: tuple[float, float]  #: of confidence 1 - `LEVEL`; NaN where it is not known
     how: str  #: how the first side stands
     holds: bool | None  #: whether the claim does; None where that is open
     splits: int  #: or draws, or trainings
+    ratio: bool = False  #: whether the value is one
 
     @property
     def judged(self) -> bool:
@@ -264,7 +265,7 @@ def outcome(holds: Iterable[bool | None]) -> Outcome:
 def by_budget(verdicts: Mapping[str, Verdict]) -> Table:
     """A row for each claim that is judged by budget, by its title, and a column a budget.
 
-    A cell has the outcome and in how many comparisons the claim holds.
+    A cell has the outcome, in how many comparisons the claim holds, and their values.
     """
     rows: list[dict[str, Any]] = []
     for title, verdict in verdicts.items():
@@ -274,18 +275,24 @@ def by_budget(verdicts: Mapping[str, Verdict]) -> Table:
     names = sorted({*chain(*rows)} - {"claim", RECORDS}, key=lambda name: (len(name), name))
     note = (
         f"In how many comparisons a claim holds, of those with {FEWEST} splits, draws or trainings "
-        "or more; fewer decide nothing. Its verdict is that of the largest such budget of each set."
+        "or more; fewer decide nothing. Behind it the least and the largest lead, or ratio of "
+        "seconds or FLOPs. Its verdict is that of the largest such budget of each set."
     )
     layout = columns("claim", *names)
     return Table.of("claims-by-budget", "Verdicts by budget", note, rows, layout)
 
 
 def _cell(parts: Sequence[Part]) -> str:
-    """ "refuted, 0 of 5"."""
-    holds = [part.holds for part in parts if part.judged]
-    if not holds:
-        return f"not judged, {counted(max(part.splits for part in parts), 'split')}"
-    return f"{outcome(holds)}, {holds.count(True)} of {len(holds)}"
+    """ "refuted, 0 of 5: −1.56 to −0.01 nats"."""
+    judged = [part for part in parts if part.judged]
+    holds = [part.holds for part in judged]
+    how = f"not judged, {counted(max(part.splits for part in parts), 'split')}"
+    if judged:
+        how = f"{outcome(holds)}, {holds.count(True)} of {len(holds)}"
+    values = [part.value for part in judged or parts]
+    if parts[0].ratio:
+        return f"{how}: × {span(values)}"
+    return f"{how}: {span(values, '+.2f')} nats".replace("-", "−")
 
 
 def ahead(standings: Iterable[Standing]) -> list[bool | None]:

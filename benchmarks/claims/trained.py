@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,14 +19,15 @@ from benchmarks.analysis.contests import (
     contests,
     efforts_to,
     kinds,
+    lacks_logit,
     reached,
     trained,
     within,
 )
-from benchmarks.analysis.criteria import FEWEST
+from benchmarks.analysis.criteria import FEWEST, LEVEL
 from benchmarks.analysis.improvement import improving
 from benchmarks.analysis.inference import Standing
-from benchmarks.analysis.paired import OPEN, by_ranks, standing
+from benchmarks.analysis.paired import OPEN, Comparison, by_ranks, compare, standing
 from benchmarks.claims import (
     RULES,
     NotMeasured,
@@ -39,7 +42,7 @@ from benchmarks.claims import (
     register,
     span,
 )
-from benchmarks.core.exhibit import RECORDS
+from benchmarks.core.frame import holding
 from benchmarks.core.naming import BUDGET, STAGE, counted, named, quoted, series
 from benchmarks.evaluation.modes import RARE, THIN
 
@@ -48,11 +51,13 @@ def scored(frame: pd.DataFrame, *metrics: str) -> pd.DataFrame:
     """Return the trained densities with a test likelihood and these metrics, with their `kinds`.
 
     The column `improvement.LAST` has the likelihood at the end of training. Where a search trained
-    on a data set, only its models are kept: they had equal effort. Raises NotMeasured if no row is
-    left.
+    on a data set, only its models are kept: they had equal effort. Pixels without a logit are left
+    out. Raises NotMeasured if no row is left.
     """
     rows = trained(done(frame, ("density", "frontier", "search"), "test_ll", *metrics))
     rows = rows.assign(**{improvement.LAST: improvement.last(rows), "kind": kinds(rows)})
+    parts = [group for _, group in rows.groupby("dataset") if not lacks_logit(group)]
+    rows = pd.concat(parts).sort_index() if parts else rows[:0]
     if STAGE not in rows:
         return rows
     sets = rows.loc[rows[STAGE].notna(), "dataset"].unique()
@@ -162,7 +167,7 @@ def _part(pair: Contest, how: Standing | None, ranks: Standing | None) -> Part:
         data=pair.data,
         budget=budget_of(pair.budget, pair.one),
         value=pair.comparison.estimate.value,
-        half=pair.comparison.half,
+        interval=pair.comparison.estimate.interval(LEVEL),
         how=f"{words}; by signed ranks {ranks}" if ranks else words,
         holds=ahead([how or "open"])[0],
         splits=pair.comparison.seeds,
@@ -184,7 +189,7 @@ def _name(pair: Contest) -> str:
 def _result(pair: Contest, part: Part) -> str:
     """ "+0.012 [0.003, 0.021] on moons (cnf and glow, ahead)": the lead of the first."""
     one, other = (quoted(side["series"].iloc[0]) for side in (pair.one, pair.other))
-    low, high = part.value - part.half, part.value + part.half
+    low, high = part.interval
     interval = "[unknown]" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
     number = f"{part.value:+.3f} {interval}".replace("-", "−")
     return f"{number} on {part.data} ({one} and {other}, {part.how})"
@@ -206,123 +211,143 @@ def _spent(pairs: Sequence[Contest]) -> str:
 
 # ---- races --------------------------------------------------------------------------------------
 
-DENSITY, SAMPLE, TRAINING = "density", "sample", "training to the likelihood that both reach"
+USES = (DENSITY, SAMPLE) = "density", "sample"
+TRAINING = "training to the likelihood that both reach"
 CPU = ("per_1000_cpu_seconds", "sample_cpu_rate")  # of records now
 CLOCK = ("per_1000_seconds", "sample_rate")  # of older ones
 
 
 def timed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Trained flows whose densities and samples were timed, with series.
+    """Trained flows with the seconds of a density and of a sample, as far as timed, and series.
 
     Times are CPU seconds where there are such, else the seconds of older records.
     """
-    metrics = CPU if frame.reindex(columns=[*CPU]).notna().any(axis=None) else CLOCK
-    rows = scored(frame, *metrics)
-    rows = rows[rows["arrays"].notna() & (rows["updates"] > 0)]
-    seconds, rate = (rows[name] for name in metrics)
+    rows = scored(frame)
+    rows = holding(rows[rows["updates"] > 0], improvement.CURVE)
+    metrics = CPU if rows.reindex(columns=[*CPU]).notna().any(axis=None) else CLOCK
+    seconds, rate = (rows.get(name, pd.Series(np.nan, rows.index)) for name in metrics)
     rows = pd.concat([rows, pd.DataFrame({DENSITY: seconds, SAMPLE: 1 / rate})], axis=1)
     parts = [named(group) for _, group in rows.groupby("dataset")]
     return pd.concat(parts) if parts else rows.assign(series=[])
 
 
-def races(rows: pd.DataFrame, column: str, first: str) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Race:
+    """What a call takes of the fastest series of two sides, on a data set at a budget: seconds.
+
+    Of a training CPU seconds, or FLOPs of older records.
+    """
+
+    data: str
+    first: str  # the values of either side
+    other: str
+    budget: str
+    call: str
+    seconds: Comparison  # their logarithms, the other's less the first's
+    records: tuple[str, ...]
+
+
+def races(rows: pd.DataFrame, column: str, first: str) -> list[Race]:
     """Compare the fastest series of value ``first`` with the fastest of each other value.
 
-    At each budget that both have; training is that at a budget or less. Columns: dataset, other
-    (the other value), budget, call, ratio (cost of first / other), splits, and records (keys). NaN
-    ratios are left out.
+    At each budget that both have, the least first; training is that at a budget or less.
     """
-    table = [
-        {"dataset": str(data), "other": other, **row}
+    return [
+        Race(str(data), first, str(other), *fields)
         for data, group in rows.groupby("dataset")
         for other in sorted({*group[column]} - {first})
-        for row in _race(group[group[column] == first], group[group[column] == other])
+        for fields in _race(group[group[column] == first], group[group[column] == other])
     ]
-    names = ["dataset", "other", "budget", "call", "ratio", "splits", RECORDS]
-    return pd.DataFrame(table, columns=names)
 
 
-def _race(*racing: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The ratios of a race of two sides; of none where a side has no timed flow."""
+def _race(*racing: pd.DataFrame) -> Iterator[tuple[str, str, Comparison, tuple[str, ...]]]:
+    """Budget, call, comparison and records of the races of two sides."""
     for budget in common_budgets(*racing):
         sides = [within(side, budget) for side in racing]
         if any(side.empty for side in sides):
             continue
-        one, other = (side.groupby("series")[[DENSITY, SAMPLE]].mean().min() for side in sides)
-        costs: dict[str, tuple[float, ...]] = {c: (one[c], other[c]) for c in (DENSITY, SAMPLE)}
         runs = [s[~(s[BUDGET].astype(float) > budget)] if BUDGET in s else s for s in racing]
-        costs[TRAINING] = tuple(efforts_to(runs, min(map(reached, runs))))
-        if min(costs[TRAINING]) <= 0:  # one begins at the level, and there is no race
-            del costs[TRAINING]
-        splits = min(side["seed"].nunique() for side in sides)
-        row = {"budget": budget_of(budget, sides[0]), "splits": splits}
-        for call, (a, b) in costs.items():
-            if a / b == a / b:
-                yield {**row, "call": call, "ratio": float(a / b), RECORDS: keys(*sides, *runs)}
+        calls = {call: [side.assign(cost=side[call]) for side in sides] for call in USES}
+        calls[TRAINING] = efforts_to(runs, min(map(reached, runs)))
+        for call, costs in calls.items():
+            one, other = map(_fastest, costs)
+            # of none a side was not timed, and at 0 it begins at the level
+            if len(one) and len(other) and min(one["cost"].min(), other["cost"].min()) > 0:
+                seconds = replace(compare(other, one, "log"), margin=0.0)
+                yield budget_of(budget, sides[0]), call, seconds, keys(*sides, *runs)
 
 
-def _raced(table: pd.DataFrame) -> tuple[tuple[Part, ...], pd.DataFrame]:
-    """Ratios of seconds as parts, and those that decide: of each race the largest judged budget."""
-    parts = []
-    for row in table.to_dict("records"):
-        what, ratio = "{dataset} beside {other}, {call}".format_map(row), row["ratio"]
-        how = "first" if ratio < 1 else "not first"
-        parts.append(Part(what, row["budget"], ratio, np.nan, how, ratio < 1, row["splits"]))
-    final = table[[part.judged for part in parts]]
-    return tuple(parts), final.groupby(["dataset", "other", "call"]).tail(1)
+def _fastest(side: pd.DataFrame) -> pd.DataFrame:
+    """The cases of the series with the least mean cost, a row a seed, with the logarithm."""
+    seeds = side.dropna(subset="cost").sort_values("cost")
+    seeds = seeds.drop_duplicates(["series", "seed", "data_seed"])
+    if len(seeds):
+        seeds = seeds[seeds["series"] == seeds.groupby("series")["cost"].mean().idxmin()]
+    return seeds.assign(log=np.log(seeds["cost"].where(seeds["cost"] > 0)))
 
 
 FASTER = {"training": TRAINING, "density": DENSITY, "sampling": SAMPLE}  # by ending of a claim
+RACED = {f"continuous-faster-{ending}": (call,) for ending, call in FASTER.items()}
+RACED["ffjord-fastest"] = (*USES, TRAINING)  # calls by claim
 
 
-def of_kinds(frame: pd.DataFrame) -> pd.DataFrame:
+def of_kinds(frame: pd.DataFrame) -> list[Race]:
     """Races of continuous flows against discrete ones."""
     rows = timed(frame)
     return races(rows[rows["kind"] != "baseline"], "kind", "continuous")
 
 
-def judge_faster(call: str, table: pd.DataFrame) -> Verdict:
-    """Ratios of seconds of a call on each data set, or to the likelihood that both kinds reach."""
-    table = table[table["call"] == call]
-    if table.empty:
-        raise NotMeasured(f"timed flows, continuous and discrete, on one data set: a {call}")
-    parts, final = _raced(table)
-    first = final["ratio"] < 1
-    ratios = (final if len(final) else table)["ratio"]
+def of_ffjord(frame: pd.DataFrame) -> list[Race]:
+    """Races of FFJORD against every other continuous flow whose training has its cost too."""
+    rows = timed(frame)
+    every = races(rows[rows["kind"] == "continuous"], "flow", "ffjord")
+    trained_ones = {(race.data, race.other) for race in every if race.call == TRAINING}
+    return [race for race in every if (race.data, race.other) in trained_ones]
+
+
+def judge_race(claim: str, every: Sequence[Race]) -> Verdict:
+    """Judge a claim by its races, tested together: of each the largest budget with enough splits.
+
+    Its sentence has the ratios of seconds, or of the FLOPs of older trainings.
+    """
+    raced = [race for race in every if race.call in RACED[claim]]
+    if not raced:
+        raise NotMeasured(f"trained flows of both sides on one data set: {listed(RACED[claim])}")
+    judged = {str(n): race.seconds for n, race in enumerate(raced) if race.seconds.seeds >= FEWEST}
+    stands = standing(judged, level_of(claim))
+    parts = tuple(_race_part(race, stands.get(str(n), "open")) for n, race in enumerate(raced))
+    both = [*zip(raced, parts, strict=True)]
+    final = [*{part.data: (race, part) for race, part in both if part.judged}.values()]
+    holds = [part.holds for _, part in final]
+    ratios: dict[str, list[float]] = {}
+    for race, part in final or both:
+        ratios.setdefault(race.other, []).append(part.value)
+    words = [f"{span(own)} times what {other} takes" for other, own in sorted(ratios.items())]
     sentence = (
-        f"For a {call} the quickest continuous flow takes {span(ratios)} times the seconds of the "
-        f"quickest discrete one; it is first on {first.sum()} of {len(final)} data sets."
+        f"For a {listed(RACED[claim])} the quickest {raced[0].first} takes {listed(words)}; it is "
+        f"first in {holds.count(True)} of {counted(len(final), 'comparison')}."
     )
-    return Verdict(outcome(first), sentence, keys(table), parts=parts)
+    used = tuple(dict.fromkeys(chain(*(race.records for race in raced))))
+    return Verdict(outcome(holds), sentence, used, parts=parts)
 
 
-for ending, call_of_claim in FASTER.items():
-    register(f"continuous-faster-{ending}", prepare=of_kinds)(
-        _judge_of(judge_faster, call_of_claim)
+def _race_part(race: Race, how: Standing) -> Part:
+    low, high = (-end for end in race.seconds.estimate.interval(LEVEL)[::-1])
+    return Part(
+        data=f"{race.data} beside {race.other}, {race.call}",
+        budget=race.budget,
+        value=math.exp(-race.seconds.estimate.value),
+        interval=(math.exp(low), math.exp(high)),
+        how={"ahead": "first", "behind": "not first"}.get(how, how),
+        holds=ahead([how])[0],
+        splits=race.seconds.seeds,
+        ratio=True,
     )
 
 
-@register("ffjord-fastest", prepare=timed)
-def ffjord_fastest(rows: pd.DataFrame) -> Verdict:
-    """FFJORD's seconds over those of each other continuous flow, on each data set."""
-    table = races(rows[rows["kind"] == "continuous"], "flow", "ffjord")
-    raced = table[table["call"] == TRAINING].set_index(["dataset", "other"]).index
-    table = table[pd.MultiIndex.from_frame(table[["dataset", "other"]]).isin(raced)]
-    if table.empty:
-        raise NotMeasured(
-            "timed densities of ffjord and of another continuous flow on one data set, with "
-            "seconds of their trainings"
-        )
-    parts, final = _raced(table)
-    words = [
-        f"{span(beside['ratio'], '.2g')} beside {flow}"
-        for flow, beside in (final if len(final) else table).groupby("other")
-    ]
-    sentence = (
-        "FFJORD takes, of the other's seconds of a density, of a sample and of the training to the "
-        f"likelihood that both reach, {listed(words)}."
-    )
-    return Verdict(outcome(final["ratio"] < 1), sentence, keys(table), parts=parts)
+for claim_of_race in RACED:
+    prepare = of_ffjord if claim_of_race == "ffjord-fastest" else of_kinds
+    register(claim_of_race, prepare=prepare)(_judge_of(judge_race, claim_of_race))
 
 
 # ---- modes --------------------------------------------------------------------------------------

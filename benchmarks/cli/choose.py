@@ -55,10 +55,10 @@ if TYPE_CHECKING:
 STARTING, SCORING, ENDING = 12.0, 4.0, 6.0
 FITTING = 0.05  # share of all that baselines take
 EFFORT = 2e10  # FLOPs of a mixture's fit in a CPU second
-EACH = 12.0  # CPU seconds of a family in the first quarter before there is another
-TRIAL = 3.0  # CPU seconds of a trial over the number of a family's trials, in the first quarter
+EACH = 12.0  # CPU seconds of a family in the first sixth before there is another
+TRIAL = 3.0  # CPU seconds of a trial over the number of a family's trials, in the first sixth
 CONFIGURATIONS = 8  # of a family at most
-FAVOURITE = "nsf_ar"  # leads on most tables, and starts slowly: is left after the first quarter
+FAVOURITE = "nsf_ar"  # leads on most tables, and starts slowly: is left after the first sixth
 PLACES = 4  # finals of a family at most, on many cores
 LATEST = 1.5  # wall seconds over those that were asked for, at which a run ends
 TRAINED = ("learning_rate", "weight_decay", "preprocessing", "cpu_seconds")
@@ -83,8 +83,8 @@ def choose(
 ) -> None:
     """Find the flow that gives the best density of a table, within minutes.
 
-    Families race: after a quarter of the time at most half of them are left, after half of it two,
-    which go on from their own weights. Exit status: 0 there is an answer, 1 no flow was trained to
+    Families race: after a sixth of the time at most half of them are left, after a third two, which
+    go on from their own weights. Exit status: 0 there is an answer, 1 no flow was trained to
     its end, 2 wrong usage, or a table without a density.
     """
     started = time.monotonic() - (time.time() - psutil.Process().create_time())
@@ -285,15 +285,15 @@ def entrants(
 
 
 def rungs_of(minutes: float, jobs: int, families: Sequence[str]) -> list[dict[str, Any]]:
-    """The rungs of a race of families: a quarter of the CPU seconds, as much, and a half.
+    """The rungs of a race of families: a sixth of the CPU seconds, as much, and the rest.
 
     Few seconds take fewer families. `FAVOURITE` is among those that are left after the first.
     """
     every = 60 * minutes * jobs
-    quarter = (every * (1 - FITTING) - STARTING - ENDING - SCORING * jobs) / 4
-    quarter = max(quarter, every / 20)
-    number = max(1, min(len(families), int(quarter / EACH)))
-    tried = max(1, min(CONFIGURATIONS, int(math.sqrt(quarter / number / TRIAL))))
+    sixth = (every * (1 - FITTING) - STARTING - ENDING - SCORING * jobs) / 6
+    sixth = max(sixth, every / 30)
+    number = max(1, min(len(families), int(sixth / EACH)))
+    tried = max(1, min(CONFIGURATIONS, int(math.sqrt(sixth / number / TRIAL))))
     kept = max(1, number // 2)
     last = min(kept, jobs, 2)
     finals = min(tried, PLACES, math.ceil(jobs / last))  # of a family, so that no core is idle
@@ -307,9 +307,9 @@ def rungs_of(minutes: float, jobs: int, families: Sequence[str]) -> list[dict[st
             kept * ((tried + 1) // 2),
             {"configurations": tried, "families": kept - len(named), "labels": named},
         ),
-        (2, last, {"configurations": finals, "families": last}),
+        (4, last, {"configurations": finals, "families": last}),
     ):
-        seconds += share * quarter / (math.ceil(trainings / jobs) * jobs)
+        seconds += share * sixth / (math.ceil(trainings / jobs) * jobs)
         rungs.append({"seconds": seconds, **rule})
     return rungs
 

@@ -240,6 +240,8 @@ def _print_answer(report: Report) -> None:
         table.add_column(styled(header), justify=side, width=width, overflow="fold")
     for row in rows[:ROWS]:
         table.add_row(*(styled(cell.text, "bold" if cell.best else "") for cell in row[:fit]))
+    if main.raw.first:
+        say(main.raw.first)
     console.print(table)
     left = {"rows": len(rows) - ROWS, "columns": len(headers) - fit}
     if words := [f"{count} more {what}" for what, count in left.items() if count > 0]:

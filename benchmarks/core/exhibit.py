@@ -130,6 +130,7 @@ class Table:
     note: str
     frame: pd.DataFrame
     columns: Mapping[str, Column] = field(default_factory=dict)
+    first: str | None = None  #: of a table of leaders: what is read before it, may be empty
 
     @classmethod
     def of(

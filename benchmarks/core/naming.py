@@ -39,6 +39,15 @@ def quoted(name: object) -> str:
     return f'"{name}"' if "," in str(name) else str(name)
 
 
+def ahead_of_flows(baselines: Mapping[str, str]) -> str:
+    """A sentence on the baselines, by data set, that no flow is ahead of; empty without any."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for data, model in baselines.items():
+        places[model].append(data)
+    names = "; ".join(f"{model} on {', '.join(sets)}" for model, sets in places.items())
+    return f"Baselines that come before every flow: {names}." if names else ""
+
+
 def duration(seconds: float) -> str:
     """ "0.25 s", "12 s", "3.4 min", "1.6 h"."""
     for unit, size in (("h", 3600.0), ("min", 60.0)):

@@ -135,13 +135,16 @@ class Report:
 
     @property
     def lead(self) -> Figure | None:
-        """The figure that stands at the top: the first."""
-        return next(iter(self.figures), None)
+        """The figure at the top: the first of the study that has the `main` table, or of all."""
+        own = [s.figures for s in self.sections if any(t is self.main for t in s.tables)]
+        return next(itertools.chain(*own, self.figures), None)
 
     @property
     def main(self) -> Table | None:
-        """The table that a terminal shows: the first."""
-        return next((table for section in self.sections for table in section.tables), None)
+        """The table at the top, and in a terminal: the first of leaders, or of all."""
+        tables = [table for section in self.sections for table in section.tables]
+        leaders = (table for table in tables if table.raw.first is not None)
+        return next(itertools.chain(leaders, tables), None)
 
     @property
     def warnings(self) -> list[str]:

@@ -48,7 +48,8 @@ def _head(report: Report) -> list[str]:
     """The title of a report, what was measured for what, and the notes of all sections."""
     title, about = escape(report.plan.name), escape(report.plan.about)
     notes = [_notes(section.notes) for section in report.sections]
-    return [f"# {title}", about, facts(report.header), *notes]
+    first = escape(report.main.raw.first or "") if report.main else ""
+    return [f"# {title}", about, f"**{first}**" if first else "", facts(report.header), *notes]
 
 
 def facts(listed: Iterable[Fact]) -> str:

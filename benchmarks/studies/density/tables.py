@@ -18,7 +18,7 @@ from benchmarks.analysis.models import Models, models_of, notes_of
 from benchmarks.core.exhibit import RECORDS, Column, Table, columns, scientific
 from benchmarks.core.formats import number
 from benchmarks.core.frame import arrays_by_case
-from benchmarks.core.naming import of_plugins
+from benchmarks.core.naming import ahead_of_flows, of_plugins
 
 TESTED = f"at a level of {LEVEL:g} over all of its rivals (Student's t, Holm)"
 ABOVE = 3.0  # standard errors above the truth from which on a likelihood is marked
@@ -140,7 +140,7 @@ def _behind_first(models: dict[str, pd.DataFrame], gap: float) -> dict[str, pair
 
 
 def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
-    """The test log-likelihoods of all data sets side by side, a row a model."""
+    """The test log-likelihoods of all data sets side by side, a row a model by mean rank."""
     every = pd.concat(summaries)
     records = every.groupby("model", sort=False)[RECORDS].sum()
     frame, layout = pd.DataFrame({"model": records.index}), columns("model")
@@ -161,7 +161,12 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
         f"Mean log-density of the test rows in nats{given}. Bold: ahead of every other, {TESTED}."
     )
     note += improvement.note(every)
-    return Table("density", "Test log-likelihood by data set", note, frame, layout)
+    means = frame.filter(regex=r"^test_ll\.").apply(pd.to_numeric, errors="coerce")
+    order = means.rank(ascending=False).mean(axis=1).sort_values(kind="stable").index
+    best = {m.data: next(iter(m.done)) for m in sets if m.flows}
+    first = ahead_of_flows({d: n for d, n in best.items() if not any(n in m.flows for m in sets)})
+    title = "Test log-likelihood by data set"
+    return Table("density", title, note, frame.loc[order].reset_index(drop=True), layout, first)
 
 
 def _error_of(summary: pd.DataFrame) -> str:

@@ -43,8 +43,9 @@ NOTE = (
 OF_A_KIND = 3  # flows of a kind, with an ODE and without, that a figure of all names
 CLOSED = (
     "Share of the gap between a Gaussian and the best model that each flow closes, mean over "
-    "{}, against the FLOPs of its training (geometric mean), by budget. Bars are {:.0%} intervals; "
-    "the line across is the best baseline. Grey: the other flows."
+    "{}, against the FLOPs of its training (geometric mean): a line "
+    "goes from the shortest budget to the longest. Bars are {:.0%} intervals; the line across is "
+    "the best baseline. Grey: the other flows."
 )
 RANKING = (
     f"Left: test log-likelihood with its {1 - LEVEL:.0%} interval over the test rows, the best by "

@@ -608,7 +608,7 @@ class Search(TrainingStudy):
         before = standing.trials[label][place]
         spent, seconds = _spent(before), float(settings["seconds"])
         if self.purse is not None:
-            part = 1.0 if final else 1 / 3
+            part = 1.0 if final else 1 / 5  # the first rung has spent a sixth
             share = self.purse.seconds(seconds, part, sum(of_family.values()))
             seconds = spent + max(share, SHORTEST)
             settings = {**settings, "share": share}

@@ -10,13 +10,27 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import improvement, paired
-from benchmarks.analysis.contests import at_largest_budget, budget_of, validations, within
+from benchmarks.analysis.contests import (
+    at_largest_budget,
+    budget_of,
+    lacks_logit,
+    validations,
+    within,
+)
 from benchmarks.analysis.criteria import FEWEST, LEVEL, MARGIN
 from benchmarks.analysis.inference import Estimate, Standing, mean_of, of_rows, standings
 from benchmarks.analysis.models import models_of
 from benchmarks.core.exhibit import RECORDS, Column, Table, columns
 from benchmarks.core.formats import number
-from benchmarks.core.naming import BUDGET, counted, in_words, is_baseline, of_plugins, starred
+from benchmarks.core.naming import (
+    BUDGET,
+    ahead_of_flows,
+    counted,
+    in_words,
+    is_baseline,
+    of_plugins,
+    starred,
+)
 from benchmarks.core.store import arrays
 from benchmarks.studies.density.tables import ROBUST, exactness, note_on_samples
 
@@ -67,8 +81,6 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         counted = counted_in(dict(sets))
         listed = {name: table for name, table in likelihoods.items() if name in counted}
         ordered += [leaders(dict(sets)), overview(listed)]
-    first = baselines_ahead(dict(sets))  # is said before all else
-    ordered[:1] = [replace(table, note=first + table.note) for table in ordered[:1]]
     for name, rows in sets:
         others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
         ordered += [table for table in (likelihoods[name], *others) if table is not None]
@@ -82,7 +94,10 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             replace(table, note=table.note + earlier, columns={**table.columns, **nominal})
             for table in ordered
         ]
-    return [table for table in ordered if len(table.frame)]
+    ordered = [table for table in ordered if len(table.frame)]
+    if sets and ordered:
+        ordered[0] = replace(ordered[0], first=baselines_ahead(dict(sets)))
+    return ordered
 
 
 def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
@@ -339,7 +354,7 @@ def closed(sets: Mapping[str, pd.DataFrame]) -> dict[float, pd.DataFrame]:
 
 def counted_in(sets: Mapping[str, pd.DataFrame]) -> list[str]:
     """The data sets that a score over all of them has: pixels searched without a logit are none."""
-    return [name for name, rows in sets.items() if not _lacks_logit(rows)]
+    return [name for name, rows in sets.items() if not lacks_logit(rows)]
 
 
 def _closed_on(rows: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
@@ -367,13 +382,6 @@ def _closed_on(rows: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
             RECORDS: [tuple(seeds["key"]) for seeds in models],
         }
         yield budget, pd.DataFrame(medians).reset_index(drop=True).assign(**values)
-
-
-def _lacks_logit(rows: pd.DataFrame) -> bool:
-    """Whether a data set of pixels was searched without a logit: its scores compare no families."""
-    pixels = rows.get("bits_per_dim", pd.Series(dtype=float)).notna().any()
-    settings = rows.get("setting.training", pd.Series(dtype=object)).dropna()
-    return bool(pixels and not any("logit" in str(own.get("preprocessing")) for own in settings))
 
 
 def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
@@ -405,15 +413,15 @@ def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
 
 def baselines_ahead(sets: Mapping[str, pd.DataFrame]) -> str:
     """A sentence on baselines that are ahead of every flow in validation; empty without any."""
-    parts = []
+    baselines = {}
     for name, rows in sets.items():
         if budgets := by_budget(finals(rows)):
             enough = [b for b, own in budgets.items() if own["data_seed"].nunique() >= FEWEST]
             scored = budgets[max(enough or budgets)]
             best = validations(scored).groupby(scored["model"]).mean().idxmax()
-            ahead = is_baseline(scored[scored["model"] == best]).any()
-            parts += [f"{best} on {name}"] if ahead else []
-    return f"Ahead of every flow in validation: {', '.join(parts)}. " if parts else ""
+            if is_baseline(scored[scored["model"] == best]).any():
+                baselines[name] = str(best)
+    return ahead_of_flows(baselines)
 
 
 def _of_most_models(frame: pd.DataFrame) -> str:
@@ -439,7 +447,9 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     )
     for _, family in rows.groupby("model"):
         options = [*SIZES, *_choices(family)]
-        words = [_words(row, options) for row in family.to_dict("records")]
+        names = ["setting.training", "setting.edges", *(f"option.{name}" for name in options)]
+        chosen = family.reindex(columns=names).to_dict("records")
+        words = [_words(row, options) for row in chosen]
         rows.loc[family.index, "configuration"] = words
     return rows[rows["stage"] != "rate"]  # of records of before
 
