@@ -26,7 +26,7 @@ def holds_nan(values: Tensor) -> bool:
     """Whether values have a NaN, read on the CPU without an operator that is dispatched."""
     if values.device.type != "cpu" or transformed(values):
         return False
-    with torch._C._DisableTorchDispatch():  # type: ignore[no-untyped-call]  # of C
+    with torch._C._DisableTorchDispatch():
         return bool(np.isnan(values.detach().float().numpy()).any())
 
 

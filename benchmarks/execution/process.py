@@ -369,8 +369,8 @@ def serve(descriptor: str, lifeline: str) -> None:
             pipe, (reader, writer) = recv_handle(control), os.pipe()
             if (child := os.fork()) == 0:
                 control.close()
-                for descriptor in (1, 2):
-                    os.dup2(writer, descriptor)
+                for place in (1, 2):
+                    os.dup2(writer, place)
                 os.close(reader)
                 os.close(writer)
                 _measure_and_exit(_Pipe(pipe), int(lifeline))
