@@ -33,7 +33,6 @@ KINDS = {  # of what a recipe holds
     "version": int,
 }
 DTYPES = "float32", "float64", "bfloat16", "float16"
-DEEPEST = 100  # steps of preprocessing
 LARGEST = 10_000_000  # bytes of a recipe, and of the header of weights
 ALLOCATED, CALL = 20, 100  # numbers that building takes, for each of the weights and for each call
 WEIGHTS, RECIPE = "weights.safetensors", "flow.json"
@@ -120,9 +119,10 @@ def _loaded(folder: Path) -> Flow:
     name, dim, options, steps, dtype, version = (content[field] for field in KINDS)
     if content.get("schema", SCHEMA) != SCHEMA:
         raise ValueError(f"{RECIPE} is of schema {content['schema']!r}, and {SCHEMA} can be read")
-    if dtype not in DTYPES or not {type(step) for step in steps} <= {str} or len(steps) > DEEPEST:
+    texts = {type(step) for step in steps} <= {str}
+    if dtype not in DTYPES or not texts or len("+".join(steps)) > LONGEST:
         raise ValueError(
-            f"{RECIPE} has an unknown dtype or preprocessing: {dtype[:80]!r}, {steps[:9]}"
+            f"{RECIPE} has an unknown dtype or preprocessing: {dtype[:80]!r}, {str(steps)[:80]}"
         )
     if (now := flows.members.declared(name).version) != version:
         raise ValueError(
