@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from pathlib import Path
+from importlib.metadata import version as installed
 
-ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-project = PROJECT["name"]
+project = "flowgauge"
 author = "The flowgauge authors"
-release = version = PROJECT["version"]
+release = version = installed("flowgauge").partition("+")[0]
 html_title = f"{project} {release}"
 
 extensions = [
@@ -34,7 +30,10 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
 
+smartquotes_action = "qe"  # quotes and ellipses: options keep their two hyphens
+
 html_theme = "furo"
+copyright = f"2026, {author}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 

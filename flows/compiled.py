@@ -254,7 +254,10 @@ def _failures() -> tuple[type[Exception], ...]:
 def _check_backend(backend: str) -> None:
     """ValueError for an unknown backend, RuntimeError for inductor without a C++ compiler."""
     if backend not in (names := torch.compiler.list_backends(())):
-        raise ValueError(f"unknown backend {backend!r}; choose from: {', '.join(names)}")
+        from flows.registry import choices
+
+        known = choices(backend, names, "torch.compiler.list_backends()")
+        raise ValueError(f"unknown backend {backend!r}; {known}")
     if backend != "inductor":
         return
     from torch._inductor.cpp_builder import get_cpp_compiler

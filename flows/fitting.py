@@ -27,7 +27,7 @@ CLIP = 5.0  # largest norm of a gradient
 DECAY = 0.4  # share in which the rate falls
 
 
-@dataclass
+@dataclass(repr=False)
 class Fit:
     """A trained flow, with the best validated weights, and its learning curve.
 
@@ -39,9 +39,15 @@ class Fit:
     flow: Flow
     best: float = -math.inf
     returned: bool = False
-    validated: list[int] = field(default_factory=list, repr=False)
-    validation_ll: list[float] = field(default_factory=list, repr=False)
-    losses: list[float] = field(default_factory=list, repr=False)
+    validated: list[int] = field(default_factory=list)
+    validation_ll: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """Its likelihood and length, and the flow."""
+        back = ", then back to earlier weights" * self.returned
+        done = f"{self.best:.4f} nats in validation, {len(self.losses)} updates{back}"
+        return f"Fit: {done}\n{self.flow!r}"
 
 
 def fit(
@@ -123,6 +129,7 @@ def fit(
         loop(state, turns)
         turns.fit.best, _ = state.conclude(turns.log_prob)
     flow.load_state_dict(state.best)
+    flow.columns = None if isinstance(named, range) else tuple(named)
     return turns.fit
 
 

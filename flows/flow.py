@@ -10,6 +10,7 @@ from inspect import signature
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
@@ -37,6 +38,7 @@ class Flow(nn.Module):
     objective = "likelihood"
     compiler: Compiler | None = None
     recipe: Recipe | None = None  # how it is built again, see `flows.saved`
+    columns: tuple[Any, ...] | None = None  # of the table that it was fitted to
 
     def __init__(
         self,
@@ -55,14 +57,28 @@ class Flow(nn.Module):
         self.context_dim = context_dim
         self.context_scaling: Standardization | None = None
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def __repr__(self) -> str:
+        """What it is, in two lines; ``print(flow.transform)`` has the layers."""
+        count = sum(p.numel() for p in self.parameters())
+        made = type(getattr(self, "transform", self)).__name__
+        dtypes = ", ".join(sorted({str(p.dtype) for p in self.parameters()}))
+        if recipe := self.recipe:
+            sizes = [f"{k}={v}" for k, v in recipe.options.items() if isinstance(v, int | str)]
+            text = f"{recipe.flow}({', '.join(sizes)})"
+            made = " behind ".join([text, *reversed(recipe.preprocessing)])
+        given = f" given {self.context_dim} columns" * bool(self.context_dim)
+        return f"Flow of {self.dim} columns{given}, {count:,} parameters of {dtypes}\n  {made}"
+
+    def log_prob(self, x: Tensor | Any, context: Tensor | None = None) -> Tensor:
         """Log-density in nats: (N, D) -> (N,).
 
-        ``context`` is (N, C), or (1, C) for all rows. Raises ValueError or TypeError for another
-        shape or dtype, and on the CPU for NaN or infinity (elsewhere a look would synchronise).
-        There a row so far out that numbers overflow is computed in float64, and minus infinity
-        where these overflow too. Warns of dtypes with too few digits.
+        ``context`` is (N, C), or (1, C) for all rows. Of a flow that was fitted to a table, ``x``
+        may be a table with these columns. Raises ValueError or TypeError for another shape or
+        dtype, and on the CPU for NaN or infinity (elsewhere a look would synchronise). There a row
+        so far out that numbers overflow is computed in float64, and minus infinity where these
+        overflow too. Warns of dtypes with too few digits.
         """
+        x = self._rows(x)
         log_prob: Tensor = self._run(log_density, x, context)
         if log_prob.dtype in (torch.bfloat16, torch.float16):
             text = f"{log_prob.dtype} has three digits: a log-density may be off by a nat, "
@@ -86,6 +102,15 @@ class Flow(nn.Module):
                 exact = flow.log_prob(x.detach()[far].double(), given)
         beyond = exact.isnan() & (size[far] > torch.finfo(x.dtype).max ** 0.25)
         return log_prob.masked_scatter(far, exact.masked_fill(beyond, -torch.inf).to(x.dtype))
+
+    def _rows(self, x: Any) -> Any:
+        """A table of the columns that the flow was fitted to as a Tensor; else what was given."""
+        if self.columns is None or not hasattr(x, "columns"):
+            return x
+        if absent := [name for name in self.columns if name not in x.columns]:
+            raise ValueError(f"x lacks columns that the flow was fitted to: {absent}")
+        rows = np.asarray(x[list(self.columns)], dtype=np.float64)
+        return torch.tensor(rows).to(torch.empty(0) if (t := self.reference()) is None else t)
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise z of data x: (N, D) -> (N, D)."""
@@ -226,10 +251,11 @@ class Flow(nn.Module):
         if x.dim() != 2 or (self.dim is not None and x.shape[1] != self.dim):
             raise ValueError(f"expected x of shape {shape}, got {tuple(x.shape)}")
         if x.dtype != like.dtype or not x.dtype.is_floating_point:
-            own_type = (
-                f"dtype {own.dtype}, as the flow's parameters" if own is not None else "floats"
+            wanted = like.dtype if own is not None else torch.get_default_dtype()
+            raise TypeError(
+                f"expected x of dtype {wanted}, as the flow's parameters, got {x.dtype}: give "
+                f"x.to({wanted}), or convert the flow by flow.to({x.dtype})"
             )
-            raise TypeError(f"expected x of {own_type}, got {x.dtype}")
         _check_finite("x", x)
         if context is None:
             if self.context_dim:
@@ -254,7 +280,10 @@ class Flow(nn.Module):
                 f"expected context of width {self.context_dim}, got {context.shape[1]}"
             )
         if context.dtype != like.dtype:
-            raise TypeError(f"expected context of dtype {like.dtype}, got {context.dtype}")
+            raise TypeError(
+                f"expected context of dtype {like.dtype}, got {context.dtype}: give "
+                f"context.to({like.dtype})"
+            )
         _check_finite("context", context)
         context = context.expand(len(x), -1)
         return context if self.context_scaling is None else self.context_scaling(context)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import sys
 import traceback
 import warnings
@@ -12,8 +13,9 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
-FOREIGN = (Exception, SystemExit)  # what may be raised by others' code, and must end no command
+FOREIGN = (Exception, SystemExit, GeneratorExit)  # of others' code, which must end no command
 LONGEST = 500  # characters of a message that are kept
 GROUPS = "flowgauge."  # how the names of the groups of entry points begin
 PREFIX = "flowgauge_plugin_"  # of the module of a plug-in's file, before the file's stem
@@ -37,7 +39,7 @@ def load_plugin(path: str | Path) -> ModuleType:
     Its imports find modules beside it, after all others. The file of a module that an entry point
     names is imported as that module. Changes to settings of the process are undone.
     """
-    path = Path(path).resolve()
+    path = Path(os.path.realpath(path))  # which a loop of links has
     name = f"{PREFIX}{path.stem}"
     if (point := _installed(path)) is not None:
         try:
@@ -61,7 +63,7 @@ def load_plugin(path: str | Path) -> ModuleType:
     try:
         with _import(str(path)), _beside(str(path.parent)):
             spec.loader.exec_module(module)
-    except FOREIGN as error:
+    except BaseException as error:  # KeyboardInterrupt too, which a file may raise
         del sys.modules[name]
         raise _broken(path, error) from error
     return module
@@ -125,18 +127,37 @@ def importing() -> str:
 
 @contextmanager
 def _import(plugin: str) -> Iterator[None]:
-    """Note that a plug-in is being imported, and undo what it does to the process's settings."""
+    """Note that a plug-in is being imported, and undo what it does to the process's settings.
+
+    ValueError where it has replaced a function of this library, which is put back.
+    """
+    import flows
     from flows.isolation import unchanged
 
     _importing.append(plugin)
     output = _Head()
+    ours = [module for name, module in sys.modules.items() if name.partition(".")[0] == "flows"]
+    before = [
+        (module, name, value)
+        for module in ours
+        for name, value in vars(module).items()
+        if callable(value) or (module is flows and not isinstance(value, ModuleType))
+    ]
     try:
-        with unchanged(f"plug-in {plugin!r}"), redirect_stdout(output):
+        with unchanged(f"plug-in {plugin!r}"), staying(), redirect_stdout(output):
             yield
     finally:
         _importing.pop()
+        moved = [(m, n, v) for m, n, v in before if vars(m).get(n) is not v]
+        for module, name, value in moved:
+            setattr(module, name, value)
+        later = flows.LATER.keys() & vars(flows).keys()  # which the module never has itself
+        for name in later:
+            delattr(flows, name)
         if text := " | ".join(output.getvalue().split("\n")).strip(" |"):
             warnings.warn(f"plug-in {plugin!r} printed (kept apart): {text}", stacklevel=4)
+    if names := [*later, *(f"{module.__name__}.{name}" for module, name, _ in moved)]:
+        raise ValueError(f"it replaces {names[0]}: give its own function another name")
 
 
 class _Head(io.StringIO):
@@ -145,6 +166,20 @@ class _Head(io.StringIO):
     def write(self, text: str) -> int:
         super().write(text[: LONGEST - len(self.getvalue())])
         return len(text)
+
+
+@contextmanager
+def staying() -> Iterator[None]:
+    """Raise SystemExit where others' code ends the process by `os._exit`."""
+
+    def leave(status: int) -> NoReturn:
+        raise SystemExit(status)
+
+    end, os._exit = os._exit, leave
+    try:
+        yield
+    finally:
+        os._exit = end
 
 
 @contextmanager

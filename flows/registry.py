@@ -7,6 +7,7 @@ registers itself where it is defined, and no list of members is kept anywhere.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -15,7 +16,7 @@ import sys
 import threading
 import unicodedata
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,19 @@ from flows.isolation import unchanged
 from flows.plugins import FOREIGN, described
 
 T = TypeVar("T")
+FEW, CLOSEST = 16, 3  # names that a message lists; of more those that are closest
+
+
+def choices(name: object, names: Iterable[str], where: str) -> str:
+    """What there is in place of an unknown name: all of a few names, or those closest to it.
+
+    ``where`` says what lists all of them.
+    """
+    listed = list(names)
+    if len(listed) <= FEW:
+        return f"choose from: {', '.join(listed)}"
+    closest = difflib.get_close_matches(str(name), listed, CLOSEST, 0.0)
+    return f"the closest are {', '.join(closest)} ({where} has all)"
 
 
 class Declared(NamedTuple):
@@ -226,10 +240,11 @@ class Registry(Generic[T]):
     def _entry(self, name: str) -> _Entry[T]:
         self._discover()
         if name not in self._members:
-            choices = ", ".join(self)
-            more = "load the file that registers it (--plugin FILE), or " * bool(self.group)
+            kinds = f"{self.kind}s".replace("ys", "ies").partition(" ")[0]
+            more = "; or load the file that registers it (--plugin FILE)" * bool(self.group)
             absent = "".join(f"; {name} was left out: {f}" for name, f in self.left_out.items())
-            raise ValueError(f"unknown {self.kind} {name!r}; {more}choose from: {choices}{absent}")
+            known = choices(name, self, f"flowgauge list {kinds}")
+            raise ValueError(f"unknown {self.kind} {name!r}; {known}{more}{absent}")
         entry = self._members[name]
         if not entry.usable:
             raise ValueError(
@@ -336,9 +351,8 @@ class Member:
             if option not in defaults:
                 reason = "does not use" if option in SIZES else "has no option"
                 hint = " (name it in `uses`)" if option in self.undeclared else ""
-                raise ValueError(
-                    f"flow {self.name!r} {reason} {option!r}{hint}; it takes: {', '.join(defaults)}"
-                )
+                known = choices(option, defaults, "flowgauge list flows")
+                raise ValueError(f"flow {self.name!r} {reason} {option!r}{hint}; {known}")
         of = {name: getattr(type(default), "of", None) for name, default in defaults.items()}
         chosen = {k: convert(v) if (convert := of[k]) else v for k, v in options.items()}
         return {**defaults, **chosen}

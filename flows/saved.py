@@ -27,7 +27,7 @@ from flows.preprocessing import FITS, check
 if TYPE_CHECKING:
     from flows.flow import Flow
 
-SCHEMA = 1
+SCHEMA, LISTED = 1, 12  # flows that a message lists
 KINDS = {  # of what a recipe holds
     **{"flow": str, "dim": int, "options": dict, "preprocessing": list, "dtype": str},
     "version": int,
@@ -92,18 +92,28 @@ def save(flow: Flow, folder: str | Path, **notes: Any) -> None:
 def load(folder: str | Path) -> Flow:
     """Read a flow that `save`, `flowgauge run --keep-weights` or `flowgauge choose` has written.
 
-    It is a density of the raw data: its preprocessing is inside. Whatever the folder holds, what is
-    allocated is bounded by the size of its weights. Raises ValueError, in one line that names the
-    file and the field, for a folder without such a flow, a family that is not registered, weights
-    that are damaged, not finite, or of another version of the family.
+    It is a density of the raw data: its preprocessing is inside. A folder above serves where it has
+    one flow. Whatever the folder holds, what is allocated is bounded by the size of its weights.
+    Raises ValueError, in one line that names the file and the field, with the folders to choose
+    from for several flows, for a folder without one, a family that is not registered, and weights
+    that are damaged, not finite, or of another version of it.
     """
     try:
-        return _loaded(Path(folder))
+        place = Path(folder)
+        below = sorted(
+            file.parent for level in ("*", "*/*") for file in place.glob(f"{level}/{RECIPE}")
+        )
+        several = len(below) > 1 and not (place / RECIPE).exists()
+        if not several:
+            return _loaded(below[0] if below and not (place / RECIPE).exists() else place)
     except (Exception, MemoryError) as error:
         text = described(error).removeprefix("ValueError: ")
         raise ValueError(
             f"{str(folder)[:LONGEST]!r} holds no flow that can be read: {text}"
         ) from error
+    listed = ", ".join(map(str, below[:LISTED]))
+    more = f" and {len(below) - LISTED} more" * (len(below) > LISTED)
+    raise ValueError(f"{str(folder)!r} holds several flows, load one: {listed}{more}")
 
 
 def _loaded(folder: Path) -> Flow:

@@ -66,6 +66,6 @@ def tuning(name: str, dim: int) -> Tuning:
 
 
 def batch(rows: int) -> int:
-    """Return the rows of a batch for so many training rows: a power of two, fewer of few rows."""
+    """Return the rows of a batch by the number of training rows: a power of two."""
     least, most = BATCHES
     return max(least, min(most, 1 << max(0, (rows // EPOCH).bit_length() - 1)))

@@ -32,8 +32,8 @@ class Silent:
     def __init__(self):
         self.measured = []
 
-    def begin(self, cases, kept, budget):
-        self.kept = kept
+    def begin(self, cases, kept, budget, begun):
+        self.kept, self.begun = kept, begun
 
     def task(self, task):
         pass

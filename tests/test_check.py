@@ -19,6 +19,7 @@ import flows
 from benchmarks.cli import check
 from benchmarks.cli.check import FIELDS, changes, read_rows
 from documents import ROOT
+from flows.conformance import ROWS
 from runs import flowgauge
 
 
@@ -29,6 +30,7 @@ def test_check_prints_a_table_for_each_flow_and_dimension_and_writes_its_figures
     assert "planar, D = 2: passed" in result.stdout
     assert "a coupling needs" in result.stdout  # why it cannot be built at D = 1
     assert "2 flows at 2 dimensions: all passed" in result.stdout
+    assert " pass " in flowgauge("check", "planar", "--dim", 2, "--long").stdout
     rows = pd.read_csv(file)
     assert set(zip(rows["flow"], rows["dim"], strict=True)) == set(
         itertools.product(("planar", "realnvp"), (1, 2))
@@ -86,10 +88,10 @@ for name, uses in {"context": ("context_dim",), "undeclared": ()}.items():
 
 @pytest.mark.filterwarnings("ignore:.*triangular_solve is deprecated")
 def test_flows_of_a_file_are_judged_each_in_its_own_process(tmp_path):
-    """With a context too where they declare one; `--brief` shows what failed alone."""
+    """With a context too where they declare one; only what failed is shown."""
     file = tmp_path / "my_flows.py"
     file.write_text(FLOWS)
-    result = flowgauge("check", file, "planar", "--dim", 3, "--brief", status=1)
+    result = flowgauge("check", file, "planar", "--dim", 3, status=1)
     lines = {line.rstrip() for line in result.stdout.splitlines()}
     assert lines >= {
         "wrong, D = 3: FAILED",
@@ -114,12 +116,59 @@ def test_flows_of_a_file_are_judged_each_in_its_own_process(tmp_path):
         flows.build("undeclared", 3, context_dim=2)
 
 
+EXPLAINED = """
+import flows
+import torch
+from nflows.transforms import CompositeTransform, LeakyReLU, LULinear
+
+
+class Scale(torch.nn.Module):
+    def __init__(self, dim, changes):
+        super().__init__()
+        self.scale, self.changes = torch.nn.Parameter(torch.zeros(dim)), changes
+
+    def term(self):
+        term = self.scale.clone()
+        term[COLUMN] *= self.changes
+        return term.sum()
+
+    def forward(self, x, context=None):
+        return x * self.scale.exp(), self.term().expand(len(x))
+
+    def inverse(self, z, context=None):
+        return z * (-self.scale).exp(), -self.term().expand(len(z))
+
+
+flows.register("missing", uses=())(lambda dim: Scale(dim, 0))
+flows.register("turned", uses=())(lambda dim: Scale(dim, -1))
+flows.register("bent", uses=())(lambda dim: CompositeTransform([LULinear(dim), LeakyReLU()]))
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*triangular_solve is deprecated")
+@pytest.mark.parametrize("column", [0, 2])
+def test_the_likely_fault_names_the_column_and_a_rounded_constant(column: int, tmp_path: Path):
+    file = tmp_path / f"explained_{column}.py"
+    file.write_text(EXPLAINED.replace("COLUMN", str(column)))
+    result = flowgauge("check", file, "--dim", 3, status=1)
+    bent, missing, turned = result.stdout.split("FAILED")[1:]
+    for part, what in ((missing, "missing"), (turned, "sign")):
+        assert f"column {column}" in part
+        assert what in part
+    assert "float32" in bent.partition("likely")[2]
+
+
+@pytest.mark.parametrize("row", [row.name for row in ROWS])
+def test_every_row_is_explained(row: str) -> None:
+    assert flowgauge("check", "--explain", row).stdout.startswith(f"{row}: ")
+
+
 def test_what_cannot_be_imported_fails_where_no_flow_is_named(monkeypatch):
     """A plug-in or a module; the other flows are judged."""
     monkeypatch.setattr(flows, "names", lambda: ["planar"])
     monkeypatch.setitem(flows.members.left_out, "theirs:flow", "ImportError: no such module")
     monkeypatch.setitem(flows.members.left_out, "flows.discrete.mine", "NameError: x")
-    result = flowgauge("check", "--dim", 1, "--brief", status=1)
+    result = flowgauge("check", "--dim", 1, status=1)
     summary = " ".join(result.stdout.split())
     assert "planar, D = 1: passed" in summary
     assert "failed: plug-in 'theirs:flow' (ImportError: no such module); " in summary

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from findings import sentences
 from pages import Documents, Quoted, folders
 
@@ -136,9 +137,14 @@ def test_commands_parse(document: Path) -> None:
             assert words[0] in suite.names(), line
 
 
-def test_versions_agree() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert f"version: {version}" in (ROOT / "CITATION.cff").read_text()
+def test_what_stands_in_two_files_agrees() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["authors"] == yaml.safe_load((ROOT / "CITATION.cff").read_text())["authors"]
+    minimum = (ROOT / ".ci/minimum.txt").read_text().replace("==", ">=").splitlines()
+    assert minimum[1:] == project["dependencies"]
+    action = yaml.safe_load((ROOT / ".github/actions/flowgauge/action.yml").read_text())
+    rows = re.findall(r"^\| `([\w-]+)` \|", (DOCS / "your_library.md").read_text(), re.M)
+    assert rows == [*action["inputs"]]
 
 
 def test_the_map_of_the_architecture_is_that_of_the_tree() -> None:
@@ -162,8 +168,7 @@ def test_the_map_of_the_architecture_is_that_of_the_tree() -> None:
 
 
 def test_the_page_on_conformance_has_every_row_in_order() -> None:
-    page = (DOCS / "conformance.md").read_text()
-    rows = re.findall(r"^\| ([^|]+?) \|", page, re.M)
+    rows = re.findall(r"^\| ([^|]+?) \|", (DOCS / "conformance.md").read_text(), re.M)
     assert rows == ["row", *(row.name for row in ROWS)]
 
 

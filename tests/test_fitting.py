@@ -100,6 +100,13 @@ def test_tables_are_data_and_others_are_refused(capsys: pytest.CaptureFixture[st
     frame = pd.DataFrame(rows(300), columns=["a", "b"])
     flows.fit("realnvp", frame, **FEW | {"updates": 2, "progress": True})
     assert "2 of 2 updates" in capsys.readouterr().err
+    fit = flows.fit("realnvp", frame, **FEW | {"updates": 2})
+    tensor = torch.tensor(frame.to_numpy(np.float32))
+    assert torch.equal(fit.flow.log_prob(frame[["b", "a"]].assign(c=1)), fit.flow.log_prob(tensor))
+    with pytest.raises(ValueError, match="'b'"):
+        fit.flow.log_prob(frame[["a"]])
+    assert len(repr(fit).splitlines()) <= 4
+    assert "realnvp" in repr(fit.flow)
     table = frame.assign(b=frame["b"] > frame["b"].mean())
     with pytest.warns(UserWarning, match="whole numbers have no bound.* to b$"):
         flows.fit("realnvp", table.convert_dtypes()[::-1], **FEW | {"updates": 2})
@@ -184,6 +191,14 @@ def test_what_cannot_be_kept_or_read_is_refused(tmp_path: Path) -> None:
             flows.load(tmp_path)
     with pytest.raises(ValueError, match="no flow"):
         flows.load(tmp_path / "absent")
+    for number, key in enumerate(("one", "other")):
+        flows.save(flow, tmp_path / "out" / "weights" / key)
+        for above in (tmp_path / "out", tmp_path / "out" / "weights"):
+            if number:
+                with pytest.raises(ValueError, match=r"weights/one.*weights/other"):
+                    flows.load(above)
+            else:
+                assert flows.load(above).dim == 3
     flow.prepend(flows.build("realnvp", 3).transform)
     with pytest.raises(ValueError, match=r"flows\.build"):
         flows.save(flow, tmp_path)

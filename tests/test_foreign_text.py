@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import flows
 from benchmarks.core import locks, store
 from benchmarks.core.formats import LONGEST, brief, plain, readable
 from benchmarks.core.frame import plan_of
@@ -124,15 +125,41 @@ def test_a_folder_whose_name_is_not_text_is_refused(tmp_path: Path) -> None:
         store.existing(folder)
 
 
-@pytest.mark.parametrize("act", ["raise SystemExit(0)", "import sys; sys.exit()", "raise Mute"])
+ACTS = (
+    *("raise SystemExit(0)", "import sys; sys.exit()", "raise Mute", "import os; os._exit(0)"),
+    *("raise GeneratorExit", "raise KeyboardInterrupt", "raise BaseException"),
+    *(f"import flows; flows.{name} = print" for name in ("build", "members", "fit")),
+)
+
+
+@pytest.mark.parametrize("act", ACTS)
 def test_a_plug_in_that_exits_is_refused(tmp_path: Path, act: str) -> None:
     """Exit status 0 would say that all cases are done."""
     (tmp_path / "exits.py").write_text(
         f"class Mute(Exception):\n    def __str__(self): 1 / 0\n{act}\n"
     )
+    before = flows.build
     with pytest.raises(ValueError, match=r"exits\.py' cannot be imported"):
         load_plugin(tmp_path / "exits.py")
     flowgauge("run", "smoke", "--plugin", tmp_path / "exits.py", status=2)
+    assert flows.build is before
+    assert flows.fit is not print
+
+
+def test_links_without_an_end_are_refused_in_one_line(tmp_path: Path) -> None:
+    for name in ("loop", "loop.py", "loop.csv", "loop.json"):
+        (tmp_path / name).symlink_to(name)
+    loop, put_here = tmp_path / "loop", put(tmp_path / "whole")
+    for command in (
+        ("report", loop),
+        ("merge", tmp_path / "whole", "--out", loop),
+        ("pack", loop),
+        ("compare", put_here, tmp_path / "loop.json"),
+        ("check", tmp_path / "loop.py"),
+        ("data", "info", tmp_path / "loop.csv"),
+        ("status", "smoke", "--out", tmp_path / "whole", "--json", tmp_path / "loop.json"),
+    ):
+        assert flowgauge(*command, status=2).stderr.count("\n") == 1, command
 
 
 @pytest.mark.parametrize("limit", ["inf", "nan", "0", "-1", "1e30"])

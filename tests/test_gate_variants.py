@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from benchmarks import datasets
 from benchmarks.core import store
 from benchmarks.core.case import Case
-from benchmarks.core.record import SCHEMA, Record
+from benchmarks.core.record import SCHEMA, Record, Values
 from benchmarks.core.study import registry as studies
 from benchmarks.execution import suite
 from benchmarks.gate import baseline as guard
@@ -75,6 +75,7 @@ def scaled(factor: float, *metrics: str) -> Change:
     return change
 
 
+SEEDS = (-5.0, -5.12, -4.93, -5.04)
 METRICS = {
     "cost": ("log_prob_flops", "log_prob_seconds", "sample_rate", "reference_seconds"),
     "single": ("test_ll", "test_ll_se", "sliced_wasserstein"),
@@ -126,7 +127,10 @@ VARIANTS: dict[str, Variant] = {
     "slightly slower": ("cost", scaled(1.05, "log_prob_seconds"), PASSED),
     "faster": ("cost", scaled(0.7, "log_prob_seconds"), PASSED),
     "a slow machine": ("cost", scaled(1.3, *TIMES), PASSED),
-    "one sample": ("cost", to("log_prob_seconds", 0.9), PASSED),
+    **{
+        f"one sample of {value}": ("cost", to("log_prob_seconds", value), FAILED)
+        for value in (0.9, 0.2, 0.1)
+    },
     "another machine": ("cost", having(machine={**HERE, "cpu": "another"}), PASSED),
     "an unknown machine": ("cost", having(machine={}), PASSED),
     # cases
@@ -249,6 +253,52 @@ def test_what_is_worse_and_cannot_be_judged_fails_unless_its_case_is_allowed(
     ]
     assert status(steps[1], steps[0]) == FAILED
     assert status(steps[0], steps[1]) == PASSED
+
+
+COLLAPSES = {
+    **{str(moves): moves for moves in ((0, 5, 5), (0.5, 3, 8), (1e4, 1e6, 1e8), (0, 0, 5))},
+    **{str(moves): moves for moves in ((1, 2, 40), (-90, 30, 90), (0, 0, 0, 1), (1e300, 1e308, 0))},
+}
+
+
+@pytest.mark.parametrize("errors", [(0.01, 0.01), (0.01, 1e9), (None, None), ("nan", "inf")])
+@pytest.mark.parametrize("moves", COLLAPSES.values(), ids=COLLAPSES)
+def test_a_collapse_of_some_seeds_fails_however_they_scatter(
+    status: Callable[..., int], moves: Sequence[float], errors: Sequence[Any]
+) -> None:
+    sides = []
+    for error, sign in zip(errors, (0, 1), strict=True):
+        side = changed(
+            *((f"seed {s}", to("test_ll", SEEDS[s] - sign * m)) for s, m in enumerate(moves)),
+            *(
+                (f"seed {s}", without("test_ll_se") if error is None else to("test_ll_se", error))
+                for s in range(len(moves))
+            ),
+        )
+        sides.append({name: side[name] for name in [f"seed {s}" for s in range(len(moves))]})
+    assert status(sides[0], sides[0]) == PASSED
+    assert status(sides[1], sides[0]) == FAILED
+
+
+def test_a_seed_without_a_number_hides_no_other_and_a_curve_no_point(
+    status: Callable[..., int],
+) -> None:
+    base = changed(("seed 0", to("test_ll", "nan")), ("single", to("solver_error", 1e-2, 1e-4)))
+    worse = changed(*((f"seed {s}", to("test_ll", -5.0 - 9**s)) for s in range(4)))
+    for new in (worse, changed(("seed 0", to("test_ll", "nan")), ("seed 1", to("test_ll", -60.0)))):
+        new["single"] = base["single"]
+        assert status(new, base) == FAILED
+    for values in ((1e-2, 1e4), (1e-2,), (1e-2, 1e-4, 1e-4)):
+        new = json.loads(json.dumps(base))
+        to("solver_error", *values)(new["single"])
+        assert status(new, base) == FAILED
+    assert status(base, base) == PASSED
+
+
+def test_a_single_seed_is_judged_by_the_error_of_the_baseline(status: Callable[..., int]) -> None:
+    for error in (1e4, "inf", "nan"):
+        new = changed(("single", to("test_ll", -1e4)), ("single", to("test_ll_se", error)))
+        assert status(new) == FAILED
 
 
 def test_a_seed_more_is_no_reason_to_fail(status: Callable[..., int]) -> None:
@@ -458,6 +508,28 @@ def test_the_baseline_is_sound_and_of_the_suite_ci() -> None:
 def test_a_move_has_its_old_and_new_figures_and_no_direction(tmp_path) -> None:
     (comparison,) = guard.judge([("case", measured(2.0), measured(1.0, operators=5))])
     assert (comparison.outcome, comparison.metric) == ("moved", "test_ll, operators")
-    assert comparison.change == "test_ll 2 → 1 (−1); operators aten.mm.default 3 → 5"
+    assert comparison.change.startswith("test_ll 2 → 1 (−1); ")
+    assert comparison.operators == "aten.mm.default 3 → 5"
     verdict = compare(renewed(tmp_path, measured(2.0)), folder(tmp_path / "ci", measured(1.0)))
     assert verdict.failures[0].change == "test_ll 2 → 1 (−1)"
+
+
+@given(factor=st.floats(0.25, 4), figure=st.floats(-5, 5), operators=st.integers(0, 9))
+def test_the_headline_says_which_flow_costs_what_and_whether_its_values_moved(
+    factor, figure, operators
+) -> None:
+    def costing(flops: float, record: Record) -> Record:
+        metrics = {**record.metrics, "log_prob_flops": Values.of("log_prob_flops", flops)}
+        return record.model_copy(update={"metrics": metrics})
+
+    before, after = (
+        costing(1000.0, measured(2.0)),
+        costing(1000 * factor, measured(figure, operators)),
+    )
+    moves = guard.moved(before, after)
+    headlines = list(guard.headlines([("case", before, after)]))
+    assert len(headlines) == bool(moves)
+    for line in headlines:
+        assert line.startswith("maf ")
+        assert (f"log_prob FLOPs × {factor:.2f} in 1 case" in line) == ("log_prob_flops" in moves)
+        assert ("values unchanged" in line) == ("test_ll" not in moves)

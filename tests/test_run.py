@@ -188,10 +188,13 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
     assert "stopped" in output
     (record,) = store.read(stopped).values()
     assert (record.case.study, record.status) == ("numerics", "done")
-    assert [path.suffix for path in (stopped / "checkpoints").iterdir()] == [".pt"]
+    kept = [path.name for path in (stopped / "checkpoints").iterdir()]
+    assert [Path(name).suffix for name in kept] == [".pt"]
     monkeypatch.setattr("benchmarks.execution.process.needed", lambda names: (str(PAUSED),))
     chosen = suite.read(str(file))
-    assert len(run(chosen, stopped, Silent(), worker=worker).done) == 2
+    progress = Silent()
+    assert len(run(chosen, stopped, progress, worker=worker).done) == 2
+    assert progress.begun.keys() == {path.partition("-")[0] for path in kept}
     assert len((tmp_path / "updates").read_text()) == UPDATES  # none twice
     run(chosen, whole, Silent(), worker=worker)
     assert figures(stopped) == figures(whole)

@@ -17,14 +17,15 @@ from hypothesis.extra import numpy as hnp
 import benchmarks
 from benchmarks.core import store
 from benchmarks.core.case import Case, defaults_of
+from benchmarks.core.naming import undigested
 from benchmarks.core.record import SCHEMA, Declared, parsed
 from benchmarks.execution.merging import SUPERSEDED, merge
-from benchmarks.execution.plan import state
+from benchmarks.execution.plan import state, write_plan
 from benchmarks.execution.run import CHECKPOINTS, run
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.versions import dependencies
 from records import BATCH, arrays_of, case_of, content, edit, put, record_of, values
-from runs import flowgauge
+from runs import flowgauge, small
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_])
 ARRAYS = st.dictionaries(
@@ -186,8 +187,67 @@ def test_a_record_whose_numbers_were_altered_ends_every_command(
     assert path.is_file()
 
 
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def replaced(path: Path) -> None:
+    """By an archive of the same names with other arrays."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            with archive.open(name, "w") as file:
+                np.save(file, np.arange(3))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".zip"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "replaced", "deleted"])
+@pytest.mark.parametrize("command", ["report", "status", "pack", "run", "compare", "merge"])
+def test_no_command_takes_a_part_for_sound_that_is_not(
+    command: str, damage: str, suffix: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    for batch in (1, 2, 3):
+        put(folder, batch, {"a": np.arange(1000.0) + batch}, parameters=batch)
+        store.pack(folder)
+    (victim,) = folder.glob(f"*-0002{suffix}")
+    plan = {"name": "one", "suite": {"name": "one", "studies": []}, "cases": []}
+    (folder / "suite.json").write_text(json.dumps(plan))
+    if damage == "replaced" and suffix == ".parquet":
+        victim.write_bytes((folder / "records-0001.parquet").read_bytes()[::-1])
+    else:
+        {"deleted": Path.unlink}.get(damage, globals().get(damage))(victim)
+    second = {"compare": [str(folder)], "merge": ["--out", str(tmp_path / "merged")]}
+    arguments = (command, folder, *second.get(command, []))
+    if damage == "deleted" and suffix == ".parquet":  # removing it is a remedy
+        with pytest.warns(UserWarning, match=victim.name):
+            assert len(store.read(folder)) == 2
+        return
+    assert str(folder) in flowgauge(*arguments, status=2).stderr
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"status": "failed"},
+        {"declared": {"flow realnvp": [99, 1]}},
+        {"files": {"file a.py": "0" * 16}},
+        {"notes": {"operators": {}}},
+        {"digest": ""},
+    ],
+)
+def test_the_digest_is_of_all_that_decides_what_a_record_is_worth(path: Path, fields) -> None:
+    edit(path, **fields)
+    with pytest.raises(store.FolderError, match=path.name):
+        store.read(path.parent.parent)
+
+
 def test_a_record_without_a_digest_is_valid(path: Path) -> None:
     edit(path, digest="", defaults={})
+    assert "2 records" in undigested(store.read(path.parent.parent).values())
     assert set(benchmarks.load(path.parent.parent)["parameters"].dropna()) == {7.0}
 
 
@@ -235,7 +295,8 @@ def test_a_loose_record_of_a_newer_schema_is_named_and_kept(tmp_path, fields):
     assert not store.corrupt(tmp_path)
     assert store.newer(tmp_path).keys() == {victim.stem}
     store.set_aside(tmp_path)
-    store.pack(tmp_path)
+    with pytest.warns(UserWarning, match=victim.name):
+        store.pack(tmp_path)
     assert victim.read_bytes() == before
     with pytest.warns(UserWarning, match=victim.name):
         assert set(values(tmp_path)) == {1}
@@ -251,7 +312,7 @@ def test_a_run_measures_nothing_over_a_record_of_a_newer_schema(tmp_path):
     before = path.read_bytes()
 
     class Silent:
-        def begin(self, cases, kept, budget):
+        def begin(self, cases, kept, budget, begun):
             assert not cases
 
     with pytest.warns(UserWarning, match=path.name):
@@ -274,10 +335,14 @@ def test_a_packed_record_of_a_newer_schema_is_named_and_kept(tmp_path, monkeypat
     with pytest.warns(UserWarning, match=table.name):
         assert set(values(tmp_path)) == {1}
     put(tmp_path, 3)
-    store.pack(tmp_path)
+    with pytest.warns(UserWarning, match=table.name):
+        store.pack(tmp_path)
     put(tmp_path, 4)
     before = content(tmp_path)
-    with pytest.raises(store.FolderError, match=table.name):
+    with (
+        pytest.warns(UserWarning, match=table.name),
+        pytest.raises(store.FolderError, match=table.name),
+    ):
         store.pack(tmp_path, join=True)
     assert content(tmp_path) == before
 
@@ -305,7 +370,8 @@ def test_a_damaged_loose_record_is_set_aside_on_demand_alone(tmp_path, damage, s
     damage(victim)
     before = content(tmp_path)
     assert [path.stem for path in store.corrupt(tmp_path)] == [victim.stem]
-    store.pack(tmp_path)
+    with pytest.warns(UserWarning, match=victim.stem):
+        store.pack(tmp_path)
     assert before[str(victim)] == content(tmp_path)[str(victim)]
     store.set_aside(tmp_path)
     assert not store.corrupt(tmp_path)
@@ -397,8 +463,6 @@ def test_commands_refuse_what_is_no_sound_folder(tmp_path, monkeypatch, command,
     result = flowgauge(*command, "victim", status=None)
     if damage is plan_of_nothing and command[0] in ("pack", "baseline"):
         return  # sound records, whose plan these do not read
-    if damage is damaged_part and command == ("pack",):
-        return  # it adds a part and reads no other
     assert result.exit_code == 2, result.output
     assert isinstance(result.exception, SystemExit)
     assert "victim" in result.stderr
@@ -482,6 +546,17 @@ def test_the_command_names_conflicts(tmp_path):
     assert json.loads((out / "suite.json").read_text())["cases"]
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_merge_says_how_many_records_of_the_plan_there_are(number: int, tmp_path) -> None:
+    suite = small("planar")
+    (tmp_path / "a").mkdir()
+    write_plan(suite, tmp_path / "a")
+    for case in suite.cases()[:number]:
+        store.write(tmp_path / "a", record_of(case), {})
+    result = flowgauge("merge", tmp_path / "a", "--out", tmp_path / "c")
+    assert result.stdout.startswith("1 of 2" if number == 1 else "2 records")
+
+
 @pytest.mark.parametrize(
     ("folders", "out", "expected"),
     [
@@ -500,3 +575,4 @@ def test_wrong_folders_are_told_in_one_line(tmp_path, folders, out, expected):
     assert result.stderr.count("\n") == 1
     assert all(text in result.stderr for text in expected)
     assert not (tmp_path / "c").exists()
+    assert not list(tmp_path.glob(".*"))

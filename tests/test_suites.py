@@ -266,6 +266,24 @@ def test_ffjord_has_the_nets_of_its_table_4(name: str) -> None:
     assert [p.shape for p in flow.parameters()] == [p.shape for p in known.parameters()]
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seeds": range(200_000)}, "200,000 cases, and 100,000 are the most.* seeds"),
+        ({"seeds": range(400), "flows": 400 * ["realnvp"]}, "160,000 cases"),
+        ({"sizes": {"layers": 10**8}}, "layers: 100,000,000, and 10,000 are the most"),
+        ({"flows": [{"flow": "realnvp", "options": {"hidden": 10**9}}]}, "hidden: 1,000,000,000"),
+        ({"device": "meta"}, "'meta' holds no numbers"),
+    ],
+)
+def test_what_nobody_can_measure_is_refused_with_its_number_and_the_limit(changes, words) -> None:
+    study = {"study": "density", "flows": ["realnvp"], "baselines": [], "datasets": ["8gaussians"]}
+    study |= {k: v for k, v in changes.items() if k in ("sizes", "flows", "datasets")}
+    values = {k: v for k, v in changes.items() if k in ("seeds", "device")}
+    with pytest.raises(ValueError, match=words):
+        suite.Suite(name="x", studies=(study,), **values).cases()
+
+
 def test_faults_name_the_choices() -> None:
     with pytest.raises(ValueError, match=r"nosuch.*ffjord, nsf, quick"):
         protocols.read("nosuch")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -141,6 +143,9 @@ def test_a_file_that_cannot_be_read_is_named(name, content, message, tmp_path: P
         ({"X": np.zeros((9, 2)), "y": np.zeros((9, 2, 2))}, r"\(N,\) or \(N, K\).* \(9, 2, 2\)"),
         ({"X": np.zeros((9, 2)), "y": np.zeros((9, 0))}, r"\(N,\) or \(N, K\).* \(9, 0\)"),
         ({"x": np.zeros((10_000_000, 1))}, "unpacks to"),
+        ({n: np.eye(9) for n in ("train", "val", "valid", "test")}, "'val' and 'valid'"),
+        ({n: np.eye(9) for n in ("train", "validation", "VAL", "test")}, "same part"),
+        ({n: np.eye(9) for n in ("X", "x", "y")}, "'X' and 'x'"),
     ],
 )
 def test_arrays_of_the_wrong_kind_are_refused(arrays, message, tmp_path: Path) -> None:
@@ -287,6 +292,13 @@ def test_a_bad_table_or_option_is_one_line_with_the_remedy(table, options, statu
     (line,) = result.stderr.splitlines()
     for word in words:
         assert word in line
+
+
+def test_columns_that_share_a_name_are_refused_in_a_parquet_file(tmp_path: Path) -> None:
+    columns = [pa.array(np.arange(60.0) + n) for n in range(3)]
+    pq.write_table(pa.Table.from_arrays(columns, ["a", "b", "a"]), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="columns share a name: 'a'"):
+        load_file(tmp_path / "x.parquet")
 
 
 def test_columns_that_share_a_name_are_refused_in_a_frame() -> None:

@@ -151,22 +151,31 @@ def validations(cases: pd.DataFrame) -> pd.Series:
     return values
 
 
-def efforts_to(sides: Sequence[pd.DataFrame], level: float) -> list[pd.DataFrame]:
-    """Cases of each side with their ``cost`` of training until a validation level, in nats.
+def efforts(sides: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Cases of each side with their ``cost`` of training to what both sides reach on their split.
 
-    By the first of `EFFORT` that each side has: FLOPs of older records. NaN without one, infinite
-    where a case never comes to the level.
+    The series of a side that validates best says what it reaches; cases of other splits are left
+    out. By the first of `EFFORT` that each side has: FLOPs of older records. NaN without one,
+    infinite where a case never comes to the level.
     """
+    levels = pd.concat([reached(side) for side in sides], axis=1, join="inner").min(axis=1)
+    sides = [side[side["data_seed"].isin(levels.index)] for side in sides]
     for axis in EFFORT:
-        curves = [arrays_by_case(side, improvement.CURVE, axis) for side in sides]
-        if all(any(axis in curve for curve in own) for own in curves):
-            costs = [[improvement.cost_at(c, axis, level) for c in own] for own in curves]
+        costs = [_costs(side, axis, levels) for side in sides]
+        if all(np.isfinite(own).any() for own in costs):
             return [side.assign(cost=own) for side, own in zip(sides, costs, strict=True)]
     return [side.assign(cost=math.nan) for side in sides]
 
 
-def reached(side: pd.DataFrame) -> float:
-    """Highest validation likelihood, nats, that every seed of some series comes to."""
+def _costs(side: pd.DataFrame, axis: str, levels: pd.Series) -> list[float]:
+    """What each case has taken, on an axis, until it came to the level of its split."""
+    curves = arrays_by_case(side, improvement.CURVE, axis)
+    pairs = zip(curves, levels[side["data_seed"]], strict=True)
+    return [improvement.cost_at(curve, axis, level) for curve, level in pairs]
+
+
+def reached(side: pd.DataFrame) -> pd.Series:
+    """Validation likelihood, nats, that each seed of the best series comes to, by split."""
     best = [improvement.best(curve) for curve in arrays_by_case(side, improvement.CURVE)]
-    seeds = side.assign(best=best).groupby(["series", "seed", "data_seed"])["best"].max()
-    return float(seeds.groupby("series").min().max())
+    seeds = side.assign(best=best).groupby(["series", "data_seed"])["best"].min()
+    return seeds[seeds.groupby("series").mean().idxmax()]

@@ -17,10 +17,9 @@ from benchmarks.analysis.contests import (
     budget_of,
     common_budgets,
     contests,
-    efforts_to,
+    efforts,
     kinds,
     lacks_logit,
-    reached,
     trained,
     within,
 )
@@ -190,7 +189,7 @@ def _result(pair: Contest, part: Part) -> str:
     """ "+0.012 [0.003, 0.021] on moons (cnf and glow, ahead)": the lead of the first."""
     one, other = (quoted(side["series"].iloc[0]) for side in (pair.one, pair.other))
     low, high = part.interval
-    interval = "[unknown]" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
+    interval = "(no interval)" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
     number = f"{part.value:+.3f} {interval}".replace("-", "−")
     return f"{number} on {part.data} ({one} and {other}, {part.how})"
 
@@ -268,7 +267,7 @@ def _race(*racing: pd.DataFrame) -> Iterator[tuple[str, str, Comparison, tuple[s
             continue
         runs = [s[~(s[BUDGET].astype(float) > budget)] if BUDGET in s else s for s in racing]
         calls = {call: [side.assign(cost=side[call]) for side in sides] for call in USES}
-        calls[TRAINING] = efforts_to(runs, min(map(reached, runs)))
+        calls[TRAINING] = efforts(runs)
         for call, costs in calls.items():
             one, other = map(_fastest, costs)
             # of none a side was not timed, and at 0 it begins at the level
@@ -279,8 +278,7 @@ def _race(*racing: pd.DataFrame) -> Iterator[tuple[str, str, Comparison, tuple[s
 
 def _fastest(side: pd.DataFrame) -> pd.DataFrame:
     """The cases of the series with the least mean cost, a row a seed, with the logarithm."""
-    seeds = side.dropna(subset="cost").sort_values("cost")
-    seeds = seeds.drop_duplicates(["series", "seed", "data_seed"])
+    seeds = side.dropna(subset="cost")
     if len(seeds):
         seeds = seeds[seeds["series"] == seeds.groupby("series")["cost"].mean().idxmin()]
     return seeds.assign(log=np.log(seeds["cost"].where(seeds["cost"] > 0)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from importlib.metadata import version
 from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from benchmarks.cli.check import check
 from benchmarks.cli.choose import choose
@@ -28,7 +30,32 @@ PANELS: dict[str, dict[str, Any]] = {
 }
 
 
-class Commands(TyperGroup):
+class Readable:
+    """Help of a command: flowing paragraphs, the exit status in one of its own, bare flags."""
+
+    def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:
+        text = re.sub(r"\s+(?=Exit status)", "\n\n", inspect.cleandoc(help or ""))
+        flowing = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+        super().__init__(*args, help="\n\n".join(flowing), **options)  # type: ignore[call-arg]  # of a command
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, of which a flag has no type."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # of a command
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class Command(Readable, TyperCommand):
+    """A command."""
+
+
+class Group(Readable, TyperGroup):
+    """A command that has others."""
+
+
+class Commands(Group):
     """All commands; arguments must not be empty and must be UTF-8."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -77,6 +104,8 @@ def flowgauge(
 for panel, commands in PANELS.items():
     for name, command in commands.items():
         if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, rich_help_panel=panel)
+            app.add_typer(command, name=name, cls=Group, rich_help_panel=panel)
+            for each in command.registered_commands:
+                each.cls = Command
         else:
-            app.command(name, rich_help_panel=panel)(command)
+            app.command(name, cls=Command, rich_help_panel=panel)(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import itertools
 import json
 import math
@@ -29,7 +30,17 @@ from benchmarks.cli.console import (
     usage_errors,
     write,
 )
-from benchmarks.cli.options import File, Plugin, Texts, complete_flows, flows_of, load_plugins
+from benchmarks.cli.options import (
+    NUMBERS,
+    File,
+    Plugin,
+    Texts,
+    complete_flows,
+    flows_of,
+    load_plugins,
+    numbers,
+    split,
+)
 from benchmarks.core.formats import cell
 from benchmarks.core.naming import counted
 
@@ -46,6 +57,43 @@ NAMED = 5  # rows of a failure in the summary
 STYLES = {"pass": "green", "not applicable": "dim", "fail": "bold red"}  # the worst last
 VERDICTS = {"not applicable": "not applicable", "pass": "passed", "fail": "FAILED"}  # of all rows
 
+LOGS = {"log-determinant", "inverse log-determinant"}
+ROUNDED = 1e-4  # nats that float32 loses at most, of numbers of everyday size
+FLOAT32 = (
+    "the log-determinant is rounded to float32, which float64 shows: a constant or a mask has that "
+    "type, as in nflows' LeakyReLU. Take the dtype of the input, or a buffer. In float32 the flow "
+    "is sound, and a kink alone fails no row: no point lies on it"
+)
+CONTEXT = "they use the context differently, or "
+CUT = "a gradient is cut or wrong: detach, .data, no_grad, or a backward pass of your own"
+FAULTS: Sequence[tuple[str, str, str]] = (  # rows that fail, one that does not, why
+    (
+        "log-determinant, inverse log-determinant",
+        "log_prob of samples",
+        "both log-determinants are off alike, points and samples agree: a term is missing, or has "
+        "the wrong sign, in both directions",
+    ),
+    ("log-determinant", "inverse log-determinant", "forward alone has a wrong log-determinant"),
+    ("inverse log-determinant", "log-determinant", "inverse alone has a wrong log-determinant"),
+    ("log-determinant, inverse log-determinant", "", "each log-determinant is wrong by itself"),
+    (
+        "round trip from data, round trip from noise",
+        "log-determinant",
+        "the directions do not invert each other, and both log-determinants are right: {as}they "
+        "differ in order, sign or a parameter",
+    ),
+    ("round trip in the tails", "round trip from data", "the inverse's domain or search ends"),
+    ("batch independence", "", "a row sees others: by a statistic, a context, or steps of an ODE"),
+    ("contexts in turn", "", "what an earlier context gave is kept and used again"),
+    ("cache in evaluation", "", "a cache in eval() is stale once the parameters have moved"),
+    ("train and eval", "", "a layer such as dropout or batch norm differs between the modes"),
+    ("samples and density", "log_prob of samples", "samples do not have the base's density"),
+    ("total mass", "log-determinant", "the base has another mass than one, or the map is not onto"),
+    ("gradient for x", "log-determinant", CUT),
+    ("gradient for parameters", "log-determinant", CUT),
+    ("state through safetensors", "", "a tensor is a plain attribute: make it a buffer"),
+)
+
 Row = dict[str, Any]  # of a library: where it was judged (PLACE), row, figure, bound, passed
 PLACE = ("library", "version", "family", "dim", "dtype", "parameters")
 FIELDS = (*PLACE, "row", "figure", "bound", "passed")
@@ -56,10 +104,12 @@ LIMIT, PATIENCE = 16.0, 6  # seconds of the processor for one judgement; as many
 LATE = "time limit"
 
 FLOWS = "Names or patterns of flows, or Python files that register flows (default: all)."
+DIM = f"Dimensions: {NUMBERS}; repeatable (default: 1,2,3,10)."
 SET = "option=value for every flow (`flowgauge list` has the options), or parameters=N."
 CSV = "Write every figure to a CSV file: flow, dim, row, dtype, ..."
-BRIEF = "Print only the verdicts and the rows that failed."
-LIBRARY = "Check all families of a library (nflows, zuko, ...) instead; repeatable."
+LONG = "Print all rows, not only those that failed."
+EXPLAIN = "Say what a row judges and what fails it, and stop."
+LIBRARY = "Check all families of a library (nflows,zuko) instead; repeatable."
 SMALL = "Of a library: D = 2 and 3, float64, moved parameters."
 JSON = "Of a library: write the rows as they come (.json, .json.gz)."
 AGAINST = "Of a library: earlier rows; status 1 only if a verdict changed."
@@ -67,13 +117,12 @@ AGAINST = "Of a library: earlier rows; status 1 only if a verdict changed."
 
 def check(
     flows: Annotated[Texts, Argument(help=FLOWS, autocompletion=complete_flows)] = None,
-    dim: Annotated[
-        list[int] | None, Option(help="Dimension; repeatable (default: 1, 2, 3, 10).")
-    ] = None,
+    dim: Annotated[Texts, Option(help=DIM)] = None,
     options: Annotated[Texts, Option("-s", "--set", help=SET)] = None,
     plugin: Plugin = None,
     csv_file: Annotated[File, Option("--csv", help=CSV)] = None,
-    brief: Annotated[bool, Option("--brief", help=BRIEF)] = False,
+    every_row: Annotated[bool, Option("--long", help=LONG)] = False,
+    explain: Annotated[str | None, Option(help=EXPLAIN)] = None,
     library: Annotated[Texts, Option(help=LIBRARY)] = None,
     quick: Annotated[bool, Option("--quick", help=SMALL)] = False,
     json_file: Annotated[File, Option("--json", help=JSON)] = None,
@@ -87,11 +136,13 @@ def check(
     Exit status: 0 all passed, 1 some row failed, 2 wrong usage.
     """
     with usage_errors():
+        if explain is not None:
+            _explain(explain)
+            return
         load_plugins(plugin)
-        dims = list(dict.fromkeys(dim or ()))
-        if min(dims, default=1) < 1:
-            raise ValueError(f"--dim {min(dims)}: a dimension is 1 or more")
-        of_flows = {"FLOWS": flows, "--set": options, "--csv": csv_file, "--brief": brief}
+        dims = list(dict.fromkeys(number for text in dim or () for number in numbers(text, "dim")))
+        library = split(library)
+        of_flows = {"FLOWS": flows, "--set": options, "--csv": csv_file, "--long": every_row}
         of_library = {"--quick": quick, "--json": json_file, "--against": against}
         for name, value in (of_flows if library else of_library).items():
             if value:
@@ -101,9 +152,9 @@ def check(
             scope = {**(QUICK if quick else FULL), **({"dim": dims} if dims else {})}
             failed = _check_libraries(library, scope, json_file, against)
         else:
-            failed = _check_flows(flows, dims or list(DIMS), options, csv_file, brief)
+            failed = _check_flows(flows, dims or list(DIMS), options, csv_file, every_row)
     if failed:
-        console.print("docs/conformance.md says what each row judges", style="dim")
+        say("flowgauge check --explain ROW says what a row judges, --long prints all rows", "dim")
     raise Exit(1 if failed else 0)
 
 
@@ -177,7 +228,7 @@ def _check_flows(
     dims: Sequence[int],
     options: Sequence[str] | None,
     csv_file: Path | None,
-    brief: bool,
+    every_row: bool,
 ) -> bool:
     """Check flows and print a table for each; whether any failed."""
     import pandas as pd
@@ -200,7 +251,7 @@ def _check_flows(
         for name, d in itertools.product(chosen, dims):
             with console.status(styled(f"{name}, D = {d}")):
                 rows = _judged(child, name, d, values)
-            _print(f"{name}, D = {d}", rows, brief)
+            _print(f"{name}, D = {d}", rows, every_row)
             listed += [{"flow": name, "dim": d, **asdict(row)} for row in rows]
             write(csv_file, _csv(pd.DataFrame(listed)))
     undeclared = [m for n in chosen if (m := members[n]).library is None and m.undeclared]
@@ -237,10 +288,10 @@ def _failures(outcomes: pd.DataFrame) -> list[str]:
     return failures
 
 
-def _print(subject: str, outcomes: Sequence[Outcome], brief: bool) -> None:
-    """Print a table of the rows without a context, and one of those with; then each reason once.
+def _print(subject: str, outcomes: Sequence[Outcome], every_row: bool) -> None:
+    """Print the rows that failed, or all, without a context and with one; then the likely fault.
 
-    In ``brief`` the rows that failed alone.
+    Each reason is printed once.
     """
     from flows.conformance import GIVEN
 
@@ -259,7 +310,7 @@ def _print(subject: str, outcomes: Sequence[Outcome], brief: bool) -> None:
         for full, group in itertools.groupby(rows, key=lambda row: row.name):
             name, by_dtype = full.removesuffix(GIVEN), {row.dtype: row for row in group}
             worst = max(by_dtype.values(), key=lambda row: [*STYLES].index(row.status))
-            if brief and worst.status != "fail":
+            if not (every_row or worst.status == "fail" or status == "not applicable"):
                 continue
             cells = [_cell(by_dtype.get(dtype)) for dtype in dtypes]
             table.add_row(name, *cells, styled(worst.status, STYLES[worst.status]))
@@ -268,6 +319,42 @@ def _print(subject: str, outcomes: Sequence[Outcome], brief: bool) -> None:
         console.print(table if table.row_count else title)
         for reason, (name, *others) in notes.items():
             say(f"  {name}{f' and {len(others)} more' if others else ''}: {reason}")
+        if fault := likely_fault(rows):
+            say(f"  likely: {fault}", "yellow")
+
+
+def likely_fault(rows: Sequence[Outcome]) -> str:
+    """What the pattern of rows that failed points to; empty where none is known."""
+    from flows.conformance import GIVEN
+
+    failed = {
+        (row.name.removesuffix(GIVEN), row.dtype): row for row in rows if row.status == "fail"
+    }
+    names = {name for name, _ in failed}
+    rounded = [row.value for (name, dtype), row in failed.items() if name in LOGS]
+    exact = {dtype for name, dtype in failed if name in LOGS} == {"float64"}
+    if exact and all(value is not None and value < ROUNDED for value in rounded):
+        return FLOAT32
+    for failing, passing, fault in FAULTS:
+        if {*failing.split(", ")} <= names and passing not in names:
+            return fault.replace("{as}", CONTEXT if rows[0].name.endswith(GIVEN) else "")
+    return ""
+
+
+def _explain(name: str) -> None:
+    """Print what a row judges, and faults that fail it; ValueError for an unknown row."""
+    from flows.conformance import GIVEN, ROWS
+    from flows.registry import choices
+
+    rows = {row.name: getattr(row.measure, "func", row.measure) for row in ROWS}
+    name = name.removesuffix(GIVEN)
+    if name not in rows:
+        hint = choices(name, rows, "flowgauge check maf --long")
+        raise ValueError(f"there is no row {name!r}; {hint}")
+    say(f"{name}: {' '.join((inspect.getdoc(rows[name]) or '').split())}")
+    faults = [fault for failing, _, fault in FAULTS if name in failing.split(", ")]
+    for fault in (*faults, *[FLOAT32] * (name in LOGS)):
+        say(f"  a frequent fault: {fault.replace('{as}', '')}")
 
 
 def _cell(row: Outcome | None) -> str:

@@ -322,7 +322,7 @@ def suite_of(
     name: str, minutes: float, jobs: int, listed: Sequence[Entrant], device: str = "cpu"
 ) -> Suite:
     """The suite of a race for a table and the flows that are asked for, the first of them first."""
-    from benchmarks.execution.suite import Suite
+    from benchmarks.execution.suite import Suite, validated
     from benchmarks.studies.search.study import MAPS, baselines
 
     effort = EFFORT * FITTING * 60 * minutes * jobs / MAPS
@@ -347,7 +347,8 @@ def suite_of(
     values: dict[str, Any] = {"name": title, "threads": 1, "device": device}
     values |= {"time_limit": 60 * minutes * LATEST}
     values |= {"about": f"Which flow for {name}: {minutes:g} min.", "studies": (study,)}
-    return Suite.model_validate(values)
+    suite: Suite = validated(Suite, values, "choose")
+    return suite
 
 
 def _announce(suite: Suite, jobs: int) -> None:

@@ -21,7 +21,7 @@ from benchmarks.cli.console import (
     usage_errors,
     write,
 )
-from benchmarks.cli.options import Plugin, Texts, load_plugins
+from benchmarks.cli.options import Plugin, Texts, load_plugins, split
 
 if TYPE_CHECKING:
     from benchmarks.claims import Claim, Evidence
@@ -39,7 +39,7 @@ FOLDERS = "Results folders in order of preference (default: all under results/).
 
 def claims(
     folders: Annotated[list[Path] | None, Argument(help=FOLDERS)] = None,
-    only: Annotated[Texts, Option(help="A claim's name or pattern; repeatable.")] = None,
+    only: Annotated[Texts, Option(help="Names or patterns of claims, a,b; repeatable.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print verdicts as JSON.")] = False,
     plugin: Plugin = None,
 ) -> None:
@@ -57,7 +57,7 @@ def claims(
         from benchmarks.report.runs import read
 
         load_plugins(plugin)
-        selected = _select(only or ["*"])
+        selected = _select(split(only) or ["*"])
         frames = {folder: load(folder) for folder in folders or _results_folders()}
         searched = folders or sorted(frames, key=lambda folder: (-len(frames[folder]), folder))
         evidence = together({folder: of_one_place(frames[folder])[0] for folder in searched})
@@ -86,12 +86,13 @@ def claims(
 def _select(patterns: Sequence[str]) -> list[Claim]:
     """Claims of these names or patterns, in the lecture's order; ValueError if one has no match."""
     from benchmarks.claims import claims as every
+    from flows.registry import choices
 
     listed = every()
     for pattern in patterns:
         if not any(fnmatch(claim.id, pattern) for claim in listed):
-            ids = ", ".join(claim.id for claim in listed)
-            raise ValueError(f"no claim is named {pattern!r}; choose from: {ids}")
+            hint = choices(pattern, (claim.id for claim in listed), "flowgauge list claims")
+            raise ValueError(f"no claim is named {pattern!r}; {hint}")
     return [claim for claim in listed if any(fnmatch(claim.id, pattern) for pattern in patterns)]
 
 

@@ -113,9 +113,11 @@ def system_errors() -> Iterator[None]:
     """Report a full disk, or a file that cannot be read or written, in one line with status 2."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (None, errno.EPIPE):  # a closed pipe: nobody reads standard output
-            raise
+    except (OSError, RuntimeError) as failure:
+        loops = type(failure) is RuntimeError  # of `Path.resolve`, for links without an end
+        error = failure.__context__ if loops else failure
+        if not isinstance(error, OSError) or error.errno in (None, errno.EPIPE):
+            raise  # of a closed pipe: nobody reads standard output
         where = "" if error.filename is None else f"{str(error.filename)!r}: "
         fail(f"{where}{error.strerror}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from benchmarks.cli.options import (
     check_table,
     load_plugins,
     on_table,
+    split,
     use_data_root,
 )
 from benchmarks.core.formats import brief, plain
@@ -25,17 +27,22 @@ from benchmarks.core.naming import counted
 
 if TYPE_CHECKING:
     from benchmarks.datasets.disk import Source
+    from flows.registry import Member
 
 app = Typer(
     help="List data sets; fetch, verify and describe data sets in files.", no_args_is_help=True
 )
 Sets = Annotated[Texts, Argument(help="Data sets (default: all that can be downloaded).")]
+KINDS = "flows, libraries, data, studies, suites, claims"
 ORIGINAL = "Fetch UCI's original files instead of the MAF archive."
 SOURCE = "Another address or file of the archive."
 CHECKSUM = "Checksum of that archive, md5:... or sha256:..., for the published one."
 
 
-def list_members(plugin: Plugin = None) -> None:
+def list_members(
+    kind: Annotated[str | None, Argument(help=f"One of {KINDS} (default: all).")] = None,
+    plugin: Plugin = None,
+) -> None:
     """List flows, the libraries that they come from, data sets, studies, suites and claims."""
     with usage_errors():
         from benchmarks import claims, datasets
@@ -44,24 +51,26 @@ def list_members(plugin: Plugin = None) -> None:
         from flows import members
 
         load_plugins(plugin)
-        flows = {name: members[name] for name in members if not members.fault(name)}
-        sections: dict[str, dict[str, str | Text]] = {
-            "Flows": {
-                name: Text.assemble(
-                    styled(member.description.replace("``", "")),
-                    "\n",
-                    styled(", ".join(member.defaults), "dim"),
-                )
-                for name, member in flows.items()
-            },
-            "Libraries": _libraries(),
-            "Data sets": {name: _origin(name) for name in datasets.names()},
-            "Studies": {name: study.registry[name].question for name in study.registry},
-            "Suites": {name: suite.read(name).about for name in suite.names()},
-            "Claims": {claim.id: claim.statement for claim in claims.claims()},
+        flows = [name for name in members if not members.fault(name)]
+        sections: dict[str, Callable[[], Mapping[str, str | Text]]] = {
+            "Flows": lambda: {name: _described(members[name]) for name in flows},
+            "Libraries": _libraries,
+            "Data sets": lambda: {name: _origin(name) for name in datasets.names()},
+            "Studies": lambda: {name: study.registry[name].question for name in study.registry},
+            "Suites": lambda: {name: suite.read(name).about for name in suite.names()},
+            "Claims": lambda: {claim.id: claim.statement for claim in claims.claims()},
         }
-    for title, rows in sections.items():
-        print_list(rows.items(), title)
+        wanted = [title for title in sections if title.lower().startswith((kind or "").lower())]
+        if not wanted:
+            raise ValueError(f"there is no list of {kind!r}; choose from: {KINDS}")
+        for title in wanted:
+            print_list(sections[title]().items(), title)
+
+
+def _described(member: Member) -> Text:
+    """A flow's description, and its options."""
+    options = styled(", ".join(member.defaults), "dim")
+    return Text.assemble(styled(member.description.replace("``", "")), "\n", options)
 
 
 def _libraries() -> dict[str, str | Text]:
@@ -230,9 +239,10 @@ def _select(sets: list[str] | None) -> list[str]:
     """Return the downloaded sets named, each once, or all; ValueError for any other name."""
     from benchmarks import datasets
 
-    for name in sets or ():
+    names = split(sets)
+    for name in names:
         datasets.sources(name)
-    return list(dict.fromkeys(sets or datasets.downloadable()))
+    return list(dict.fromkeys(names or datasets.downloadable()))
 
 
 def _fetch(source: Source, folder: Path, again: bool) -> list[Path]:

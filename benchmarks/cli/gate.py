@@ -19,15 +19,16 @@ from benchmarks.cli.console import (
     usage_errors,
     write,
 )
-from benchmarks.cli.options import File, Texts
+from benchmarks.cli.options import File, Texts, split
 
 COLOURS = {"better": "green", "appeared": "blue"}
 AB_COLOURS = {"slower": "bold red", "faster": "green", "failed in new": "bold red"}
 BASELINE = Path("results/baseline")
 GITHUB = "Write NEW as customSmallerIsBetter of github-action-benchmark."
 ALLOW = "Cases that may vanish, or be worse unjudged, by label or pattern; repeatable."
+OPERATORS = "List the operators that moved, with their numbers of calls."
 FACTOR = "Smallest ratio new over base that counts as slower."
-ONLY = "FAMILY or FAMILY/OPERATION (gradient, log_prob, sample); repeatable."
+ONLY = "FAMILY or FAMILY/OPERATION (gradient, log_prob, sample), a,b; repeatable; six in all."
 PACKAGE = "Package of the repository whose flows are timed, instead of flows."
 PLUGIN = "File of the repository whose flows are timed, with those of PACKAGE."
 PACE = "Fail only if times changed without a new version or pace."
@@ -42,6 +43,7 @@ def compare(
     json: Annotated[File, Option(help="Write JSON; - prints it.")] = None,
     junit: Annotated[File, Option(help="Write JUnit's XML to a file.")] = None,
     github_benchmark: Annotated[File, Option(help=GITHUB)] = None,
+    operators: Annotated[bool, Option("--operators", help=OPERATORS)] = False,
 ) -> None:
     """List what got worse, better, stayed, appeared or vanished from BASE to NEW.
 
@@ -72,16 +74,20 @@ def compare(
             if path is not None:
                 write(path, render(verdict))
     if PRINTED not in files.values():
+        for line in verdict.headlines:
+            say(line, "bold")
         comparisons = (*verdict.notable, *verdict.unresolved)
         styles = ["red" if c.fails else COLOURS.get(c.outcome, "") for c in comparisons]
         print_rows(forms.HEADERS, [c.row for c in comparisons], styles)
+        for comparison in (c for c in comparisons if operators and c.operators):
+            say(f"{comparison.case}: {comparison.operators}")
         for line in verdict.summary:
             say(line)
     raise Exit(verdict.status)
 
 
 baseline = Typer(no_args_is_help=True, help="The figures that the gate compares with.")
-Finished = Annotated[Path, Argument(help="A finished results folder of the baseline's suite.")]
+Finished = Annotated[Path, Argument(help="A finished results folder of your suite.")]
 Target = Annotated[Path, Option(help="Folder of the baseline.")]
 COMMIT = "A commit; its parts of the baseline must be unchanged."
 
@@ -136,11 +142,13 @@ def ab(
 
     Both take turns on one core, in this environment unless they declare different dependencies.
     With --package or --plugin the repository may be any: its flows and their imports from it are
-    taken from each revision. The library flows is the installed one.
+    taken from each revision, and of each flow the gradient of its loss is timed. --only times other
+    operations, as --only my_flow/log_prob,my_flow/sample; six in all. The library flows is the
+    installed one. With --require-pace the status is 1 if a time changed and its flow declares no
+    new version or pace, or if a flow failed.
+
     Exit status: 0 none slower, 1 some slower or failed, 2 wrong usage, too little time to judge,
     or nothing that runs on both sides.
-    With --require-pace, 1 if a time changed and its flow declares no new version or pace, or if a
-    flow failed.
     """
     with usage_errors(), clean_interrupt("nothing is kept"):
         from benchmarks.gate import ab as revisions
@@ -151,7 +159,7 @@ def ab(
             results = revisions.compare(
                 base,
                 new,
-                only or (),
+                split(only),
                 package=package,
                 plugin=plugin,
                 seconds=seconds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
@@ -47,9 +48,9 @@ DataRoot = Annotated[File, Option(help=ROOT)]
 SUITE = "A suite's name, the path of a TOML file, or a folder of results."
 SuiteName = Annotated[str, Argument(help=SUITE, autocompletion=complete_suites)]
 OUT = "Results folder (default: results/<suite>, or SUITE if it is one)."
-STUDY = "A study of the suite, instead of all of them; repeatable."
+STUDY = "Studies of the suite, a,b, instead of all of them; repeatable."
 VALUE = "key=value for any value of the suite; repeatable."
-DATA = "A data set, or a file of one, instead of the suite's; repeatable."
+DATA = "A data set, or a file of one, a,b, instead of the suite's; repeatable."
 TABLE = "A table in a file; data info takes any data set."
 COLUMNS = "Columns that are taken, a,b; repeatable."
 DROP = "Columns that are left out, a,b; repeatable."
@@ -75,7 +76,7 @@ def load_plugins(paths: Sequence[Path] | None) -> list[str]:
     from flows import members
     from flows.plugins import load_plugin
 
-    modules = {load_plugin(path).__name__ for path in paths}
+    modules = {load_plugin(Path(path)).__name__ for path in split(list(map(str, paths)))}
     return [name for name in members if members.module_of(name) in modules]
 
 
@@ -85,6 +86,11 @@ def flows_of(patterns: Sequence[str]) -> list[str]:
 
     names: list[str] = []
     for pattern in split(patterns):
+        if pattern.endswith(".toml"):
+            raise ValueError(
+                f"{pattern!r} is a suite, not a flow: `flowgauge run` measures suites; name flows, "
+                "or a file .py that registers them"
+            )
         if not pattern.endswith(".py"):
             names += [name for name in members if fnmatch(name, pattern)] or [pattern]
         elif registered := load_plugins([Path(pattern)]):
@@ -95,8 +101,26 @@ def flows_of(patterns: Sequence[str]) -> list[str]:
 
 
 def split(texts: Sequence[str] | None) -> list[str]:
-    """Names of a repeatable option that also takes several, a,b."""
-    return [name.strip() for text in texts or () for name in text.split(",")]
+    """Names of a repeatable option that also takes several, a,b; a file's is left as it is."""
+    pieces = ([t] if ":" in t or Path(t).is_file() else t.split(",") for t in texts or ())
+    return [name for piece in pieces for name in map(str.strip, piece)]
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """Parse "2..512" as 2, 4, ..., 512, the end always the last; "3,10,63" as it is.
+
+    ValueError for a text that is neither, naming the ``option``.
+    """
+    if span := re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", text):
+        first, last = map(int, span.groups())
+        if 1 <= first < last:
+            doubled = [first]
+            while doubled[-1] * 2 < last:
+                doubled.append(doubled[-1] * 2)
+            return [*doubled, last]
+    elif re.fullmatch(r"[1-9]\d{0,17}(,[1-9]\d{0,17})*", text):
+        return [int(number) for number in text.split(",")]
+    raise ValueError(f"cannot read --{option} {text!r}: write 2..512, or 3,10,63, from 1 on")
 
 
 def taking(read: Callable[..., tuple[Any, ...]], values: int) -> Callable[..., Any]:
@@ -145,8 +169,8 @@ def read_suite(
     machine = {"device": device, "threads": threads}
     values = [f"{key}={value}" for key, value in machine.items() if value is not None]
     chosen = suites.read(suite, [*(overrides or ()), *values])
-    chosen = chosen.only(study) if study else chosen
-    chosen = chosen.on(data) if data else chosen
+    chosen = chosen.only(split(study)) if study else chosen
+    chosen = chosen.on(split(data)) if data else chosen
     folder = out or suites.planned(suite) or Path("results") / chosen.name
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{str(folder)!r} cannot be a results folder: it is a file")

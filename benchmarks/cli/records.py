@@ -21,6 +21,7 @@ from benchmarks.cli.options import (
     Texts,
     load_plugins,
     on_suite,
+    split,
     use_data_root,
 )
 
@@ -32,7 +33,7 @@ LISTED = 12  # labels that one row of the table names
 FOLDERS = "A results folder, or a suite that was run; several are shown side by side."
 PAGES = "Folder of the report (default: FOLDER/report, or results/A-vs-B/report for several)."
 EXPLORER = "Write a page of all models, costs and evaluations instead, explorer.html."
-WITHOUT = "Drop arrays of this name, such as samples, for good; repeatable."
+WITHOUT = "Drop arrays of these names, samples,losses, for good; repeatable."
 
 
 @on_suite
@@ -52,6 +53,7 @@ def status(
     cases done, 1 some are not, 2 wrong usage or configuration.
     """
     with usage_errors():
+        from benchmarks.core.naming import undigested
         from benchmarks.execution.plan import Shard, faults_of_flows, state
         from benchmarks.report.runs import not_checked
 
@@ -70,6 +72,8 @@ def status(
         _print_groups(groups)
         if words := not_checked(s.unchecked for s in now.standings.values()):
             say(f"{words}; they count as current", "yellow")
+        if words := undigested(now.records.values()):
+            say(words, "yellow")
         for entry in groups["missing"]:
             if entry["key"] in reasons:
                 say(f"{entry['label']}: {entry['reason']}", "yellow")
@@ -150,14 +154,17 @@ def merge(
     """
     with usage_errors():
         from benchmarks.core import store
+        from benchmarks.core.frame import plan_of
         from benchmarks.execution import merging
 
-        conflicts = merging.merge(folders, out)
-        count = len(store.read(out))
+        conflicts, records = merging.merge(folders, out), store.read(out)
+        planned = {case.key for case in plan_of(out, records).cases}
+        missing = len(planned - records.keys())
     for conflict in conflicts:
         other = f"that of {conflict.superseded} is in {out / 'superseded'}"
         say(f"{conflict.label}: taken from {conflict.taken}; {other}", "yellow")
-    say(f"{count} records in {out}")
+    lacking = f" of {len(planned)}: run the shards that are not done, and merge again"
+    say(f"{len(records)} records in {out}" if not missing else f"{len(planned) - missing}{lacking}")
 
 
 def pack(
@@ -176,5 +183,5 @@ def pack(
         from benchmarks.core import locks, store
 
         with locks.held(store.existing(folder)):
-            table = store.pack(folder, join=join, without=without or ())
+            table = store.pack(folder, join=join, without=split(without))
     say(f"nothing to pack in {str(folder)!r}" if table is None else f"packed: {table}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
@@ -25,6 +25,7 @@ from benchmarks.cli.options import (
     complete_flows,
     flows_of,
     load_plugins,
+    numbers,
     on_suite,
 )
 from benchmarks.core.case import Case
@@ -303,15 +304,22 @@ class Display:
     def __exit__(self, *exception: object) -> None:
         self.bar.stop()
 
-    def begin(self, cases: Sequence[Case], kept: int, budget: float) -> None:
-        """Start a run of these cases, and name those whose flow cannot be constructed."""
+    def begin(
+        self, cases: Sequence[Case], kept: int, budget: float, begun: Mapping[str, float]
+    ) -> None:
+        """Start a run of these cases, and name those whose flow cannot be constructed.
+
+        ``begun`` are the seconds, of the ``budget``, that checkpoints of trainings hold.
+        """
         from benchmarks.execution.plan import faults_of_flows
 
         self.total, self.labels = len(cases), labels(cases)
-        self.bar.update(self.bar_task, total=budget, count=f"0/{self.total}")
-        left = f", about {duration(budget)}" if cases and self.estimates else ""
-        count = f"{counted(len(cases), 'case')} to measure{left}"
-        self.console.print(f"{count}; {kept} kept from before")
+        spent, self.begun = sum(begun.values()), begun
+        self.bar.update(self.bar_task, total=budget, completed=spent, count=f"0/{self.total}")
+        left = f", about {duration(budget - spent)}" if cases and self.estimates else ""
+        count = f"{counted(len(cases), 'case')} to measure{left}; {kept} kept from before"
+        trainings = f", and {duration(spent)} of {counted(len(begun), 'training')}"
+        self.console.print(count + trainings * bool(begun))
         for key, reason in faults_of_flows(cases, each_dim=False).items():
             self.console.print(f"note: {self.labels[key]}: {reason}", style="yellow")
 
@@ -344,7 +352,8 @@ class Display:
         self.failures += record.status != "done"
         count = f"{len(self.measured)}/{self.total}"
         failed = f", {self.failures} failed" if self.failures else ""
-        self.bar.update(self.bar_task, advance=budget(case), count=count, failed=failed)
+        advance = budget(case) - self.begun.get(case.key, 0.0)
+        self.bar.update(self.bar_task, advance=advance, count=count, failed=failed)
         line = f"[{count}] {self.labels[case.key]}: "
         if record.status != "done":
             self.console.print(f"{line}{record.status}: {record.reason}", style="red")
@@ -428,23 +437,6 @@ def cost(
             if name not in solving and _solves(smallest[name]):
                 note(f"{name} has no option 'solver' and is measured with its own solver")
     measure(suite, out)
-
-
-def numbers(text: str, option: str) -> list[int]:
-    """Parse "2..512" as 2, 4, ..., 512, the end always the last; "3,10,63" as it is.
-
-    ValueError for a text that is neither, naming the ``option``.
-    """
-    if span := re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", text):
-        first, last = map(int, span.groups())
-        if 1 <= first < last:
-            doubled = [first]
-            while doubled[-1] * 2 < last:
-                doubled.append(doubled[-1] * 2)
-            return [*doubled, last]
-    elif re.fullmatch(r"[1-9]\d{0,17}(,[1-9]\d{0,17})*", text):
-        return [int(number) for number in text.split(",")]
-    raise ValueError(f"cannot read --{option} {text!r}: write 2..512, or 3,10,63, from 1 on")
 
 
 def _solves(case: Case) -> bool:

@@ -40,7 +40,7 @@ def scientific(value: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-# headers of columns that are no metrics, where they are not their names
+# headers of columns that are not metrics, where they are not their names
 HEADERS = {"dataset": "Data", "series": "Flow", "dim": "D", "batch": "N", "hidden": "H"}
 # endings of the columns that are parts of another: of "a" the error is "a_se", the mark "a.mark"
 ENDINGS = {"error": "_se"} | {part: f".{part}" for part in ("interval", "prefix", "mark", "leads")}
@@ -246,12 +246,12 @@ class Folder:
         return tuple(getattr(self._module("tables"), "READS", ()))
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """The tables of records; none of none."""
+        """The tables of records."""
         module = None if frame.empty else self._module("tables")
         return list(module.tables(frame)) if module else []
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """The figures of records; none of none."""
+        """The figures of records."""
         module = None if frame.empty else self._module("figures")
         return list(module.figures(frame)) if module else []
 

@@ -61,7 +61,7 @@ class Plan(BaseModel):
 def plan_of(folder: Path, records: Mapping[str, Record]) -> Plan:
     """The plan of a results folder; where it has none, its records under the folder's name.
 
-    Raises ValueError for a ``suite.json`` that is no plan.
+    Raises ValueError for a ``suite.json`` that is not a plan.
     """
     path = folder / "suite.json"
     if not path.is_file():

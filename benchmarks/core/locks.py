@@ -17,6 +17,7 @@ from benchmarks.core.store import FolderError, check_name
 
 HOST = "/tmp"  # not TMPDIR, which batch systems set for each job
 VARIABLE = "FLOWGAUGE_HOST"  # another folder, which containers of one host may share
+OTHERWISE = f"; {VARIABLE}=FOLDER names another lock"
 POLL = 0.5  # seconds between two tries
 
 
@@ -54,7 +55,7 @@ def timing(folder: Path, waiting: Callable[[str], object]) -> AbstractContextMan
     return _holding(
         place() / "flowgauge-timing.lock",
         str(folder),
-        lambda holder: waiting(f"Waiting for run {holder} to finish its timings."),
+        lambda holder: waiting(f"Waiting for run {holder} to finish its timings{OTHERWISE}"),
     )
 
 
@@ -83,7 +84,7 @@ def _holding(path: Path, detail: str, waiting: Callable[[str], object]) -> Itera
             waiting(holder or "unknown")
             threading.Event().wait(POLL)
     with suppress(OSError):
-        note.write_text(f"{os.getpid()} (user {_user()}, {detail})\n", errors="replace")
+        note.write_text(f"{os.getpid()} ({_user()}, {detail})\n", errors="replace")
         note.chmod(0o666)
     try:
         yield

@@ -12,6 +12,7 @@ import pandas as pd
 from benchmarks.core.case import Case
 
 if TYPE_CHECKING:
+    from benchmarks.core.record import Record
     from benchmarks.core.study import Study
     from flows.registry import Registry
 
@@ -32,6 +33,13 @@ MEANS = ({"seconds"}, {name.partition(".")[2] for name in HOW})  # settings: how
 def counted(number: int, what: str) -> str:
     """ "1 flow", "2 flows"."""
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+def undigested(records: Iterable[Record]) -> str:
+    """How many records are of before there were digests; empty where none is."""
+    number = sum(not record.digest for record in records)
+    older = f"{counted(number, 'record')} of an earlier release {'has' if number == 1 else 'have'}"
+    return f"{older} no digest: what was changed in them cannot be seen" if number else ""
 
 
 def quoted(name: object) -> str:
@@ -138,7 +146,7 @@ def starred(names: Iterable[str], frame: pd.DataFrame) -> list[str]:
 
 def flow_of(name: str) -> str:
     """The flow that the name of a series begins with, starred as it is; empty for no name."""
-    first = next(iter(name.removeprefix(STAR).split()), "")
+    first = next(iter(name.removeprefix(STAR).replace(",", " ").split()), "")
     return f"{STAR}{first}" if name.startswith(STAR) else first
 
 
@@ -155,7 +163,7 @@ def series(frame: Any) -> list[str]:
     Rows of one name differ in dimension, data set or seed alone. Where a rule decides the width,
     the name has the rule in place of the width, which differs from D to D within one series.
     The run is named where the frame has rows of several. What a search has trained bears the label
-    of its entrant and its budget; what the search chose is no part of the name.
+    of its entrant and its budget; the name leaves out what the search chose.
     """
     named = {"batch", "updates", "flow", "plugin", "run"}
     frame = frame[[c for c in frame if c in named or str(c).startswith(("option.", "setting."))]]

@@ -26,6 +26,7 @@ from benchmarks.core.metrics import METRICS, Better, Kind, Metric
 
 SCHEMA = 2
 EXACT = ("case", "identity", "metrics")  # fields whose texts are compared, not shown as they are
+SEALED = "status metrics arrays declared files notes started"  # what the digest is of
 WORDS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}  # JSON has none of them
 Status = Literal["done", "failed", "skipped", "timeout"]
 
@@ -138,7 +139,7 @@ class Record(BaseModel):
     key: str
     identity: dict[str, Any] = {}  #: what the key is made of
     defaults: dict[str, dict[str, Any]] = {}  #: of "options" and "settings", when it was measured
-    digest: str = ""  #: of metrics and arrays, of records with defaults
+    digest: str = ""  #: of fields in `SEALED`, of records with defaults
     declared: dict[str, Declared] = {}  #: versions and paces of all that the case depends on
     files: dict[str, str] = {}  #: content hashes of plug-ins and data files
     plugins: dict[str, dict[str, str]] = {}  #: of "flow" and "data": file and commit
@@ -168,13 +169,15 @@ class Record(BaseModel):
         return digest([self.declared, self.files])[:16]
 
     def sealed(self) -> Record:
-        """The record with its digest; as it is if it is of before there were any."""
-        seal = _seal(_written(self.metrics), self.arrays) if self.defaults else ""
-        return self.model_copy(update={"digest": seal})
+        """The record with its digest; as it is if that is right, or of before there were any."""
+        seals = _seals(json.loads(self.model_dump_json(by_alias=True))) if self.defaults else [""]
+        return self if self.digest in seals else self.model_copy(update={"digest": seals[0]})
 
 
-def _seal(metrics: Any, arrays: Any) -> str:
-    return digest({"metrics": metrics, "arrays": arrays})[:16]
+def _seals(fields: Mapping[str, Any]) -> list[str]:
+    """The digest of a record's JSON, and that of earlier releases."""
+    listed = (SEALED.split(), ("metrics", "arrays"))
+    return [digest({name: fields.get(name) or {} for name in names})[:16] for names in listed]
 
 
 class Newer(ValueError):
@@ -189,17 +192,20 @@ def parsed(content: bytes | str, key: str) -> Record:
     """The record of a key from JSON.
 
     ValueError for what is no record of the key, `Newer` for one of a later schema, `Altered` where
-    metrics or hashes of arrays are not those of the digest.
+    what the digest is of is not as it was.
     """
     try:
         fields = strict_json(content)
     except ValueError as error:
         raise ValueError(f"it is no record: the whole file: {brief(error)}") from error
+    written = fields
     if isinstance(fields, dict):
         schema = fields.get("schema")
         if isinstance(schema, int) and schema > SCHEMA:
             raise Newer(f"its schema {schema} is newer than {SCHEMA}: update flowgauge")
-        fields |= {name: readable(part) for name, part in fields.items() if name not in EXACT}
+        fields = fields | {
+            name: readable(part) for name, part in fields.items() if name not in EXACT
+        }
     try:
         record = Record.model_validate(fields)
     except ValidationError as error:
@@ -212,7 +218,7 @@ def parsed(content: bytes | str, key: str) -> Record:
         raise ValueError(f"it is not the record of {key}: its key is {record.key}")
     if name := disagreement(fields["case"], record.identity, record.defaults):
         raise ValueError(f"it is not the record of {key}: its case has another {name}")
-    if record.digest and record.digest != _seal(fields.get("metrics", {}), record.arrays):
+    if (record.digest or record.defaults) and record.digest not in _seals(written):
         raise Altered("its numbers are not those that were measured")
     return record
 

@@ -34,7 +34,7 @@ from benchmarks.core.formats import brief
 from benchmarks.core.record import Altered, Newer, Record, parsed
 
 RECORDS = "records"  # the subfolder of loose records
-PART = re.compile(r"records-(\d{4})\.parquet")
+PART = re.compile(r"(?:records|arrays)-(\d{4})\.(?:parquet|zip)")
 TEMPORARY = re.compile(r"\..+-\d+-\d+")  # of `written`
 FREE, RATIO = 1 << 26, 100  # bytes that a file may unpack to: free ones, and for each of its own
 BROKEN = (  # what is raised for a file that is damaged, of an unknown compression, or too large
@@ -74,20 +74,24 @@ def check_name(folder: Path) -> None:
         raise FolderError(f"{str(folder)!r} has no name in UTF-8: rename it") from error
 
 
-def read(folder: Path) -> dict[str, Record]:
+def read(folder: Path, *, whole: bool = False) -> dict[str, Record]:
     """All records of a results folder by key, the newest of each.
 
-    A loose record that cannot be read, or is of a newer schema, is left where it is and named in a
-    warning: `corrupt` lists the files. FolderError for a part that cannot be read, and for a record
+    A loose record that cannot be read, is of a newer schema or, if they have to be ``whole``, has
+    other arrays than those that were measured, is left where it is and named in a warning:
+    `corrupt` lists the files. FolderError for a part that cannot be read, and for a record
     whose numbers are not those that were measured.
     """
-    records = {record.key: record for record in history(folder)}
-    for path, record in _each_loose(folder):
+    packed = {record.key: record for record in history(folder)}
+    return packed | {record.key: record for _, record in _readable(folder, whole)}
+
+
+def _readable(folder: Path, whole: bool) -> Iterator[tuple[Path, Record]]:
+    for path, record in _each_loose(folder, whole):
         if isinstance(record, Record):
-            records[path.stem] = record
+            yield path, record
         else:
-            warnings.warn(f"record {path.name} is left out: {record}", stacklevel=2)
-    return records
+            warnings.warn(f"record {path.name} is left out: {brief(record)}", stacklevel=3)
 
 
 def read_one(folder: Path, key: str) -> Record:
@@ -99,7 +103,8 @@ def read_one(folder: Path, key: str) -> Record:
 def history(folder: Path) -> list[Record]:
     """All packed records of a folder in the order in which they were packed, older ones too.
 
-    Those of a newer schema are left out with a warning. FolderError for a part that is not whole.
+    Those of a newer schema are left out with a warning, and a part that is gone is named in one.
+    FolderError for a part that is not whole, and for arrays that are not those of its records.
     """
     listed: list[Record] = []
     for table in tables(folder):
@@ -107,7 +112,25 @@ def history(folder: Path) -> list[Record]:
         listed += records
         for text in reasons:
             warnings.warn(f"a record of {str(table)!r} is left out: {text}", stacklevel=2)
+    newest, there = {record.key: record for record in listed}.values(), hashes(folder)
+    if lost := next((r for r in newest if not there.issuperset(r.arrays.values())), None):
+        raise FolderError(
+            f"{str(folder)!r} lacks the arrays {', '.join(lost.arrays)} of record {lost.key}: "
+            "restore arrays-*.zip from a copy, or remove records-*.parquet of the same number too"
+        )
+    for path in gone(folder):
+        warnings.warn(f"{str(path)!r} is gone, and what it held: restore it", stacklevel=2)
     return listed
+
+
+def gone(folder: Path) -> list[Path]:
+    """The tables of parts that a folder once had, by the numbers of its other files."""
+    numbers = [int(path.stem[-4:]) for path in tables(folder)]
+    archives = (int(p.stem[-4:]) for p in _listed(folder, "arrays-*.zip") if PART.fullmatch(p.name))
+    last = max(numbers, default=0)
+    first = min(filter(lambda number: number < last, (*numbers, *archives)), default=last)
+    lost = sorted(set(range(first, last)) - {*numbers})
+    return [folder / f"records-{number:04d}.parquet" for number in lost]
 
 
 def loose(folder: Path) -> list[Path]:
@@ -134,20 +157,12 @@ def corrupt(folder: Path, *, unread: bool = True) -> dict[Path, str]:
 
     FolderError for a record whose numbers are not those that were measured.
     """
-    reasons = {}
-    for path, record in _each_loose(folder):
-        if isinstance(record, Newer):
-            continue
-        try:
-            if not isinstance(record, Record):
-                raise record
-            _archive(path.with_suffix(".npz"), record.arrays)
-        except MemoryError:
-            continue
-        except BROKEN as error:
-            if unread or not isinstance(error.__cause__ or error, OSError):
-                reasons[path] = brief(error)
-    return reasons
+    return {
+        path: brief(error)
+        for path, error in _each_loose(folder, whole=True)
+        if not isinstance(error, Record | Newer | MemoryError)
+        if unread or not isinstance(error.__cause__ or error, OSError)
+    }
 
 
 def newer(folder: Path) -> dict[str, str]:
@@ -172,14 +187,17 @@ def set_aside(folder: Path) -> dict[Path, str]:
     return reasons
 
 
-def _each_loose(folder: Path) -> Iterator[tuple[Path, Record | ValueError]]:
-    """The files of loose records, each with its record, or why it cannot be read."""
+def _each_loose(folder: Path, whole: bool = False) -> Iterator[tuple[Path, Record | Exception]]:
+    """The files of loose records, each with its record, or what is wrong with it."""
     for path in loose(folder):
         try:
-            yield path, _loose(path)
+            record = _loose(path)
+            if whole:
+                _archive(path.with_suffix(".npz"), record.arrays)
+            yield path, record
         except FolderError:
             raise
-        except ValueError as error:
+        except (*BROKEN, MemoryError) as error:
             yield path, error
 
 
@@ -200,7 +218,8 @@ def _part(table: Path, changed: int) -> tuple[tuple[Record, ...], tuple[str, ...
     """The records of a part, read once while the file stays as it is; reasons for newer ones."""
     records, reasons = [], set()
     names = ["key", "record"]
-    with reading(table), pq.ParquetFile(table, read_dictionary=names) as file:
+    options = {"read_dictionary": names, "page_checksum_verification": True}
+    with reading(table), pq.ParquetFile(table, **options) as file:
         size = 0
         for batch in file.iter_batches(columns=names):
             for key, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
@@ -276,11 +295,7 @@ def _archive(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
     if not hashes or path.is_dir():
         return _packed(path, hashes)
     with _zipped(path) as archive:
-        loaded = {name: _array(archive, name) for name in hashes}
-    for name, value in loaded.items():
-        if content_hash(value) != hashes[name]:
-            raise ValueError(f"its array {name!r} is not the one that was measured then")
-    return loaded
+        return {name: _array(archive, name, value) for name, value in hashes.items()}
 
 
 def _packed(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -292,10 +307,11 @@ def _packed(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
             continue
         with reading(path):
             state = path.stat()
-            archive, members, kept = _opened(path, state.st_mtime_ns, state.st_size)
-            for name in [name for name, value in left.items() if f"{value}.npy" in members]:
+            version = path, state.st_mtime_ns, state.st_size
+            members, (archive, kept) = _members(*version), _opened(*version)
+            for name in [name for name, value in left.items() if value in members]:
                 array = kept.get(value := left.pop(name))
-                array = _array(archive, value) if array is None else array
+                array = _array(archive, value, value) if array is None else array
                 if array.nbytes <= SMALL:
                     kept[value] = array
                 loaded[name] = array.copy()
@@ -305,12 +321,19 @@ def _packed(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
 
 
 @lru_cache(maxsize=64)
-def _opened(
-    path: Path, modified: int, size: int
-) -> tuple[zipfile.ZipFile, frozenset[str], dict[str, np.ndarray]]:
-    """An archive, its members, and those small arrays of it that were read: claims ask often."""
-    archive = _zipped(path)
-    return archive, frozenset(archive.namelist()), {}
+def _opened(path: Path, modified: int, size: int) -> tuple[zipfile.ZipFile, dict[str, np.ndarray]]:
+    """An archive, and those small arrays of it that were read: claims ask often."""
+    return _zipped(path), {}
+
+
+@lru_cache(maxsize=1024)
+def _members(path: Path, modified: int, size: int) -> frozenset[str]:
+    """The hashes of an archive's arrays, each compared with its content."""
+    with _zipped(path) as archive:
+        names = frozenset(name.removesuffix(".npy") for name in archive.namelist())
+        for name in names:
+            _array(archive, name, name)
+    return names
 
 
 def _zipped(path: Path) -> zipfile.ZipFile:
@@ -319,11 +342,14 @@ def _zipped(path: Path) -> zipfile.ZipFile:
     return archive
 
 
-def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+def _array(archive: zipfile.ZipFile, name: str, value: str) -> np.ndarray:
+    """An array of an archive; ValueError where its hash is not ``value``."""
     with archive.open(f"{name}.npy") as file:
         values: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
         if file.read(1):  # at its end is the sum
             raise ValueError(f"its array {name!r} has more than its header says")
+    if content_hash(values) != value:
+        raise ValueError(f"its array {name!r} is not the one that was measured then")
     return values
 
 
@@ -360,26 +386,33 @@ def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> 
     a name that no record has. The caller holds the folder. Loose files and joined parts go once the
     new part is whole; corrupt and newer records stay. FolderError for a part that is not readable.
     """
-    before = tables(folder)
-    untouched = {path.stem for path in corrupt(folder)} | newer(folder).keys()
-    fresh = {path.stem: path for path in loose(folder) if path.stem not in untouched}
+    sweep(folder, folder / RECORDS)
+    before, packed = tables(folder), {record.key: record for record in history(folder)}
+    fresh = dict(_readable(folder, whole=True))
     if not fresh and not (join and len(before) > 1):
         return None
     if join and (parts := newer_parts(folder)):
         what = f"{str(parts[0])!r} has records of a newer schema, which joining would drop"
         raise FolderError(f"{what}: update flowgauge, or pack without --all")
-    packed = {record.key: record for record in history(folder)} if join else {}
-    items = [(record, folder) for key, record in packed.items() if key not in fresh]
-    items += [(_loose(path), path.with_suffix(".npz")) for path in fresh.values()]
+    items = [(record, path.with_suffix(".npz")) for path, record in fresh.items()]
+    if join:
+        replaced = {record.key for record in fresh.values()}
+        items += [(record, folder) for key, record in packed.items() if key not in replaced]
     if unknown := {*without} - {name for record, _ in items for name in record.arrays}:
         raise ValueError(f"no record to pack has an array {sorted(unknown)[0]!r}")
-    kept = ((_without(record, without), path) for record, path in items)
-    pairs = ((record, _archive(path, record.arrays)) for record, path in kept)
-    table = write_part(folder, pairs, () if join else hashes(folder))
-    gone = [(path, path.with_suffix(".npz")) for path in fresh.values()]
-    for path, beside in gone + [(old, archive_of(old)) for old in before if join]:
+    kept = [(_without(record, without), path) for record, path in items]
+    if not join:  # those of a pack that was killed before it removed them are there already
+        kept = [(record, path) for record, path in kept if record != packed.get(record.key)]
+    table = before[-1] if before else None
+    if kept:
+        pairs = ((record, _archive(path, record.arrays)) for record, path in kept)
+        table = write_part(folder, pairs, () if join else hashes(folder))
+    for path in fresh:
         path.unlink()
-        beside.unlink(missing_ok=True)
+        path.with_suffix(".npz").unlink(missing_ok=True)
+    for old in before if join else ():
+        archive_of(old).unlink(missing_ok=True)  # first: a table without it has newer records
+        old.unlink()
     with suppress(OSError):  # what is left keeps it
         (folder / RECORDS).rmdir()
     return table
@@ -396,8 +429,8 @@ def hashes(folder: Path) -> set[str]:
     names: set[str] = set()
     for table in tables(folder):
         if (path := archive_of(table)).exists():
-            with reading(path), _zipped(path) as archive:
-                names |= {name.removesuffix(".npy") for name in archive.namelist()}
+            with reading(path):
+                names |= _members(path, (state := path.stat()).st_mtime_ns, state.st_size)
     return names
 
 
@@ -431,8 +464,10 @@ def write_part(
     if empty:
         path.unlink()
     frame = pa.Table.from_pylist(rows)
+    options = {"compression_level": 19, "write_page_checksum": True}
     with written(table) as draft:  # last: without it the part does not exist
-        pq.write_table(frame, draft, compression="zstd", compression_level=19)
+        pq.write_table(frame, draft, compression="zstd", **options)
+    _sync(folder)  # before anything that it replaces goes
     return table
 
 
@@ -447,6 +482,7 @@ def written(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{writer}")
     try:
         yield temporary
+        _sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
@@ -455,16 +491,29 @@ def written(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def replace(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, which holds either all of it or what it held before."""
-    with written(path) as temporary, open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    with written(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def sweep(*folders: Path) -> None:
-    """Remove temporary files that writers have left which were killed, and none of which lives."""
-    for path in (path for folder in folders for path in folder.glob(".*")):
-        if TEMPORARY.fullmatch(path.name):
+    """Remove what writers have left which were killed, and none of which lives.
+
+    That is temporary files, and arrays of loose records that were not written, or packed.
+    """
+    for path in (
+        path for folder in folders for path in (*folder.glob(".*"), *folder.glob("*.npz"))
+    ):
+        orphan = path.suffix == ".npz" and path.parent.name == RECORDS
+        if TEMPORARY.fullmatch(path.name) or (orphan and not path.with_suffix(".json").exists()):
             path.unlink(missing_ok=True)

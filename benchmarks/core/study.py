@@ -158,11 +158,11 @@ class Study:
         raise NotImplementedError(f"study {self.name!r} defines neither result nor measure")
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """The tables of the study's records, and of those that it reads; none of none."""
+        """The tables of the study's records, and of those that it reads."""
         return Folder(self._folder).tables(frame)
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """The figures of the study's records, and of those that it reads; none of none."""
+        """The figures of the study's records, and of those that it reads."""
         return Folder(self._folder).figures(frame)
 
     @property

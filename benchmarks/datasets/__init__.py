@@ -94,7 +94,7 @@ class Dataset:
         if self.columns is not None and len(self.columns) != self.width:
             raise self.fault(f"columns must be {self.width} names, got {self.columns}")
         if self.support is not None:
-            with _disable_current_modes():  # a check is no operator of what is measured
+            with _disable_current_modes():  # no count includes a check
                 self._check_support(self.support.numpy())
 
     def _check_support(self, support: np.ndarray) -> None:
@@ -202,7 +202,7 @@ def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
     The last sets are cached; the result is a copy, which the caller may change.
     """
     cached = _original(name, None if root is None else Path(root), seed)
-    with _disable_current_modes():  # a copy is no operator of what is measured
+    with _disable_current_modes():  # no count includes a copy
         return replace(copy.deepcopy(cached), original=cached)
 
 

@@ -13,7 +13,7 @@ pickle, a program: it is read once it has been converted (docs/data.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,15 @@ import torch
 
 from benchmarks.core.formats import brief
 from benchmarks.datasets import Dataset, Loader, counts, register
-from benchmarks.datasets.disk import VARIABLE, Absent, Source, check_size, data_root, read_npy
+from benchmarks.datasets.disk import (
+    VARIABLE,
+    Absent,
+    Source,
+    check_size,
+    data_root,
+    read_npy,
+    sha256,
+)
 
 ARCHIVE = "https://zenodo.org/records/1161203/files/data.tar.gz"
 ARCHIVE_SUM = "md5:9b9c9b0375315ad270eba4ce80c093ab"
@@ -48,6 +56,7 @@ class Published(NamedTuple):
     units: str = "standardised columns"
     archived: tuple[str, ...] = ()  # files in the archive, if they are not the first alternative
     originals: tuple[Source, ...] = ()  # UCI's files
+    sums: Mapping[str, str] = {}  # published sha256 by the name of a file that is not of an archive
     remedy: str = ""  # end of the message when the files are absent
 
     def paths(self, root: Path | None = None) -> tuple[Path, ...]:
@@ -85,6 +94,9 @@ class Published(NamedTuple):
             raise ValueError(f"data set {self.name!r}:{where} {reason}") from error
         dim, rows = parts[0].shape[1], [len(part) for part in parts]
         size = self.differs(dim, rows) or f"the published {counts(rows)} rows"
+        for path in (path for path in paths if path.name in self.sums):
+            if sha256(path) != self.sums[path.name]:
+                size += f"; {path.name} is NOT the published file, by its sha256"
         about = (
             f"{self.name.upper()} as Papamakarios et al. (2017, arXiv:1705.07057) have it: "
             f"{self.quirks}. Read: {size}."
@@ -221,8 +233,10 @@ def miniboone_rows(path: Path) -> np.ndarray:
 
 def bsds300(path: Path) -> Parts:
     """Take the three parts of the file as they are."""
-    import h5py
-
+    try:
+        import h5py
+    except ModuleNotFoundError:
+        raise ValueError("h5py reads it: pip install 'flowgauge[hdf5]'") from None
     with h5py.File(path, "r") as file:
         parts = [file[key] for key in ("train", "validation", "test")]
         check_size(path, sum(part.nbytes for part in parts))  # rows never written take no bytes
@@ -300,6 +314,7 @@ ROWS = (
             f"{UCI}/static/public/199/miniboone+particle+identification.zip",
             "af4573ca81797ca1c5bfc623f0fdf26ed07e626e2717c322224f96e8795f8752",
         ),
+        sums={MINIBOONE: "577ab8bcb612199a0386cef1725058295df9a18b778a003a6a4349bbd51abd48"},
     ),
     Published(
         "bsds300",

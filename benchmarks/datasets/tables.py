@@ -188,7 +188,8 @@ def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
         return (path,)
     if path.exists():
         raise Absent(f"data file {str(path)!r} is not a file")
-    close = get_close_matches(path.name, [other.name for other in path.parent.glob("*")], 1)
+    others = [other.name for other in path.parent.glob("*") if other != path]  # a link may be one
+    close = get_close_matches(path.name, others, 1)
     hint = f", did you mean {close[0]!r}?" if close else ""
     raise Absent(f"data file {str(path)!r} does not exist{hint}")
 
@@ -384,6 +385,9 @@ def read_parquet(path: Path) -> dict[str, pd.DataFrame]:
     about = pq.read_metadata(path)
     size = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
     check_size(path, max(size, 8 * about.num_rows * about.num_columns))
+    names = pd.Index(about.schema.to_arrow_schema().names)
+    if (shared := names[names.duplicated()].unique()).size:
+        raise ValueError(f"columns share a name: {quoted(shared)}; rename them")
     return {"all": pd.read_parquet(path).rename(columns=str)}
 
 
@@ -396,7 +400,14 @@ def read_arrays(path: Path) -> dict[str, pd.DataFrame]:
         raise ValueError("it is not an .npz archive, or cut off")
     with zipfile.ZipFile(path) as archive:
         check_size(path, sum(member.file_size for member in archive.infolist()))
+    seen: dict[str, str] = {}
     with np.load(path) as content:
+        for key in content.files:
+            name = key.lower()
+            if (other := seen.setdefault(SPELLINGS.get(name, name), key)) != key or (
+                content.files.count(key) > 1
+            ):
+                raise ValueError(f"{other!r} and {key!r} are the same part: leave one out")
         arrays = {SPELLINGS.get(key, key): content[key] for key in content.files}
     if {key.lower() for key in arrays} == {"x", "y"}:
         return {"all": _with_target(*(arrays[key] for key in sorted(arrays, key=str.lower)))}

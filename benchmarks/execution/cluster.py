@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import dask
 import distributed
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 HOST = "flowgauge-host"  # the resource of a worker that may have its host to itself: one a host
 POLL = 1.0  # seconds between two looks at the workers, and two attempts to connect
 CONNECT = 10.0  # seconds in which a scheduler has to answer
+ABSENT = 1800.0  # seconds after which a scheduler that was lost is given up
 PATIENCE = 30.0  # seconds in which a worker with the resource has to come, once there are others
 RETRIES = 3  # of a task that a host could not begin
 NANNY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")
@@ -56,6 +58,9 @@ CONFIG: dict[str, Any] = {  # of the schedulers that are started here, and of th
     # a job that ends by its clock is not the task's fault, which goes on from its checkpoint
     "distributed.scheduler.allowed-failures": 10,
 }
+
+
+T = TypeVar("T")
 
 
 class Lost(Exception):
@@ -71,6 +76,21 @@ def losses() -> Iterator[None]:
         raise Lost(str(error) or type(error).__name__) from error
     except (asyncio.CancelledError, concurrent.futures.CancelledError) as error:
         raise Lost("the connection is closed") from error
+
+
+def answered(call: Callable[[], T]) -> T:
+    """What a call of Dask gives; `Lost` where it fails or takes long, as of a stopped process."""
+    answer = concurrent.futures.Future[T]()
+
+    def ask() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    with losses():
+        return answer.result(timeout=2 * CONNECT)
 
 
 class Cluster:
@@ -101,13 +121,13 @@ class Cluster:
     def end(self) -> None:
         """Let workers stop at their next checkpoints."""
         if self.client.status == "running":
-            with suppress(Lost), losses():
-                distributed.Event(self.over, client=self.client).set()
+            with suppress(Lost):
+                answered(distributed.Event(self.over, client=self.client).set)
 
     def close(self) -> None:
         """Close the client, whatever the scheduler does."""
-        with suppress(Lost), losses():
-            self.client.close(timeout=5)
+        with suppress(Lost):
+            answered(lambda: self.client.close(timeout=5))
 
     def measure(self, tasks: Sequence[Task], recorder: Recorder, alone: bool) -> None:
         """Measure tasks, as `Engine` has it; ClusterError where the workers cannot."""
@@ -119,10 +139,13 @@ class Cluster:
                 text = f"lost the scheduler at {self.address} ({reason}): waiting for it"
                 recorder.progress.waiting(text)
                 self.close()
+                since = time.monotonic()
                 while True:
                     with suppress(Lost):
                         self._connect()
                         break
+                    if time.monotonic() - since > ABSENT:
+                        raise ClusterError(f"{text} in vain: start it, and run again") from reason
                     threading.Event().wait(POLL)
 
     def _measure(self, left: dict[str, Task], recorder: Recorder, alone: bool) -> None:
@@ -152,8 +175,9 @@ class Cluster:
                 self._finish(left, recorder)
             raise
         finally:
-            with suppress(Lost), losses():
-                self.client.cancel(list(self.running))
+            if self.client.status == "running" and not isinstance(sys.exception(), Lost):
+                with suppress(Lost):
+                    answered(lambda: self.client.cancel(list(self.running)))
 
     def _room(self, recorder: Recorder, alone: bool) -> int:
         """How many tasks the workers can have; Lost where nobody answers.
@@ -162,8 +186,7 @@ class Cluster:
         """
         if self.client.status != "running":
             raise Lost("the connection is closed")
-        with losses():
-            workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = answered(lambda: self.client.scheduler_info(n_workers=-1))["workers"].values()
         if len(workers) != self.workers:
             self.workers = len(workers)
             recorder.progress.workers(self.workers)
@@ -208,9 +231,8 @@ class Cluster:
             order = self.running[future]
             if future.cancelled():
                 raise Lost("it has forgotten a task")
-            with losses():
-                error = future.exception() if future.status == "error" else None
-                outcomes = [] if error else future.result()
+            error = answered(future.exception) if future.status == "error" else None
+            outcomes = [] if error else answered(future.result)
             if isinstance(error, distributed.KilledWorker):
                 reason = f"the task's Dask workers died, each time: {error}"
                 outcomes = [(key, Measured(Result(failure=reason), 0.0)) for key in order.cases]

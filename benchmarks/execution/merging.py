@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.core import locks, store
@@ -35,20 +37,38 @@ def merge(sources: Sequence[Path], target: Path) -> list[Conflict]:
     has already count as well, and the sources stay as they are. The plan is that of the sources, or
     all their cases together. FolderError for a folder that cannot be read, held or written,
     ValueError for one that is not a results folder or is named twice.
+
+    A new target is a draft beside its place until it is whole. One that exists gets the plan first.
+    After a kill the same merge gives what it would have given.
     """
     folders = [store.existing(source) for source in sources]
     paths = [folder.resolve() for folder in (*folders, target)]
     if twice := [path for path in paths if paths.count(path) > 1]:
         raise ValueError(f"{str(twice[0])!r} is named twice: merge different folders into another")
-    with locks.held(target):
-        own = [target] if store.is_folder(target) else []
-        conflicts = []
+    new, target = not target.exists(), target.resolve()
+    place = target.with_name(f".{target.name}.merging") if new else target
+    with _draft(place) if new else locks.held(place):
+        store.sweep(place, *place.glob("*"), *place.glob(f"{SUPERSEDED}/*/{store.RECORDS}"))
+        own = [place] if store.is_folder(place) else []
         plans = [plan_of(folder, store.read(folder)) for folder in (*own, *folders)]
-        for source in folders:
-            conflicts += _add(source, target)
         text = json.dumps(_joined(plans).model_dump(mode="json"), indent=1)
-        store.replace(target / "suite.json", text.encode())
-    return conflicts
+        store.replace(place / "suite.json", text.encode())
+        conflicts = [conflict for source in folders for conflict in _add(source, place)]
+        if new:
+            os.replace(place, target)
+    return [replace(c, taken=target) if c.taken == place else c for c in conflicts]
+
+
+@contextmanager
+def _draft(place: Path) -> Iterator[None]:
+    """Hold a folder that is empty, and gone at the end."""
+    with locks.held(place):
+        try:
+            for path in place.iterdir():  # of a merge that was killed
+                shutil.rmtree(path) if path.is_dir() else None
+            yield
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _add(source: Path, target: Path) -> list[Conflict]:
@@ -71,7 +91,7 @@ def _add(source: Path, target: Path) -> list[Conflict]:
         needed = path.is_file() and path.name.partition("-")[0] not in over
         if needed and not (target / CHECKPOINTS / path.name).exists():
             (target / CHECKPOINTS).mkdir(exist_ok=True)
-            shutil.copy2(path, target / CHECKPOINTS / path.name)
+            store.replace(target / CHECKPOINTS / path.name, path.read_bytes())
     return conflicts
 
 
@@ -93,7 +113,9 @@ def _joined(plans: Sequence[Plan]) -> Plan:
         for case in plan.cases
     }
     first, *others = (plan.suite for plan in plans)
-    names = dict.fromkeys(plan.name for plan in plans)
-    about = " ".join(dict.fromkeys(plan.about for plan in plans if plan.about))
+    names = dict.fromkeys(name for plan in plans for name in plan.name.split("+"))
+    about = ""
+    for plan in plans:  # a joined plan says already what its parts say
+        about += f" {plan.about}" * (plan.about not in about)
     suite = first if all(other == first for other in others) else {}
-    return Plan(name="+".join(names), about=about, suite=suite, cases=list(cases.values()))
+    return Plan(name="+".join(names), about=about.strip(), suite=suite, cases=list(cases.values()))

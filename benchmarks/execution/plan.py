@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import re
+import resource
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,9 +26,9 @@ from benchmarks.core.study import Result, study_of
 from benchmarks.execution.process import plugins_of
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.versions import standing
-from benchmarks.measure.machine import machine, versions
+from benchmarks.measure.machine import machine, memory_bytes, versions
 from flows import members
-from flows.plugins import FOREIGN
+from flows.plugins import FOREIGN, staying
 
 WEIGHTS = "weights"  # the subfolder of flows, one a case, as `flows.save` writes them
 
@@ -162,7 +163,7 @@ def longest_first(listed: Iterable[Task]) -> list[Task]:
 
 
 def wall_seconds(cases: Sequence[Case], jobs: int, operators: bool = False) -> float:
-    """Seconds that cases are expected to take with so many jobs: side by side, then alone."""
+    """Seconds that cases are expected to take with ``jobs`` workers: side by side, then alone."""
     listed = tasks(cases, operators)
     beside = [task.budget for task in listed if not task.alone]
     longest = max(sum(beside[index] for index in hand) for hand in dealt(beside, jobs))
@@ -230,7 +231,7 @@ def state(suite: Suite, folder: Path, shard: Shard = WHOLE) -> State:
     ValueError for a suite that cannot be expanded.
     """
     cases = shard.part(suite.cases(), suite.operators)
-    now = State(folder, cases, store.read(folder), newer=store.newer(folder))
+    now = State(folder, cases, store.read(folder, whole=True), newer=store.newer(folder))
     here = None
     with suppress(RuntimeError, AssertionError):  # a machine without the device only plans
         here = place(machine(suite.device), versions(), suite.device)
@@ -277,7 +278,7 @@ def faults_of_flows(cases: Iterable[Case], *, each_dim: bool = True) -> dict[str
     """Reasons by key of the cases whose flow cannot be constructed, before anything is measured.
 
     A flow of equal options is constructed once at each dimension, or at the least one alone. A
-    fault is given to its first case. Baselines, which are no flows, are passed over.
+    fault is given to its first case. Baselines are not flows and are passed over.
     """
     registered = set(members)
     distinct: dict[str, Case] = {}
@@ -298,11 +299,17 @@ def _fault(case: Case) -> str:
 
     from flows import build
 
-    for device in ("meta", "cpu"):
-        try:
-            with torch.device(device):
-                build(case.flow, case.dim, **case.options)
-            return ""
-        except FOREIGN as error:
-            reason = Result.of(error).failure
-    return reason
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    most = [memory_bytes() // 2, *(limit for limit in before if limit != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(most), before[1]))
+    try:
+        for device in ("meta", "cpu"):
+            try:
+                with torch.device(device), staying():
+                    build(case.flow, case.dim, **case.options)
+                return ""
+            except FOREIGN as error:
+                reason = Result.of(error).failure
+        return reason
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)

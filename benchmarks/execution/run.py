@@ -43,6 +43,7 @@ from benchmarks.execution.process import (
 from benchmarks.execution.suite import Suite
 from benchmarks.measure import machine
 from benchmarks.training import PLATEAU
+from benchmarks.training.checkpoint import share
 
 CHECKPOINTS = "checkpoints"  # the subfolder of cases that were cut off
 
@@ -50,7 +51,9 @@ CHECKPOINTS = "checkpoints"  # the subfolder of cases that were cut off
 class Progress(Protocol):
     """Who is told of a run's progress."""
 
-    def begin(self, cases: Sequence[Case], kept: int, budget: float) -> None: ...
+    def begin(
+        self, cases: Sequence[Case], kept: int, budget: float, begun: Mapping[str, float]
+    ) -> None: ...
 
     def task(self, task: plan.Task) -> None: ...
 
@@ -85,10 +88,8 @@ class Recorder:
         settled = []
         for key, case in order.planned.items():
             order.needs[key] = needs = versions.dependencies_at_hand(case)
-            mark = digest([needs.declared, needs.files])[:16]
             weights = (self.folder / plan.WEIGHTS / key).absolute() if self.keep_weights else None
-            checkpoint = (self.folder / CHECKPOINTS / f"{key}-{mark}.pt").absolute()
-            order.files[key] = Files(checkpoint, weights)
+            order.files[key] = Files(checkpoint_of(self.folder, key, needs).absolute(), weights)
             try:
                 order.cases[key] = resolved = self._resolved(case)
             except (Skipped, ValueError) as reason:
@@ -250,7 +251,8 @@ def run(
                 path.unlink()
         todo = [case for case in now.cases if case.key in wanted]
         listed = [task for task in plan.tasks(todo, suite.operators) if asked.admits(task)]
-        progress.begin(todo, len(now.cases) - len(todo), sum(task.budget for task in listed))
+        kept, budget = len(now.cases) - len(todo), sum(task.budget for task in listed)
+        progress.begin(todo, kept, budget, _begun(folder, todo))
         if listed:
             recorder = Recorder(folder, suite.time_limit, now.records, asked.keep_weights, progress)
             with _engine(suite, asked, worker) as engine:
@@ -260,6 +262,22 @@ def run(
             for path in (folder / CHECKPOINTS).glob(f"{PLATEAU}-*"):  # what trainings share
                 path.unlink(missing_ok=True)
     return now
+
+
+def checkpoint_of(folder: Path, key: str, needs: versions.Dependencies) -> Path:
+    """The file of a case's training, as long as what the case depends on stays."""
+    return folder / CHECKPOINTS / f"{key}-{digest([needs.declared, needs.files])[:16]}.pt"
+
+
+def _begun(folder: Path, cases: Sequence[Case]) -> dict[str, float]:
+    """Expected seconds that checkpoints hold of trainings that were cut off, by key."""
+    keys = {path.name.partition("-")[0] for path in (folder / CHECKPOINTS).glob("*")}
+    begun = {}
+    for case in (case for case in cases if case.key in keys):
+        path = checkpoint_of(folder, case.key, versions.dependencies_at_hand(case))
+        if part := share(path, case.updates):
+            begun[case.key] = part * plan.budget(case)
+    return begun
 
 
 @contextmanager

@@ -8,7 +8,9 @@ import re
 import tomllib
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -17,16 +19,20 @@ from pydantic_core import from_json
 
 from benchmarks.core.case import Case, Settings, canonical, digest, of_part
 from benchmarks.core.formats import brief
-from benchmarks.core.study import Common, registry
+from benchmarks.core.study import Common, Study, registry
 from benchmarks.datasets.tables import admit
-from flows.registry import SIZES
+from flows.registry import SIZES, choices
 
 NAME = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,200}")  # that of a folder too
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # as NumPy takes it
 LONGEST = 2e6  # seconds: 23 days, less than the system can wait for
 SHOWN = 60  # characters of a value in a message
+MOST = 100_000  # cases of a study
+SIZED = {"layers": 10_000, "depth": 10_000, "hidden": 100_000}  # at most
+SIZED |= dict.fromkeys(("dim", "context_dim"), 1_000_000)
 DEEPEST, LARGEST = 32, 2**63 - 1  # levels of a table, and of its whole numbers, as TOML has them
 UNIONS = ("constrained-", "tuple[")  # how pydantic's locations name the kinds that a value may have
+KEYS = "the documentation's page Keys of a suite"
 TABLE, WHOLE = "a table, { key = value }", "a whole number"
 KINDS = {  # by pydantic's names of the faults
     "tuple_type": "a list",
@@ -78,6 +84,13 @@ class Suite(Settings, frozen=True):
     def _of_parts(cls, studies: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
         return tuple(map(of_part, studies))
 
+    @field_validator("device")
+    @classmethod
+    def _of_numbers(cls, device: str) -> str:
+        if device.partition(":")[0] == "meta":
+            raise ValueError("'meta' holds no numbers: write cpu, cuda or cuda:1")
+        return device
+
     @field_validator("name")
     @classmethod
     def _of_a_folder(cls, name: str) -> str:
@@ -112,9 +125,15 @@ class Suite(Settings, frozen=True):
                 )
             for name in getattr(model, "datasets", ()):
                 admit(name)
-            listed = list(part.cases(model, common))
+            check_sizes(getattr(model, "sizes", {}), where)
+            check_number(part, model, common, where)
+            listed = list(islice(part.cases(model, common), MOST + 1))
+            if len(listed) > MOST:
+                raise ValueError(f"{where}: {MOST:,} cases are the most: ask for fewer")
             for case in listed:  # a flow's defaults too
-                check_values(case.options, f"{where}: options of {case.flow!r}")
+                of_flow = f"{where}: options of {case.flow!r}"
+                check_values(case.options, of_flow)
+                check_sizes({"dim": case.dim, **case.options}, of_flow)
             entries |= {f"{case.key} {digest(canonical(case.roles))}": case for case in listed}
         return list(entries.values())
 
@@ -172,10 +191,8 @@ def read(name: str, overrides: Sequence[str] = ()) -> Suite:
         first, dot, _ = said.partition("=")[0].partition(".")
         known = [*studied(values.get("studies")), *Suite.model_fields]
         if dot and first not in known:
-            choices = ", ".join(known)
-            raise ValueError(
-                f"cannot set {said!r}: suite {name!r} has no {first!r}; choose from: {choices}"
-            )
+            hint = choices(first, known, KEYS)
+            raise ValueError(f"cannot set {said!r}: suite {name!r} has no {first!r}; {hint}")
         override(values, said)
     suite: Suite = validated(Suite, values, f"suite {name!r}")
     return suite
@@ -206,9 +223,9 @@ def file_of(name: str) -> Path:
         return Path(str(resources.files("benchmarks.suites") / f"{name}.toml"))
     if path.is_dir():
         raise ValueError(f"folder {name!r} has no suite.json: name the suite, and --out {name}")
-    known = ", ".join(names())
-    others = "a path to a .toml file, or of a folder of results where one is read"
-    raise ValueError(f"unknown suite {name!r}; choose from: {known}, or {others}")
+    hint = choices(name, names(), "flowgauge list suites")
+    others = "or give the path of a .toml file, or of a folder of results where one is read"
+    raise ValueError(f"unknown suite {name!r}; {hint}, {others}")
 
 
 def _toml(name: str) -> dict[str, Any]:
@@ -262,8 +279,8 @@ def _place(target: dict[str, Any] | list[Any], step: str, key: str) -> Any:
         return step
     if step.isdecimal() and int(step) < len(target):
         return int(step)
-    choices = ", ".join(map(str, range(len(target)))) or "none, it is empty"
-    raise ValueError(f"cannot set {key!r}: no {step!r} in that list; choose from: {choices}")
+    places = f"0 to {len(target) - 1}" if target else "none, it is empty"
+    raise ValueError(f"cannot set {key!r}: no {step!r} in that list; its places: {places}")
 
 
 def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
@@ -273,6 +290,40 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> 
         return model.model_validate(values)
     except ValidationError as error:
         raise _first_fault(model, error, where) from error
+
+
+def check_number(study: Study, options: BaseModel, common: Common, where: str) -> None:
+    """ValueError for options that ask for far more than `MOST` cases, before there are any.
+
+    They are counted by the lengths of lists: how much two values of one give over one, by itself.
+    """
+    lists = {n: v for n, v in options if isinstance(v, list | tuple) and len(v) > 1}
+    if math.prod(map(len, (common.seeds, *lists.values()))) <= MOST:
+        return
+
+    def number(**longer: Any) -> int:
+        cut = {name: value[:1] for name, value in lists.items()} | longer
+        one = replace(common, seeds=cut.pop("seeds", common.seeds[:1]))
+        return len(list(islice(study.cases(options.model_copy(update=cut), one), MOST)))
+
+    base = number()
+    lengths = {"seeds": common.seeds, **lists}
+    factors = {n: 1 + (len(v) - 1) * (number(**{n: v[:2]}) / base - 1) for n, v in lengths.items()}
+    if (total := round(base * math.prod(factors.values()))) > MOST:
+        longest = max(factors, key=lambda name: factors[name])
+        raise ValueError(
+            f"{where}: {total:,} cases, and {MOST:,} are the most: name fewer {longest} "
+            f"({len(lengths[longest]):,})"
+        )
+
+
+def check_sizes(sizes: Mapping[str, Any], where: str) -> None:
+    """ValueError for sizes that nobody can construct in time, or in memory."""
+    for name, most in SIZED.items():
+        value = sizes.get(name, 0)
+        for size in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(size, int) and size > most:
+                raise ValueError(f"{where}: {name}: {size:,}, and {most:,} are the most")
 
 
 def check_values(values: Mapping[str, Any], where: str) -> None:
@@ -299,8 +350,8 @@ def _first_fault(model: type[BaseModel], error: ValidationError, where: str) -> 
     location = [str(part) for part in fault["loc"] if not str(part).startswith(UNIONS)]
     key, given = ".".join(location), fault["input"]
     if fault["type"] == "extra_forbidden":
-        known = ", ".join(_within(model, fault["loc"]).model_fields)
-        return ValueError(f"{where} has no key {key!r}; choose from: {known}")
+        known = _within(model, fault["loc"]).model_fields
+        return ValueError(f"{where} has no key {key!r}; {choices(location[-1], known, KEYS)}")
     if fault["type"] == "missing":
         return ValueError(f"{where} needs a value for {key!r}")
     if fault["type"] == "value_error":  # of a validator of ours, which says what it was given

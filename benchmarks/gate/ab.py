@@ -297,8 +297,8 @@ class Result:
                 family = name.partition("/")[0]
                 _, pace = (result.declared[NEW] or {}).get(f"flow {family}", (1, 1))
                 raises[family] = (
-                    f"{family}: its times moved, its version and pace did not; if that is meant, "
-                    f"raise its pace to {pace + 1} where it is registered"
+                    f"{family}: its times moved, its version and pace did not: mend a regression; "
+                    f"if it was meant, raise its pace to {pace + 1} where it is registered"
                 )
         summary = [] if {"slower", f"failed in {NEW}"} & verdicts.keys() else ["none slower"]
         if verdicts.keys() <= {"appeared", "vanished", f"failed in {BASE}"}:
@@ -313,11 +313,13 @@ class Result:
     def caption(self) -> str:
         """What was compared, and what the verdict means."""
         base, new = (f"{r.ref} ({r.commit})" for r in self.revisions)
+        more = " Only gradients of losses: --only FLOW/log_prob,FLOW/sample times these."
+        more *= all(name.endswith(OPERATIONS[0]) for name in self.benchmarks)
         return (
             f"{new} against {base}: processor time of two processes taking turns on one core, "
             f"{self.seconds:.0f} s in all. Slower or faster: by a factor of {self.factor:g} or "
             f"more, and p < {LEVEL:g} (Wilcoxon's signed-rank test over blocks, corrected for the "
-            "number of benchmarks)."
+            f"number of benchmarks).{more}"
         )
 
     @property
@@ -357,13 +359,15 @@ def compare(
     factor: float = FACTOR,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Result:
-    """Time two revisions of the repository of the working folder for so many seconds.
+    """Time two revisions of the repository of the working folder for some seconds.
 
     Of our own flows the `DEFAULT` benchmarks are timed unless ``only`` names others; of another
     ``package``, or the file ``plugin``, the gradient of each flow. ValueError for a benchmark that
     neither revision has, and if a revision cannot be imported.
     """
     root = Path(git(Path(), "rev-parse", "--show-toplevel")).resolve()
+    if not (package or plugin or (root / OURS).is_dir()):
+        raise ValueError("name the package of your flows by --package, or their file by --plugin")
     if package and not all(part.isidentifier() for part in package.split(".")):
         raise ValueError(f"--package {package!r} is not a package: write it as in `import`")
     if plugin and not plugin.resolve().is_relative_to(root):

@@ -19,7 +19,7 @@ from typing import TypeGuard
 from benchmarks.core import store
 from benchmarks.core.formats import number
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.naming import labels
+from benchmarks.core.naming import counted, labels
 from benchmarks.core.record import Declared, Record
 from benchmarks.gate import sources
 from benchmarks.gate.verdict import Comparison
@@ -30,8 +30,12 @@ RELATIVE, ABSOLUTE = 1e-8, 1e-12  # within which figures are equal: machines rou
 CLASSIFIED = 0.05  # the same of a classifier's accuracy, which a rounding of its input may flip
 DISCRETE = ("told_apart", "told_apart_se", "told_apart_floor")
 LOGARITHMIC = "nats"  # metrics of this unit change by a difference, all others by a ratio
-LONGEST = 6  # figures, or operators, that a message names
-RENEW = "renew the baseline: flowgauge baseline update RESULTS, once its suite has run again"
+LONGEST = 3  # figures that a message names
+COSTS = ("FLOP", "NFE", "op", "B", "")  # units of what a call costs, in the order they are named
+COUNTS = ("validation_flops", "nfe")  # arrays of the same
+NAMED, SUBJECTS = 2, 3  # costs of a flow, and flows, that the headlines name
+RENEW = "run the suite again and renew the baseline: flowgauge baseline update RESULTS"
+MEND = "mend what was not meant, it is a regression"
 Guarded = tuple[str, Record, Record]  # a label, the baseline's record of a case, and the new one
 
 
@@ -131,16 +135,20 @@ def refusal(before: Record, after: Record) -> str:
     if before.status == "done" and after.status != "done":
         remedy = "mend what fails, or take the case out of the suite"
         return f"measured before, {after.status} now ({after.reason}): {remedy}"
+    fault, remedy = _fault(before, after)
+    return f"{fault}: {MEND}; if it was meant, {remedy}" if fault else ""
+
+
+def _fault(before: Record, after: Record) -> tuple[str, str]:
+    """What has moved without a version or pace that was raised, and what to raise; or nothing."""
     names, changes = moved(before, after), raised(before, after)
     versions = [name for name, (old, new) in changes.items() if old.version != new.version]
     if {*names} - {OPERATORS} and not versions:
-        return f"figures moved and no version was raised: raise that of {_choices(after)}"
+        return "figures moved, no version was raised", _raise("version", after)
     if names and not changes:
-        return (
-            "the operators that torch dispatches moved and neither pace nor version was raised: "
-            f"raise the pace of {_choices(after)}"
-        )
-    return ""
+        fault = "operators of torch moved, neither pace nor version was raised"
+        return fault, _raise("pace", after)
+    return "", ""
 
 
 def judge(pairs: Iterable[Guarded]) -> Iterator[Comparison]:
@@ -150,14 +158,64 @@ def judge(pairs: Iterable[Guarded]) -> Iterator[Comparison]:
         if not names and not changes:
             yield Comparison(label, "", "exact", "stayed")
             continue
-        versions = ", ".join(
-            f"{name} {old.version}.{old.pace} → {new.version}.{new.pace}"
-            for name, (old, new) in changes.items()
+        fault, remedy = _fault(before, after)
+        if not fault:
+            fault = ", ".join(
+                f"{name} {old.version}.{old.pace} → {new.version}.{new.pace}"
+                for name, (old, new) in changes.items()
+            )
+            fault, remedy = f"{fault}; {RENEW}", RENEW
+        yield Comparison(
+            label,
+            _shortened(names),
+            "exact",
+            "moved",
+            fails=True,
+            change="; ".join(_differences(names, before, after)),
+            note=fault if names else f"no figure moved; {fault}",
+            remedy=remedy,
+            operators=_operators(before, after),
         )
-        metric, change = _shortened(names), "; ".join(_differences(names, before, after))
-        what = f"moved: {metric}" if names else "no figure moved"
-        note = refusal(before, after) or f"{versions}; {what}; {RENEW}"
-        yield Comparison(label, metric, "exact", "moved", fails=True, change=change, note=note)
+
+
+def headlines(pairs: Iterable[Guarded]) -> Iterator[str]:
+    """Say of each flow that moved what it costs now, and which of its values moved."""
+    moves: dict[str, list[tuple[list[str], Record, Record]]] = {}
+    for _, before, after in pairs:
+        if names := moved(before, after):
+            subject = before.case.flow or before.case.dataset or before.case.study
+            moves.setdefault(str(subject), []).append((names, before, after))
+    for subject, cases in list(moves.items())[:SUBJECTS]:
+        ratios: dict[str, list[float]] = {}
+        for names, before, after in cases:
+            old, new = _figures(before), _figures(after)
+            for name in [name for name in names if name != OPERATORS]:
+                sides = [statistics.median(side.get(name) or [math.nan]) for side in (old, new)]
+                ratios.setdefault(name, []).append(sides[1] / sides[0] if sides[0] else math.nan)
+        costs = {n: r for n, r in ratios.items() if n in METRICS and METRICS[n].unit in COSTS}
+        costs = {n: r for n, r in costs.items() if METRICS[n].unit or METRICS[n].kind == "exact"}
+        values = [n for n in ratios if n not in costs and n.removeprefix("array ") not in COUNTS]
+        ordered = sorted(costs, key=lambda name: COSTS.index(METRICS[name].unit))
+        listed = ", ".join(_factor(name, costs[name]) for name in ordered[:NAMED])
+        share = [ratio > 1 for each in costs.values() for ratio in each]
+        more = "more" if all(share) else "less" if not any(share) else "more here and less there"
+        what = f"costs {more}: {listed}" if costs else "computes other values"
+        what = what if ratios else "dispatches other operators"
+        unmoved = f"values moved: {_shortened(values)}" if values else "values unchanged"
+        unmoved += "" if costs else ", costs unchanged"
+        yield f"{subject} {what} in {counted(len(cases), 'case')}; {unmoved}"
+    if others := list(moves)[SUBJECTS:]:
+        yield f"so did {len(others)} more: {', '.join(others[:LONGEST])}" + " …" * (
+            len(others) > LONGEST
+        )
+
+
+def _factor(name: str, ratios: Sequence[float]) -> str:
+    """By what a cost grew: "log_prob FLOPs × 2.00", the least and the largest where they differ."""
+    least, most = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
+    quantity = METRICS[name].quantity
+    title = f"{name.rpartition('_')[0]} {quantity}" if quantity else name
+    return f"{title} × {least}" + f" to {most}" * (least != most)
 
 
 def movers(pairs: Iterable[Guarded]) -> dict[str, list[str]]:
@@ -201,9 +259,15 @@ def _differences(names: Sequence[str], before: Record, after: Record) -> Iterato
         text = text if math.isfinite(change) else ""
         yield f"{name} {number(old, ',.10g')} → {number(new, ',.10g')}{text}"
     if OPERATORS in names:
-        old, new = (record.notes.get(OPERATORS, {}) for record in (before, after))
-        calls = [n for n in {**old, **new} if old.get(n) != new.get(n)][:LONGEST]
-        yield f"operators {', '.join(f'{n} {old.get(n, 0)} → {new.get(n, 0)}' for n in calls)}"
+        old, new = (sum(record.notes.get(OPERATORS, {}).values()) for record in (before, after))
+        yield f"calls of operators {number(old, ',.0f')} → {number(new, ',.0f')}"
+
+
+def _operators(before: Record, after: Record) -> str:
+    """The operators that one of two records dispatches more often, with the number of calls."""
+    old, new = (record.notes.get(OPERATORS, {}) for record in (before, after))
+    calls = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return ", ".join(f"{name} {old.get(name, 0)} → {new.get(name, 0)}" for name in calls)
 
 
 def _shortened(names: Sequence[str]) -> str:
@@ -213,8 +277,8 @@ def _shortened(names: Sequence[str]) -> str:
     return ", ".join([*shortened, *[OPERATORS] * (OPERATORS in names)])
 
 
-def _choices(record: Record) -> str:
-    """What may have to be raised; for the case of a plug-in, what the plug-in registers."""
+def _raise(what: str, record: Record) -> str:
+    """What may have to be raised; for the case of a plug-in, of what the plug-in registers."""
     members = {"flow": record.case.flow, "data": record.case.dataset}
     plugin = [f"{kind} {members[kind]}" for kind in record.plugins if kind in members]
-    return " or ".join(plugin or record.declared)
+    return f"raise the {what} of {' or '.join(plugin or record.declared)}, then {RENEW}"

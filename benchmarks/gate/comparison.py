@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
@@ -18,6 +18,7 @@ from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.inference import Estimate, holm, of_repetitions, of_samples
 from benchmarks.core.formats import number, with_error
 from benchmarks.core.frame import NOISY, REFERENCE, spread
+from benchmarks.core.record import Values
 from benchmarks.execution.versions import standing
 from benchmarks.gate import baseline, sources
 from benchmarks.gate.baseline import ABSOLUTE, RELATIVE, is_guarded
@@ -25,6 +26,8 @@ from benchmarks.gate.sources import Entry, grouped
 from benchmarks.gate.verdict import Comparison, Outcome, Verdict
 
 FACTOR = 1.1  # by which a time may grow
+SINGLE = 50  # the worst seed of several fails at 1 / 50 of the level: of ten seeds one collapses
+COUNTED = ("", "NFE", "FLOP", "op", "B")  # units of metrics whose whole values are counts
 Pair = tuple[Entry, Entry]
 BySeed = Mapping[str, float]
 
@@ -64,6 +67,7 @@ def compare(base: Path, new: Path, *, factor: float = FACTOR, allow: Sequence[st
         ),
         measured=tuple(after.values()),
         raised=baseline.movers(guarded.values()),
+        moves=tuple(baseline.headlines(guarded.values())),
         aged={reason: count for reason, count in reasons.items() if reason},
     )
 
@@ -97,16 +101,26 @@ def judge_cases(
             for name in sorted(old.metrics):
                 if name not in new.metrics:
                     yield replace(vanished, metric=name)
-                elif _is_sound(old, name) and not _is_sound(new, name):
-                    numbers = "above zero" if new.kind(name) == "time" else "numbers"
-                    note = f"its values are not all {numbers} now"
-                    note = note if new.metrics[name].values else "it has no values now"
+                elif note := _damage(old, new, name):
                     yield replace(failed, metric=name, note=note)
 
 
 def is_allowed(label: str, patterns: Iterable[str]) -> bool:
     """Whether a label is among the patterns, or matches one."""
     return any(label == pattern or fnmatch(label, pattern) for pattern in patterns)
+
+
+def _damage(old: Entry, new: Entry, name: str) -> str:
+    """Why the values of a metric cannot be judged any more; empty if they can, or never could."""
+    before, after = (entry.metrics[name].values for entry in (old, new))
+    if not after and before:
+        return "it has no values now"
+    if new.kind(name) == "quality" and len(before) != len(after):
+        return f"it has {len(after)} values now in place of {len(before)}"
+    same = new.kind(name) == "time" or np.array_equal(before, after, equal_nan=True)
+    if _is_sound(new, name) or (same and not _is_sound(old, name)):
+        return ""
+    return f"its values are not all {'above zero' if new.kind(name) == 'time' else 'numbers'} now"
 
 
 def _is_sound(entry: Entry, name: str) -> bool:
@@ -165,40 +179,56 @@ def judge_qualities(
 
 
 def _qualities(label: str, before: list[Entry], after: list[Entry]) -> Iterator[Comparison]:
-    """Compare the metrics of a group, each in the direction that it moved, with p uncorrected."""
+    """Compare the metrics of a group, each in the direction that it moved, with p uncorrected.
+
+    Of a metric with several values, such as a curve, each is compared by itself.
+    """
     metrics = {name: (entry, metric) for entry in before for name, metric in entry.metrics.items()}
     for name, (entry, metric) in metrics.items():
-        old, new = _by_seed(before, name), _by_seed(after, name)
-        if min(len(old), len(new)) == 1 and (shared := old.keys() & new.keys()):
-            old, new = ({seed: side[seed] for seed in shared} for side in (old, new))
-        if entry.kind(name) != "quality" or metric.better == "neither" or not old or not new:
+        if entry.kind(name) != "quality" or metric.better == "neither":
             continue
-        base, now = (float(np.mean(list(side.values()))) for side in (old, new))
-        better = (now > base) == (metric.better == "higher")
-        quality = partial(Comparison, label, name, "quality", unit=metric.unit, base=base, new=now)
-        error, error_now = (
-            _by_seed(side, f"{name}_se").get(next(iter(old)), math.nan) for side in (before, after)
-        )
-        if old.keys() == new.keys() and all(_is_same(old[seed], new[seed]) for seed in old):
-            yield quality("stayed")
-        elif test := difference(old, new, (error, error_now)):
-            change = with_error(test.value, test.error, ".3g")
-            yield quality("better" if better else "worse", change=change, p=test.p)
-        else:
-            finite = math.isfinite(base) and math.isfinite(now)
-            note = "no error of the difference is known, take more seeds"
-            yield quality(
-                "unjudged",
-                change=number(now - base, ".3g"),
-                note=note if finite else "not finite",
-                fails=not better if finite else not math.isfinite(now),
-            )
+        for place in range(len(metric.values)):
+            title = f"{name} {place + 1}" if len(metric.values) > 1 else name
+            quality = partial(Comparison, label, title, "quality", unit=metric.unit)
+            old, new = (_by_seed(side, name, place) for side in (before, after))
+            if old and new:
+                yield _quality(quality, metric, old, new, _by_seed(before, f"{name}_se"))
 
 
-def _by_seed(entries: Iterable[Entry], name: str) -> dict[str, float]:
-    """A metric's value of each seed that has it."""
-    members = [entry for entry in entries if name in entry.metrics and entry.metrics[name].values]
-    return {entry.seed: entry.metrics[name].median for entry in members}
+def _quality(
+    quality: Callable[..., Comparison], metric: Values, old: BySeed, new: BySeed, errors: BySeed
+) -> Comparison:
+    """Compare one quality over its seeds; ``errors`` are the baseline's over the test set."""
+    if numbers := {seed: value for seed, value in old.items() if math.isfinite(value)}:
+        new = {seed: new[seed] for seed in new if seed in numbers or seed not in old}
+        old = numbers
+    if min(len(old), len(new)) == 1 and (shared := old.keys() & new.keys()):
+        old, new = ({seed: side[seed] for seed in shared} for side in (old, new))
+    if old.keys() == new.keys() and all(_is_same(old[seed], new[seed]) for seed in old):
+        return quality("stayed", base=_mean(old), new=_mean(new))
+    base, now, sign = _mean(old), _mean(new), 1 if metric.better == "higher" else -1
+    better, quality = sign * (now - base) > 0, partial(quality, base=base, new=now)
+    errors, counts = {seed: errors.get(seed, math.nan) for seed in old}, metric.unit in COUNTED
+    if not (test := difference(old, new, errors, counts)):
+        finite = math.isfinite(base) and math.isfinite(now)
+        note = "no error of the difference is known, take more seeds" if finite else "not finite"
+        fails = not better if finite else not math.isfinite(now)
+        return quality("unjudged", change=number(now - base, ".3g"), note=note, fails=fails)
+    p, change = behind(old, new, errors, sign, counts), with_error(test.value, test.error, ".3g")
+    if p < min(LEVEL, test.p):
+        return quality("worse", change=change, p=p, note="by the spread of the baseline")
+    return quality("better" if better else "worse", change=change, p=test.p)
+
+
+def _mean(values: BySeed) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.mean(list(values.values())))
+
+
+def _by_seed(entries: Iterable[Entry], name: str, place: int = 0) -> dict[str, float]:
+    """A metric's value at a place, of each seed that has it."""
+    members = [(e.seed, e.metrics[name].values) for e in entries if name in e.metrics]
+    return {seed: values[place] for seed, values in members if place < len(values)}
 
 
 def _is_same(old: float, new: float) -> bool:
@@ -207,25 +237,46 @@ def _is_same(old: float, new: float) -> bool:
     return both_nan or math.isclose(old, new, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
 
 
-def difference(old: BySeed, new: BySeed, errors: tuple[float, float]) -> Test | None:
+def behind(old: BySeed, new: BySeed, errors: BySeed, sign: int, counts: bool = False) -> float:
+    """p-value of being worse by the baseline alone: what scatters now excuses nothing.
+
+    Its error is the spread of its seeds and their ``errors`` over the test set, in squares; of
+    counts at least one and a quarter of their mean, since they move in steps. The mean counts, and
+    the worst seed at 1 / `SINGLE` of the level. ``sign`` is 1 if larger is better, else -1.
+    """
+    a, b = (sign * np.array(list(side.values()), dtype=float) for side in (old, new))
+    if len(a) < 2:
+        return 1.0
+    own = math.hypot(*(e for e in errors.values() if e < math.inf)) / math.sqrt(len(a))
+    spread, freedom = math.hypot(float(a.std(ddof=1)), own), len(a) - 1.0
+    if counts and not np.any(a % 1) and spread < (least := math.hypot(1.0, a.mean() / 4)):
+        spread, freedom = least, math.inf
+    mean = Estimate(a.mean() - b.mean(), spread * math.sqrt(1 / len(a) + 1 / len(b)), freedom)
+    worst = Estimate(a.mean() - b.min(), spread * math.sqrt(1 + 1 / len(a)), freedom)
+    tests = ((mean, 1), (worst, SINGLE * len(b)))
+    return min(min(1.0, times * test.p) if test.value > 0 else 1.0 for test, times in tests)
+
+
+def difference(old: BySeed, new: BySeed, errors: BySeed, counts: bool = False) -> Test | None:
     """Test the difference of two means over seeds; None if no test can.
 
     Seeds are compared in pairs if both results have the same ones, else by Welch's test. With a
-    single seed each, ``errors`` are the standard errors over the test set. Counts, which take few
-    values, are ranked instead (Wilcoxon; Mann and Whitney) if there are enough of them for ranks to
-    tell anything. Fewer that all moved by one step of the solver have no spread and prove nothing.
+    single seed each, ``errors`` has the baseline's standard error over the test set. Counts, which
+    take few values, are ranked instead (Wilcoxon; Mann and Whitney) if there are enough of them for
+    ranks to tell anything. Fewer that all moved by one step of the solver have no spread and prove
+    nothing.
     """
     a, b = (np.array(list(side.values()), dtype=float) for side in (old, new))
     if not np.isfinite([*a, *b]).all():
         return None
-    counts, several = not np.any(np.concatenate([a, b]) % 1), min(len(a), len(b)) > 1
+    counts, several = counts and not np.any(np.concatenate([a, b]) % 1), min(len(a), len(b)) > 1
     paired = several and old.keys() == new.keys()
     moves = np.array([new[seed] - old[seed] for seed in old]) if paired else b
     with np.errstate(over="ignore", invalid="ignore"):
         if several:
             estimate = of_repetitions(moves) if paired else of_samples(b, a)
         else:
-            error = float(np.hypot(*errors)) if len(a) == len(b) == 1 else math.nan
+            error = math.sqrt(2) * next(iter(errors.values())) if len(a) == len(b) else math.nan
             estimate = Estimate(float(b.mean() - a.mean()), error or math.nan, math.inf)
     p = estimate.p
     if counts and paired and 2 / 2 ** np.count_nonzero(moves) < LEVEL:
@@ -264,6 +315,10 @@ def _times(before: Entry, after: Entry) -> Iterator[Comparison]:
             yield time("incomparable", note="no reference workload beside it")
         elif note := _incomparable(before, after, old, new):
             yield time("incomparable", note=note)
+        elif not _suffice(len(old), len(new)):
+            note = f"too few samples ({len(old)} against {len(new)})"
+            lost = _suffice(*[max(len(old), len(new))] * 2)
+            yield time("unjudged" if lost else "incomparable", note=note, fails=lost)
         else:
             p = float(scipy.stats.mannwhitneyu(old, new).pvalue)
             yield time("stayed", base=float(np.median(old)), new=float(np.median(new)), p=p)
@@ -279,8 +334,12 @@ def _incomparable(before: Entry, after: Entry, old: np.ndarray, new: np.ndarray)
         return f"another machine or number of threads ({before.place} against {after.place})"
     if max(spread(entry.metrics[REFERENCE].values) for entry in (before, after)) > NOISY:
         return "the machine was too noisy, by the reference workload"
-    least = 2 / math.comb(len(old) + len(new), len(new))  # p of samples that do not overlap
-    return "" if least < LEVEL else f"too few samples ({len(old)} against {len(new)})"
+    return ""
+
+
+def _suffice(one: int, other: int) -> bool:
+    """Whether so many samples of two sides can differ: p where they do not overlap."""
+    return 2 / math.comb(one + other, other) < LEVEL
 
 
 def _corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:

@@ -168,7 +168,7 @@ def _entry(record: Record, label: str, group: str) -> Entry:
     case, seeds = record.case, record.case.seeds
     where = place(record.machine, record.versions, case.device)
     where = f"{where}, {case.threads} threads" if record.machine.get("cpu") else ""
-    seed = f"{seeds.init} {seeds.noise} {seeds.batches}"
+    seed = f"{seeds.data} {seeds.init} {seeds.noise} {seeds.batches}"
     about = (record.status, record.reason, record.metrics, where, _adaptive(case), record)
     return Entry(label, group, seed, *about)
 

@@ -18,10 +18,11 @@ from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.formats import NOTHING, markdown_details, markdown_table, number, plain
 from benchmarks.core.formats import markdown as escape
 from benchmarks.core.metrics import Kind
-from benchmarks.core.naming import counted
+from benchmarks.core.naming import counted, undigested
 from benchmarks.gate.sources import Entry, grouped
 
 HEADERS = ("Case", "Metric", "Base", "New", "Change", "Verdict")
+NAMED = 3  # cases of a headline
 ROWS = 200  # of a table in Markdown: a comment holds 65,536 characters
 MARKS = {"better": "🟢", "appeared": "🔵"}
 NOT_XML = dict.fromkeys((0xFFFE, 0xFFFF))  # characters that XML cannot hold
@@ -38,7 +39,8 @@ class Comparison:
     """One metric of one case in both results, or, without a metric, what became of a case.
 
     ``base`` and ``new`` are counts, means over seeds, or medians in times of the reference
-    workload. ``p`` is corrected for the number of tests, ``note`` is the reason for the outcome.
+    workload. ``p`` is corrected for the number of tests, ``note`` is the reason for the outcome,
+    ``remedy`` what to do if it was meant, ``operators`` those that moved.
     """
 
     case: str
@@ -52,6 +54,8 @@ class Comparison:
     change: str = ""
     p: float | None = None
     note: str = ""
+    remedy: str = ""
+    operators: str = ""
 
     @property
     def row(self) -> tuple[str, ...]:
@@ -71,7 +75,8 @@ class Verdict:
     """Everything that was compared, and whether the build fails.
 
     ``measured`` are the cases of the new result, ``raised`` the cases that moved with each version
-    that was raised, and ``aged`` the number of stale records of the new result by reason.
+    that was raised, ``aged`` the number of stale records of the new result by reason, and ``moves``
+    say which flows cost or compute something else.
     """
 
     base: str
@@ -81,6 +86,7 @@ class Verdict:
     measured: tuple[Entry, ...]
     raised: Mapping[str, Sequence[str]]
     aged: Mapping[str, int]
+    moves: Sequence[str] = ()
 
     @property
     def failures(self) -> list[Comparison]:
@@ -110,6 +116,27 @@ class Verdict:
         return [comparison for comparison in stayed if comparison.base != comparison.new]
 
     @property
+    def headlines(self) -> list[str]:
+        """What happened, and then what to do about it, a regression first; none if it passed."""
+        groups: dict[tuple[str, str], list[Comparison]] = {}
+        for failure in self.failures:
+            if failure.outcome != "moved":
+                groups.setdefault((failure.metric, failure.outcome), []).append(failure)
+        lines = list(self.moves)
+        for (metric, outcome), group in groups.items():
+            change = f", {group[0].change}" * bool(group[0].change)
+            cases = "; ".join(c.case for c in group[:NAMED]) + " …" * (len(group) > NAMED)
+            what = f"{metric} {outcome}".strip()
+            lines.append(f"{what} in {counted(len(group), 'case')}: {cases}{change}")
+        remedies = dict.fromkeys(failure.remedy for failure in self.failures if failure.remedy)
+        meant = "; ".join(remedies) or "measure the base anew, or name cases that may go in --allow"
+        return lines and [
+            *lines,
+            "If this was not meant, it is a regression: mend the code, and run the suite again.",
+            f"If it was meant: {meant}.",
+        ]
+
+    @property
     def summary(self) -> list[str]:
         """A line for each class, and the last for the verdict."""
         lines = []
@@ -125,6 +152,8 @@ class Verdict:
             lines.append(f"raised: {name}; {moved if labels else 'no figure moved'}")
         for why, n in self.aged.items():
             lines.append(f"older than the code here: {counted(n, 'record')} of {self.new} ({why})")
+        records = (entry.record for entry in self.measured)
+        lines += filter(None, [undigested(record for record in records if record)])
         if self.failures:
             return [*lines, f"FAILED: {counted(len(self.failures), 'failure')}"]
         return [*lines, "passed" if self.judged else "NOT COMPARABLE: nothing was judged"]
@@ -138,6 +167,7 @@ def as_markdown(verdict: Verdict) -> str:
         f"{escape(verdict.new)} against {escape(verdict.base)}",
         "\n".join(f"- {escape(line)}" for line in classes),
     ]
+    blocks[1:1] = [escape(line) for line in verdict.headlines]
     if verdict.notable:
         blocks.append(_table(verdict.notable))
     if verdict.unresolved:
@@ -166,6 +196,7 @@ def as_json(verdict: Verdict) -> str:
         "judged": verdict.judged,
         "level": LEVEL,
         "factor": verdict.factor,
+        "headlines": verdict.headlines,
         "summary": verdict.summary,
         "comparisons": verdict.comparisons,
     }

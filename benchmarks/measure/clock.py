@@ -204,7 +204,7 @@ def _shortest(work: Work, device: str) -> float:
 
 @contextmanager
 def spinning(processes: int) -> Iterator[None]:
-    """Keep cores busy by so many processes of one thread, which end with this one."""
+    """Keep cores busy by processes of one thread, which end with this one."""
     command = [sys.executable, "-P", "-c", SPIN]
     started = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(processes)]
     try:

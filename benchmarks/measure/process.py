@@ -28,6 +28,12 @@ TIMEOUT = 300.0  # seconds of one call
 START = 120.0  # seconds that a process has to be set up
 ENDING = 30.0  # seconds that a process whose pipe is closed has to end
 SAFE = {"PYTHONSAFEPATH": "1"}  # for those that the children start, such as `multiprocessing` does
+CALL = """
+import sys, importlib
+module, name, count, *rest = sys.argv[1:]
+sys.path[:] = rest[int(count):]
+getattr(importlib.import_module(module), name)(*rest[:int(count)])
+"""
 MARK = "FLOWGAUGE_FAMILY"  # the variable that names a process's family
 
 
@@ -36,13 +42,8 @@ def command(function: str, *arguments: str, path: Sequence[str] = ()) -> list[st
 
     Folders of ``path`` come first.
     """
-    module, _, name = function.partition(":")
-    last = 1 + len(arguments)
-    code = (
-        f"import sys; sys.path[:] = sys.argv[{last}:]; "
-        f"from {module} import {name}; {name}(*sys.argv[1:{last}])"
-    )
-    return [sys.executable, "-P", "-c", code, *arguments, *path, *sys.path]
+    arguments = (*function.split(":"), str(len(arguments)), *arguments)
+    return [sys.executable, "-P", "-c", CALL, *arguments, *path, *sys.path]
 
 
 def connected(

@@ -30,7 +30,7 @@ from benchmarks.core.frame import (
     processor,
     spread,
 )
-from benchmarks.core.naming import counted, duration
+from benchmarks.core.naming import counted, duration, undigested
 from benchmarks.core.record import Record, Standing
 
 BASELINE = "baseline"  # the gate's folder: the suite ci, which nobody cites
@@ -105,7 +105,7 @@ def side_by_side(runs: Sequence[Run]) -> list[pd.DataFrame]:
 
 
 def _read(folder: Path, label: str, several: bool) -> Run:
-    records = store.read(store.existing(folder))
+    records = store.read(store.existing(folder), whole=True)
     plan = plan_of(folder, records)
     planned = dict.fromkeys(case.key for case in plan.cases)
     planned_records = {key: records[key] for key in planned if key in records}
@@ -126,7 +126,8 @@ def _read(folder: Path, label: str, several: bool) -> Run:
     frame, note = of_one_place(frame)
     states = tuple(_states(plan, named, current, prefix))
     outside = len(records) - len(planned_records)
-    unchecked = not_checked(now.unchecked for now in current.values())
+    doubts = not_checked(now.unchecked for now in current.values()), undigested(named.values())
+    unchecked = "; ".join(filter(None, doubts))
     return Run(label, folder, plan, named, states, frame, place, note, reasons, outside, unchecked)
 
 

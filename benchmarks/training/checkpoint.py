@@ -122,6 +122,16 @@ def read(path: Path, state: State, owner: str, latest: float) -> bool:
     return True
 
 
+def share(path: Path, updates: int) -> float:
+    """The part of a training of so many updates that a file holds; 0 if it cannot be read."""
+    try:
+        content = unpacked(path.read_bytes())
+        course, update = content["course"], content["scalars"]["update"]
+        return float(course["spent"] / course["amount"] if course else update / updates)
+    except (OSError, KeyError, ValueError, RuntimeError, ZeroDivisionError):
+        return 0.0
+
+
 def _content(state: State) -> dict[str, Any]:
     """All that determines what follows, as tensors, numbers and text."""
     return {

@@ -104,7 +104,7 @@ def batch_independence(subject: Subject) -> Finding:
 
 @torch.no_grad()
 def batch_independence_of_samples(subject: Subject) -> Finding:
-    """The same from noise to data: the larger of the relative move of points and that in nats."""
+    """How much a row's sample moves among others, relative to the largest, or in nats."""
     flow = _frozen(subject)
     transform: Any = flow.transform
 

@@ -52,10 +52,11 @@ def jacobians(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.stack(parts, 1)
 
 
-def _reference(subject: Subject, direction: str, x: Tensor) -> tuple[Tensor, Tensor]:
+def _reference(subject: Subject, direction: str, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """log |det| of the Jacobian in float64, and by how much rounding may have it wrong, both (N,).
 
     One matrix at a time; an error ε‖J‖ in the matrix is one of at most D ε cond(J) in log |det|.
+    Then the logarithms of its diagonal, (N, D).
     """
     context = subject.contexts(len(x))
     move = getattr(subject.reference.transform, direction)
@@ -63,7 +64,8 @@ def _reference(subject: Subject, direction: str, x: Tensor) -> tuple[Tensor, Ten
     matrices = jacobians(lambda x: move(x, context)[0], x.double())
     ladj = torch.stack([torch.linalg.slogdet(matrix)[1] for matrix in matrices])
     condition = torch.stack([torch.linalg.cond(matrix) for matrix in matrices])
-    return ladj, subject.dim * torch.finfo(torch.float64).eps * condition
+    diagonal = matrices.diagonal(dim1=1, dim2=2).abs().log()
+    return ladj, subject.dim * torch.finfo(torch.float64).eps * condition, diagonal
 
 
 def log_determinant(subject: Subject, direction: str = "forward") -> Finding:
@@ -72,14 +74,24 @@ def log_determinant(subject: Subject, direction: str = "forward") -> Finding:
     if subject.dtype == torch.float64:
         x = torch.cat([x, TAILS * x[::2]])
     ladj = getattr(subject.flow.transform, direction)(x, subject.contexts(len(x)))[1].detach()
-    reference, rounding = _reference(subject, direction, x)
+    reference, rounding, diagonal = _reference(subject, direction, x)
     usable = ~(rounding > LOOSEST)  # so that a NaN fails
     if not bool(usable.any()):
         raise NotApplicable("its Jacobian is too ill-conditioned for a reference")
     error = (ladj - reference).abs()[usable]
     bounds = rounding[usable].clamp(min=subject.bound(1e-8, 1e-3))
     worst = int((error / bounds).argmax())
-    return Finding(error[worst].item(), bounds[worst].item())
+    note = "" if bool((error <= bounds).all()) else _missing(reference - ladj, diagonal)
+    return Finding(error[worst].item(), bounds[worst].item(), note)
+
+
+def _missing(error: Tensor, terms: Tensor) -> str:
+    """Name the column whose term (N, D), or twice of it, is an error (N,) within a tenth."""
+    for times, what in ((1, "is missing"), (2, "has the wrong sign")):
+        distance = (error[:, None] - times * terms).abs().mean(0) / error.abs().mean()
+        if bool(distance.min() < 0.1):
+            return f"most in column {int(distance.argmin())}, from 0: its term {what}"
+    return ""
 
 
 def estimated_log_determinant(subject: Subject) -> Finding:
@@ -137,7 +149,7 @@ def images_alone(subject: Subject) -> Finding:
 
 
 def mass_at_contexts(subject: Subject) -> Finding:
-    """`resolved_mass`, the worst of a few contexts where there are any."""
+    """How far the integral of the density is from one, at the worst of a few contexts."""
     if subject.context is None:
         return resolved_mass(subject)
     findings, unresolved = [], None
@@ -362,25 +374,25 @@ def _of_log_prob(
 
 
 def gradient_for_x(subject: Subject) -> Finding:
-    """Against central differences, relative to one and the slope."""
+    """Error of log_prob's gradient against central differences, relative to one and the slope."""
     x = subject.x[:FEW].clone().requires_grad_()
     return _of_log_prob(subject, x, subject.contexts(FEW), {"x": x})
 
 
 def gradient_for_the_context(subject: Subject) -> Finding:
-    """The same for what the density is conditioned on."""
+    """Error of log_prob's gradient for the context against central differences, the same way."""
     context = subject.needed_contexts(FEW).requires_grad_()
     return _of_log_prob(subject, subject.x[:FEW], context, {"context": context}, DIRECTIONS)
 
 
 def gradient_for_parameters(subject: Subject) -> Finding:
-    """Against central differences for every parameter; the note names the worst."""
+    """Error of log_prob's gradient for all parameters; the note names one that is wrong."""
     parameters = dict(subject.flow.named_parameters())
     return _of_log_prob(subject, subject.x[:FEW], subject.contexts(FEW), parameters)
 
 
 def gradient_of_samples(subject: Subject) -> Finding:
-    """Of samples and their log-densities at fixed noise, for parameters and the context."""
+    """Error of gradients of samples and log-densities at fixed noise, for all tensors."""
     weights = torch.randn(FEW, subject.dim + 1, dtype=subject.dtype)
     context = subject.contexts(FEW)
 

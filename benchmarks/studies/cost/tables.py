@@ -10,22 +10,23 @@ import pandas as pd
 from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import ALWAYS, NEVER, ONCE, Growth, crossings, growth
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, columns, described, per_row
+from benchmarks.core.formats import number
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import width_rules
 
 CALLS = ("log_prob", "step", "sample")
+WIDE = 0.5  # interval of an exponent that says too little for a number
 FEW = 10  # pairs of flows that are all shown, however plain
 GROWTH_NOTE = (
     "FLOPs: the degree in D of the polynomial of the exact counts (– if none fits), in parentheses "
     "d ln cost / d ln D at the largest D. Seconds: the exponent of the fitted law there with its "
-    "95 % interval; ≥: the asymptote is not reached. From a break on all times differ by a factor; "
-    "the law is fitted to the larger sizes. Precomputed and linear layer: once for a batch; "
-    "log_prob is without what a solve precomputes."
+    "95 % interval, or that alone where it is wide; rising: the asymptote is not reached. From a "
+    "break on all times differ by a factor; the law is fitted to the larger sizes. Precomputed and "
+    "linear layer: once for a batch; log_prob is without what a solve precomputes."
 )
 AXES_NOTE = (
     "N is the batch size, H the width, ℓ the depth, L the number of layers; along an axis the "
-    "others are equal. Costs are those of a batch. Degrees, exponents and ≥ as for the growth with "
-    "D."
+    "others are equal. Costs are those of a batch. Degrees and exponents as for the growth in D."
 )
 CROSSINGS_NOTE = (
     "The dimension from which on the first flow costs less per row than the second, at all larger "
@@ -108,8 +109,11 @@ def _cells(grown: dict[str, Growth | None], largest: float) -> dict[str, Any]:
         if METRICS[metric].kind == "time":
             breaks = [f"break at {size:g}" for size in each.breaks]
             row[metric], row[f"{metric}.interval"] = each.exponent, each.interval
-            row[f"{metric}.prefix"] = "" if each.reached else "≥ "
-            row[f"{metric}.mark"] = ", ".join(part for part in (at, *breaks) if part)
+            parts = ["rising" * (not each.reached), at, *breaks]
+            if each.interval and each.interval[1] - each.interval[0] > WIDE:
+                row[metric] = " to ".join(number(end, ".2f") for end in each.interval)
+                row[f"{metric}.interval"] = None
+            row[f"{metric}.mark"] = ", ".join(filter(None, parts))
         else:
             row[metric] = float("nan") if each.degree is None else each.degree
             row[f"{metric}.mark"] = f"({each.exponent:.2f}) {at}".strip()
