@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import torch
 from torch import nn
 
 from flows.registry import Member
+from flows.streams import Stream
 
 MOST = 10**8  # largest budget: the search may build a flow of four times as many
 WITHIN = 0.05  # relative error of the nearest width, at most
@@ -41,8 +41,7 @@ def width(member: Member, dim: int, parameters: int, options: Mapping[str, Any])
 
     @cache
     def count(hidden: int) -> int:
-        device = torch.get_default_device()
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with Stream(0):
             return trainable(member.construct(dim, {**options, "hidden": hidden}))
 
     low, high = 1, 1

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_map_only
 
 from flows.bijection import parts, to_data, to_noise
 from flows.functorch import differentiating_forward, transforming
+from flows.streams import without_stream
 
 Stretch = tuple[int, bool, tuple[nn.Module, ...]]  # its place, whether it solves an ODE, its parts
 
@@ -27,8 +28,18 @@ Stretch = tuple[int, bool, tuple[nn.Module, ...]]  # its place, whether it solve
 def log_density(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
     """Log-density of x: (N, D) -> (N,) nats."""
     z, ladj = transform(x, context)
-    result: Tensor = base.log_prob(z) + ladj
+    result: Tensor = base.log_prob(z) + of_rows(ladj)
     return result
+
+
+def of_rows(ladj: Tensor) -> Tensor:
+    """A log-determinant (N,); ValueError for one that would be added to every row."""
+    if ladj.dim() > 1:
+        raise ValueError(
+            f"the log-determinant has shape {tuple(ladj.shape)} and must have (N,): a sum over the "
+            "columns without keepdim, in each part of the transform"
+        )
+    return ladj
 
 
 def data_and_log_density(
@@ -36,7 +47,7 @@ def data_and_log_density(
 ) -> tuple[Tensor, Tensor]:
     """Data of noise z and their log-densities: (N, D) -> (N, D), (N,)."""
     x, ladj = transform.inverse(z, context)
-    return x, base.log_prob(z) - ladj
+    return x, base.log_prob(z) - of_rows(ladj)
 
 
 def noise(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
@@ -193,7 +204,7 @@ class Functions:
             own = _with_own_code(function)
             self._known[key] = torch.compile(own, fullgraph=True, backend=self.backend)
         try:
-            with _without_notice(inputs):
+            with _without_notice(inputs), without_stream():
                 results = self._known[key](*arguments)
         except _failures() as error:
             raise RuntimeError(

@@ -16,6 +16,7 @@ from torch import Tensor
 import flows
 from flows import preprocessing as preprocessings
 from flows.flow import Flow
+from flows.streams import Stream
 from flows.training import Course, State, Turns, log_densities, loop
 from flows.tuning import DECAYED, RATES, tuning
 from flows.tuning import batch as rows_of_batch
@@ -113,8 +114,7 @@ def fit(
         train, (val, _) = rows, _rows("validation", validation)
         if val.shape[1] != rows.shape[1]:
             raise ValueError(f"validation has {val.shape[1]} columns, and data {rows.shape[1]}")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.inference_mode(False), torch.enable_grad(), Stream(seed):
         known = tuning(flow, width) if isinstance(flow, str) else None
         flow, train, val = _prepared(flow, train, val, width, preprocessing, support, options)
         decay = DECAYED if weight_decay is None else weight_decay
@@ -171,11 +171,18 @@ def _inspect(x: Tensor, names: list[Any]) -> None:
 def _numbers(name: str, part: Any) -> np.ndarray:
     """In float64; ValueError that names the columns of a DataFrame that are not numbers."""
     try:
-        return np.ascontiguousarray(np.asarray(part), dtype=np.float64)
+        array = np.asarray(part.detach().cpu().double() if _real(part) else part)
+        if np.iscomplexobj(array):
+            raise TypeError("complex numbers: give their real and imaginary parts as columns")
+        return np.ascontiguousarray(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
         wrong = [c for c in getattr(part, "columns", ()) if not _is_numeric(part[c])]
         what = f"columns {', '.join(map(str, wrong))} of {name}" if wrong else name
         raise ValueError(f"{what} cannot be read as numbers: {error}") from error
+
+
+def _real(part: Any) -> bool:
+    return isinstance(part, Tensor) and not part.is_complex()
 
 
 def _is_numeric(column: Any) -> bool:
@@ -205,6 +212,12 @@ def _prepared(
         flow = flows.build(flow, width, **options)
     elif options:
         raise ValueError(f"{', '.join(options)}: options are of a family that is named, not a flow")
+    weights = list(flow.parameters())
+    if not any(p.requires_grad for p in weights) or any(p.is_inference() for p in weights):
+        raise ValueError(
+            "this flow has no weights that can be trained: build it outside of inference_mode, "
+            "and let its parameters require gradients by flow.requires_grad_()"
+        )
     like = flow.reference()
     like = torch.empty(0) if like is None else like
     if preprocessing not in (None, "none"):
@@ -244,10 +257,10 @@ class _Turns(Turns):
         return log_densities(self.exact, [_split(part, self.width) for part in parts])
 
     def validate(self) -> None:
-        start = time.process_time()
+        start = time.thread_time()
         log_prob = self.log_prob(self.course.rows or None)
         score = -math.inf if log_prob is None else log_prob.mean().item()
-        self.state.note(score, time.process_time() - start, len(self.val))
+        self.state.note(score, time.thread_time() - start, len(self.val))
         self.fit.returned = bool(self.course.returned)
         self.fit.validated.append(self.state.update)
         self.fit.validation_ll.append(score)
@@ -258,11 +271,11 @@ class _Turns(Turns):
             print(line, end="", file=sys.stderr, flush=True)
 
     def update(self) -> str:
-        start = time.process_time()
+        start = time.thread_time()
         picks = self.state.picks(len(self.train), self.batch)
         x = self.train[picks.to(self.train.device)]
         loss, fault = self.state.step(x, self._loss, self.rate * self.course.factor, CLIP)
-        self.course.spent += 1 if self.course.count else time.process_time() - start
+        self.course.spent += 1 if self.course.count else time.thread_time() - start
         self.fit.losses.append(loss)
         return fault
 

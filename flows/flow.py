@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import warnings
 from collections.abc import Callable
 from inspect import signature
 from itertools import chain
@@ -15,10 +17,13 @@ from torch import Tensor, nn
 
 from flows.bijection import base_of, finite, module_of
 from flows.compiled import Compiler, data, data_and_log_density, log_density, noise
+from flows.functorch import holds_nan, unfit_for_gradients
 
 if TYPE_CHECKING:
     from flows.preprocessing import Standardization
     from flows.saved import Recipe
+
+FAR = 1e4  # size of a number of a row from which on a NaN may come from an overflow
 
 
 class Flow(nn.Module):
@@ -69,11 +74,34 @@ class Flow(nn.Module):
 
         ``context`` is (N, C), or (1, C) for all rows. Of a flow that was fitted to a table, ``x``
         may be a table with these columns. Raises ValueError or TypeError for another shape or
-        dtype, and on the CPU for NaN or infinity (elsewhere a look would synchronise).
+        dtype, and on the CPU for NaN or infinity (elsewhere a look would synchronise). There a row
+        so far out that numbers overflow is computed in float64, and minus infinity where these
+        overflow too. Warns of dtypes with too few digits.
         """
         x = self._rows(x)
         log_prob: Tensor = self._run(log_density, x, context)
-        return log_prob
+        if log_prob.dtype in (torch.bfloat16, torch.float16):
+            text = f"{log_prob.dtype} has three digits: a log-density may be off by a nat, "
+            warnings.warn(f"{text}use flow.float()", stacklevel=2)
+        return self._far(log_prob, x, context) if holds_nan(log_prob) else log_prob
+
+    def _far(self, log_prob: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
+        """Log-densities (N,) without the NaN of far rows whose numbers overflow."""
+        size = x.detach().abs().amax(1)
+        far = log_prob.isnan() & (size > FAR)
+        if not bool(far.any()) or not finite(*self.parameters(), *self.buffers()):
+            return log_prob
+        exact = log_prob.detach()[far].double()
+        if log_prob.dtype != torch.float64:
+            given = (
+                context if context is None else context.detach().expand(len(x), -1)[far].double()
+            )
+            with contextlib.suppress(RuntimeError), torch.no_grad():  # which says nothing new
+                flow = copy.deepcopy(self).double()
+                flow.compiler = None
+                exact = flow.log_prob(x.detach()[far].double(), given)
+        beyond = exact.isnan() & (size[far] > torch.finfo(x.dtype).max ** 0.25)
+        return log_prob.masked_scatter(far, exact.masked_fill(beyond, -torch.inf).to(x.dtype))
 
     def _rows(self, x: Any) -> Any:
         """A table of the columns that the flow was fitted to as a Tensor; else what was given."""
@@ -215,12 +243,18 @@ class Flow(nn.Module):
             raise TypeError(f"expected x to be a Tensor of shape {shape}, got {type(x).__name__}")
         own = self.reference()
         like = x if own is None else own
+        if own is not None and own.requires_grad and unfit_for_gradients(own):
+            raise RuntimeError(
+                "this flow was built under inference_mode, and gradients are enabled: build it "
+                "outside, or call it under torch.no_grad()"
+            )
         if x.dim() != 2 or (self.dim is not None and x.shape[1] != self.dim):
             raise ValueError(f"expected x of shape {shape}, got {tuple(x.shape)}")
-        if x.dtype != like.dtype:
+        if x.dtype != like.dtype or not x.dtype.is_floating_point:
+            wanted = like.dtype if own is not None else torch.get_default_dtype()
             raise TypeError(
-                f"expected x of dtype {like.dtype}, as the flow's parameters, got {x.dtype}: give "
-                f"x.to({like.dtype}), or convert the flow by flow.to({x.dtype})"
+                f"expected x of dtype {wanted}, as the flow's parameters, got {x.dtype}: give "
+                f"x.to({wanted}), or convert the flow by flow.to({x.dtype})"
             )
         _check_finite("x", x)
         if context is None:

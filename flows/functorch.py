@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,3 +20,29 @@ def transformed(x: Tensor) -> bool:
 def differentiating_forward() -> bool:
     """Whether forward-mode differentiation is active (torch.autograd.forward_ad)."""
     return torch.autograd.forward_ad._current_level >= 0
+
+
+def holds_nan(values: Tensor) -> bool:
+    """Whether values have a NaN, read on the CPU without an operator that is dispatched."""
+    if values.device.type != "cpu" or transformed(values):
+        return False
+    with torch._C._DisableTorchDispatch():
+        return bool(np.isnan(values.detach().float().numpy()).any())
+
+
+def unfit_for_gradients(x: Tensor) -> bool:
+    """Whether x comes from inference mode, and gradients are enabled now."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return False
+    return x.is_inference() and not torch.is_inference_mode_enabled()
+
+
+def check_solvable(x: Tensor, adaptive: bool, by_adjoint: bool) -> None:
+    """RuntimeError for x of a torch.func transform that a solve cannot pass through."""
+    if torch.compiler.is_compiling() or not transformed(x):
+        return
+    if by_adjoint or (adaptive and torch._C._functorch.is_batchedtensor(x)):
+        raise RuntimeError(
+            "torch.func goes through no adjoint, and torch.func.vmap through no adaptive steps: "
+            "flow.using(solver={'method': 'rk4', 'step_size': 0.05, 'gradient': 'backprop'})"
+        )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -133,6 +135,7 @@ def _import(plugin: str) -> Iterator[None]:
     from flows.isolation import unchanged
 
     _importing.append(plugin)
+    output = _Head()
     ours = [module for name, module in sys.modules.items() if name.partition(".")[0] == "flows"]
     before = [
         (module, name, value)
@@ -141,7 +144,7 @@ def _import(plugin: str) -> Iterator[None]:
         if callable(value) or (module is flows and not isinstance(value, ModuleType))
     ]
     try:
-        with unchanged(f"plug-in {plugin!r}"), staying():
+        with unchanged(f"plug-in {plugin!r}"), staying(), redirect_stdout(output):
             yield
     finally:
         _importing.pop()
@@ -151,8 +154,18 @@ def _import(plugin: str) -> Iterator[None]:
         later = flows.LATER.keys() & vars(flows).keys()  # which the module never has itself
         for name in later:
             delattr(flows, name)
+        if text := " | ".join(output.getvalue().split("\n")).strip(" |"):
+            warnings.warn(f"plug-in {plugin!r} printed (kept apart): {text}", stacklevel=4)
     if names := [*later, *(f"{module.__name__}.{name}" for module, name, _ in moved)]:
         raise ValueError(f"it replaces {names[0]}: give its own function another name")
+
+
+class _Head(io.StringIO):
+    """Keeps the beginning of what is written."""
+
+    def write(self, text: str) -> int:
+        super().write(text[: LONGEST - len(self.getvalue())])
+        return len(text)
 
 
 @contextmanager

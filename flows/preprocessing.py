@@ -498,6 +498,10 @@ def _checked(x: Tensor) -> Tensor:
         raise ValueError(
             f"a preprocessing of (N, D) data needs more rows than columns, got {tuple(x.shape)}"
         )
+    if x.is_complex():
+        raise ValueError(
+            "a preprocessing is of real data: give real and imaginary parts as columns"
+        )
     data = x.detach().double().cpu()
     if not bool(torch.isfinite(data).all()):
         raise ValueError("cannot fit a preprocessing: the data has NaN or infinity")

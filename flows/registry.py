@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import threading
 import unicodedata
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -84,7 +85,7 @@ def import_fault(package: str) -> str:
     if not installed(package):
         return "is not installed"
     try:
-        with warnings.catch_warnings(action="ignore"), unchanged(package):  # its notices too
+        with _importing, warnings.catch_warnings(action="ignore"), unchanged(package):
             importlib.import_module(package)
     except FOREIGN as error:
         return f"cannot be imported: {described(error)}"
@@ -258,9 +259,12 @@ class Registry(Generic[T]):
         return f"pip install {own if self._holds(entry.module) else entry.requires}"
 
     def _discover(self) -> None:
-        if self._discovered:
-            return
-        self._discovered = True  # first, since the modules imported below may look members up
+        with _importing:
+            if not self._discovered:
+                self._discovered = True  # first, since what is imported may look members up
+                self._import_members()
+
+    def _import_members(self) -> None:
         for package in self.packages:
             path = importlib.import_module(package).__path__
             names = [module.name for module in pkgutil.iter_modules(path, package + ".")]
@@ -288,6 +292,7 @@ class Registry(Generic[T]):
         return {e.plugin for name, e in entries if names is None or name in names} - {""}
 
 
+_importing = threading.RLock()  # also where filters of warnings change, which all threads share
 _registries: WeakSet[Registry[Any]] = WeakSet()
 
 
@@ -371,9 +376,9 @@ class Member:
             raise ValueError(
                 f"flow {self.name!r} needs the package {self.library!r}, which {fault}"
             )
-        with warnings.catch_warnings():
-            if self.library is not None:  # whose notices about itself are not ours
-                warnings.simplefilter("ignore")
+        if self.library is None:
+            return self.factory(dim, **complete)
+        with _importing, warnings.catch_warnings(action="ignore"):  # notices about itself
             return self.factory(dim, **complete)
 
 

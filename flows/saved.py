@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+import math
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
 from nflows.transforms import CompositeTransform
+from safetensors import safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
 
-from flows.preprocessing import FITS, Standardization, check
+from flows.plugins import LONGEST, described
+from flows.preprocessing import FITS, check
 
 if TYPE_CHECKING:
     from flows.flow import Flow
 
 SCHEMA, LISTED = 1, 12  # flows that a message lists
+KINDS = {  # of what a recipe holds
+    **{"flow": str, "dim": int, "options": dict, "preprocessing": list, "dtype": str},
+    "version": int,
+}
+DTYPES = "float32", "float64", "bfloat16", "float16"
+LARGEST = 10_000_000  # bytes of a recipe, and of the header of weights
+ALLOCATED, CALL = 20, 100  # numbers that building takes, for each of the weights and for each call
 WEIGHTS, RECIPE = "weights.safetensors", "flow.json"
 CONTEXT = "context_scaling."  # in names of tensors
 FIRST, REST = "_transforms.0.", "_transforms.1."  # in names of tensors, of what `Flow.prepend` puts
@@ -68,7 +84,8 @@ def save(flow: Flow, folder: str | Path, **notes: Any) -> None:
     }
     # a copy of each: the format refuses tensors that share memory
     state = {name: value.cpu().clone().contiguous() for name, value in flow.state_dict().items()}
-    (folder / WEIGHTS).write_bytes(safetensors.torch.save(state))
+    (folder / WEIGHTS).write_bytes(packed := safetensors.torch.save(state))
+    content["sha256"] = hashlib.sha256(packed).hexdigest()
     (folder / RECIPE).write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -76,45 +93,125 @@ def load(folder: str | Path) -> Flow:
     """Read a flow that `save`, `flowgauge run --keep-weights` or `flowgauge choose` has written.
 
     It is a density of the raw data: its preprocessing is inside. A folder above serves where it has
-    one flow. Raises ValueError, with the folders to choose from, for several flows, and for a
-    folder without one, a family that is not registered, and weights of another version of it.
+    one flow. Whatever the folder holds, what is allocated is bounded by the size of its weights.
+    Raises ValueError, in one line that names the file and the field, with the folders to choose
+    from for several flows, for a folder without one, a family that is not registered, and weights
+    that are damaged, not finite, or of another version of it.
     """
+    try:
+        place = Path(folder)
+        below = sorted(
+            file.parent for level in ("*", "*/*") for file in place.glob(f"{level}/{RECIPE}")
+        )
+        several = len(below) > 1 and not (place / RECIPE).exists()
+        if not several:
+            return _loaded(below[0] if below and not (place / RECIPE).exists() else place)
+    except (Exception, MemoryError) as error:
+        text = described(error).removeprefix("ValueError: ")
+        raise ValueError(
+            f"{str(folder)[:LONGEST]!r} holds no flow that can be read: {text}"
+        ) from error
+    listed = ", ".join(map(str, below[:LISTED]))
+    more = f" and {len(below) - LISTED} more" * (len(below) > LISTED)
+    raise ValueError(f"{str(folder)!r} holds several flows, load one: {listed}{more}")
+
+
+def _loaded(folder: Path) -> Flow:
     import flows  # above this module
 
-    folder = Path(folder)
-    below = sorted(
-        file.parent for level in ("*", "*/*") for file in folder.glob(f"{level}/{RECIPE}")
-    )
-    if below and not (folder / RECIPE).exists():
-        if len(below) > 1:
-            listed = ", ".join(map(str, below[:LISTED]))
-            more = f" and {len(below) - LISTED} more" * (len(below) > LISTED)
-            raise ValueError(f"{str(folder)!r} holds several flows, load one: {listed}{more}")
-        folder = below[0]
-    try:
-        content = json.loads((folder / RECIPE).read_text())
-        state = safetensors.torch.load((folder / WEIGHTS).read_bytes())
-        name, dim, options = (content[key] for key in ("flow", "dim", "options"))
-        version, preprocessing = content["version"], content["preprocessing"]
-        dtype = getattr(torch, content["dtype"])
-    except (OSError, KeyError, ValueError, AttributeError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{str(folder)!r} holds no flow that can be read: {error!r}") from error
-    flow = flows.build(name, dim, **options)
+    content = json.loads(_bytes(folder / RECIPE, LARGEST))
+    for field, kind in KINDS.items():
+        value = content.get(field) if isinstance(content, dict) else None
+        if type(value) is not kind:
+            raise ValueError(
+                f"{field} of {RECIPE} is {str(value)[:80]!r}, which is no {kind.__name__}"
+            )
+    name, dim, options, steps, dtype, version = (content[field] for field in KINDS)
+    if content.get("schema", SCHEMA) != SCHEMA:
+        raise ValueError(f"{RECIPE} is of schema {content['schema']!r}, and {SCHEMA} can be read")
+    texts = {type(step) for step in steps} <= {str}
+    if dtype not in DTYPES or not texts or len("+".join(steps)) > LONGEST:
+        raise ValueError(
+            f"{RECIPE} has an unknown dtype or preprocessing: {dtype[:80]!r}, {str(steps)[:80]}"
+        )
     if (now := flows.members.declared(name).version) != version:
         raise ValueError(
-            f"{str(folder)!r} is of version {version} of flow {name!r}, which is at {now}: train "
-            "it again, or load it by the release that wrote it"
+            f"its weights are of version {version} of flow {name!r}, which is at {now}: train it "
+            "again, or load it by the release that wrote it"
         )
-    flow.to(dtype)
-    for place, own in reversed(list(enumerate(preprocessing))):
-        flow.prepend(_restored(own, _under(f"transform.{REST * place}{FIRST}", state)))
+    header = int.from_bytes(_bytes(folder / WEIGHTS, count=8), "little")
+    if header > LARGEST:
+        raise ValueError(f"{WEIGHTS} has a header of {header:,} bytes, and {LARGEST:,} at most")
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    given = {"dim": dim, **options}
+    with _Bounded(sum(map(math.prod, shapes.values())), f"{RECIPE} has {str(given)[:200]}"):
+        flow = flows.build(name, **given)
+    places = [f"transform.{REST * place}{FIRST}" for place in range(len(steps))]
+    for key, value in flow.state_dict().items():
+        inner = key.removeprefix("transform.")
+        key = key if inner == key else f"transform.{REST * len(steps)}{inner}"
+        if (shape := shapes.pop(key, None)) != value.shape:
+            shown = f"shape {shape}" if shape else "no such tensor"
+            raise ValueError(
+                f"{key} of {WEIGHTS} does not fit: {tuple(value.shape)} needed, {shown}"
+            )
+    if foreign := [key for key in shapes if not key.startswith((CONTEXT, *places))]:
+        raise ValueError(f"{WEIGHTS} does not fit flow {name!r}: it has {foreign[0][:80]!r}")
+    packed = _bytes(folder / WEIGHTS)
+    if content.get("sha256") not in (None, hashlib.sha256(packed).hexdigest()):
+        raise ValueError(
+            f"{WEIGHTS} is not the file that {RECIPE} has the sha256 of: it was changed"
+        )
+    state = safetensors.torch.load(packed)
+    for key, value in state.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{key} of {WEIGHTS} has NaN or infinity: the training has failed")
+    for step, place in reversed(list(zip(steps, places, strict=True))):
+        flow.prepend(_restored(step, _under(place, state), dim))
     if scaling := _under(CONTEXT, state):
-        flow.scale_context(Standardization(**scaling))
-    try:
-        flow.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"weights in {str(folder)!r} do not fit flow {name!r}: {error}") from error
+        flow.scale_context(_restored("standardize", scaling, flow.context_dim or 0))
+    for key, value in flow.to(getattr(torch, dtype)).state_dict().items():
+        kinds = {
+            (t.is_floating_point(), None if t.is_floating_point() else t.dtype)
+            for t in (value, state[key])
+        }
+        if len(kinds) > 1:
+            raise ValueError(
+                f"{key} of {WEIGHTS} is of {state[key].dtype}, and {value.dtype} is needed"
+            )
+    flow.load_state_dict(state)
     return flow
+
+
+class _Bounded(TorchFunctionMode):
+    """ValueError where more is allocated than weights of so many numbers account for."""
+
+    def __init__(self, numbers: int, subject: str) -> None:
+        super().__init__()
+        self.left, self.subject = ALLOCATED * numbers + 1000 * CALL, subject
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in _device_constructors():
+            like = {key: value for key, value in kwargs.items() if key != "generator"}
+            self.left -= CALL + function(*args, **{**like, "device": "meta"}).numel()
+            if self.left < 0:
+                raise ValueError(f"{self.subject}, which is more than {WEIGHTS} has numbers for")
+        return function(*args, **kwargs)
+
+
+def _bytes(file: Path, most: int | None = None, count: int = -1) -> bytes:
+    """The first bytes of a file, all by default; ValueError for what is no file, or too large."""
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{file.name} is no regular file")
+        if most and status.st_size > most:
+            raise ValueError(f"{file.name} has {status.st_size:,} bytes, and {most:,} at most")
+        return stream.read(count)
 
 
 def _name(transform: nn.Module) -> str | None:
@@ -127,18 +224,28 @@ def _name(transform: nn.Module) -> str | None:
     return "+".join(steps) if steps and {*steps} <= {*FITS} else None
 
 
-def _restored(name: str, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """The Bijection that `flows.preprocessing.fit` gave for a name, from its state."""
+def _restored(name: str, tensors: Mapping[str, Tensor], dim: int) -> Any:
+    """The Bijection of D columns that `flows.preprocessing.fit` gave for a name, from its state.
+
+    ValueError where the state is none of such a Bijection.
+    """
     steps = check(name).split("+")
-    if (kinds := FITS.get(name)) and len(kinds) == 1:
-        return kinds[0](**tensors)
-    under = [_under(f"_transforms.{n}.", tensors) for n in range(len(kinds or steps))]
-    composed: nn.Module = CompositeTransform(
-        [kind(**part) for kind, part in zip(kinds, under, strict=True)]
-        if kinds
-        else list(map(_restored, steps, under))
-    )
-    return composed
+    kinds: Sequence[Any] = FITS.get(name) or [partial(_restored, step, dim=dim) for step in steps]
+    many = len(kinds) > 1
+    under = [_under(f"_transforms.{n}.", tensors) for n in range(len(kinds))] if many else [tensors]
+    try:
+        parts = [
+            kind(**part) if isinstance(kind, type) else kind(part)
+            for kind, part in zip(kinds, under, strict=True)
+        ]
+        transform = CompositeTransform(parts) if many else parts[0]
+        like = next((t for t in tensors.values() if t.is_floating_point()), None)
+        z, ladj = transform(torch.zeros(1, dim, dtype=like.dtype if like is not None else None))
+    except (TypeError, RuntimeError, IndexError) as error:
+        raise ValueError(f"preprocessing {name!r} in {WEIGHTS}: {described(error)}") from error
+    if z.shape != (1, dim) or ladj.shape != (1,) or not bool(torch.isfinite(ladj).all()):
+        raise ValueError(f"preprocessing {name!r} in {WEIGHTS} maps no rows of {dim} columns")
+    return transform
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

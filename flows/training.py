@@ -230,7 +230,8 @@ class State:
             share = (AVERAGED + 1) / (self.update + AVERAGED + 1)
             pairs = zip(self.mean.parameters(), self.flow.parameters(), strict=True)
             for mean, weight in pairs:
-                mean.lerp_(weight, share)
+                if mean.is_floating_point():  # others are no weights
+                    mean.lerp_(weight, share)
 
     def _loss(self, x: Tensor, objective: Objective, clip: float) -> tuple[float, str]:
         try:

@@ -183,7 +183,7 @@ def test_what_cannot_be_kept_or_read_is_refused(tmp_path: Path) -> None:
     for change, reason in (
         ({"version": 99}, "version 99"),
         ({"flow": "glwo"}, "glwo"),
-        ({"options": {"hidden": 9}}, "do not fit"),
+        ({"options": {"hidden": 9}}, "does not fit"),
         ({"dtype": "float3"}, "no flow"),
     ):
         (tmp_path / RECIPE).write_text(json.dumps(content | change))

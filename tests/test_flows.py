@@ -242,6 +242,7 @@ def test_second_derivatives_agree_with_differences(
     assert torch.autograd.gradgradcheck(evaluated, (x, *values), fast_mode=True)
 
 
+@pytest.mark.filterwarnings("ignore:.* three digits")
 @pytest.mark.parametrize(
     ("name", "more"),
     [*((name, {}) for name in flows.own()), *(("glow", {"linear": kind}) for kind in LINEAR)],

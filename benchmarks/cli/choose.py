@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -88,7 +89,9 @@ def choose(
     its end, 2 wrong usage, or a table without a density.
     """
     started = time.monotonic() - (time.time() - psutil.Process().create_time())
-    with usage_errors():
+    # standard output is the answer's alone, whatever a flow prints as it is built
+    aside = redirect_stdout(sys.stderr) if json_file == PRINTED else nullcontext()
+    with usage_errors(), aside:
         from benchmarks import datasets
         from benchmarks.core.study import registry
         from benchmarks.datasets.tables import admit
@@ -97,7 +100,7 @@ def choose(
         if not console.is_terminal:
             console.width = WIDEST
         if json_file == PRINTED:
-            console.stderr = True  # standard output is the answer's alone
+            console.stderr = True
         check_writable(json_file)
         registered = load_plugins(plugin)
         name = check_table(selection, status=2)
@@ -112,7 +115,8 @@ def choose(
         ledger.resume(suite, folder)
         registry["search"].purse = ledger
         _announce(suite, jobs)
-    _measure(suite, folder, ledger)
+    with aside:
+        _measure(suite, folder, ledger)
     with usage_errors():
         drawn, choice = report_of(folder), _choice_of(folder)
         _print(choice, folder)

@@ -13,6 +13,7 @@ import gc
 import os
 import random
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import threading
 import time
 import traceback
 import uuid
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -67,12 +69,16 @@ STOPPED = "stopped"  # the answer to STOP
 LOOK = 0.2  # seconds between two looks at the number of processes
 START = 600.0  # seconds in which a process has to begin, on a loaded machine too
 GRACE = 10.0  # seconds in which a process ends that has closed its pipe
+PRINTED = 500  # characters of what a block prints that are shown
 STOPPING = 90.0  # seconds in which blocks come to a checkpoint
 IMPORTED = (  # by the server; the first optimiser and the first score would, within a time limit
     "torch._dynamo",
     "scipy.stats",
     "sklearn.ensemble",
 )
+
+
+_said: set[str] = set()  # what has printed, for one line of each
 
 
 @dataclass(frozen=True)
@@ -178,6 +184,7 @@ class Worker:
         self._control: Connection | None = None
         self._family = ""  # the mark of the server and of all that its forks start
         self._child: int | None = None  # the process of the block
+        self._subject = ""  # of the block
 
     def measure(
         self, cases: Sequence[Case], limit: float, files: Mapping[str, Files]
@@ -190,6 +197,7 @@ class Worker:
         started, left = datetime.now(UTC), {case.key for case in cases}
         block = digest([started.isoformat(), sorted(left)])[:16]
         self.facts |= {"started": started.isoformat(timespec="seconds"), "block": block}
+        self._subject = f"{cases[0].study} of {', '.join(sorted({case.flow for case in cases}))}"
         killed = machine.killed_for_memory()
         pipe = self._forked()
         try:
@@ -255,7 +263,7 @@ class Worker:
         ours, theirs = Pipe()
         with theirs, suppress(OSError):
             send_handle(self._control, theirs.fileno(), self._server.pid)
-        self._child = self._number(START)
+        self._child = self._answer(START)
         if self._child is None or self.cancelled:
             ours.close()
             self.stop()
@@ -263,13 +271,11 @@ class Worker:
             raise WorkerLost("the server of worker processes has ended: out of memory?")
         return ours
 
-    def _number(self, seconds: float) -> int | None:
-        """The next number from the server; None where it does not come."""
-        try:
+    def _answer(self, seconds: float) -> Any:
+        """The next answer of the server; None where it does not come."""
+        with suppress(OSError, EOFError):
             if self._control is not None and self._control.poll(seconds):
-                return int(self._control.recv())
-        except (OSError, EOFError):
-            pass
+                return self._control.recv()
         return None
 
     def _end_block(self, grace: float = GRACE) -> int | None:
@@ -279,11 +285,15 @@ class Worker:
         """
         if (child := self._child) is None:
             return None
-        code = self._number(grace)
-        if code is None:
+        if (end := self._answer(grace)) is None:
             _kill(child, signal.SIGKILL)
-            if self._number(GRACE) is None:
+            output = self._answer(GRACE)
+            if output is None:
                 self.stop()  # the server has died
+        code, printed = end or (None, output[1] if output else "")
+        if printed and self._subject not in _said:
+            _said.add(self._subject)
+            warnings.warn(f"{self._subject} printed (kept apart): {printed}", stacklevel=2)
         self._child = None
         server = self._server.pid if self._server else 0
         while members := [p for p in family(self._family) if p.pid != server]:
@@ -348,21 +358,46 @@ def _cause(code: int | None, killed: int) -> str:
 def serve(descriptor: str, lifeline: str) -> None:
     """Fork a process for each pipe that comes; answer its number, then how it ended.
 
-    Server and fork end with the process that holds the other end of the lifeline.
+    Server and fork end with the process that holds the other end of the lifeline. What a fork
+    prints is read to its end, and its beginning answered.
     """
     for number in (signal.SIGINT, signal.SIGTERM, STOP):  # the parent decides
         signal.signal(number, signal.SIG_IGN)
     _import()
     with Connection(int(descriptor)) as control, suppress(ConnectionError, EOFError):
         while True:
-            pipe = recv_handle(control)
+            pipe, (reader, writer) = recv_handle(control), os.pipe()
             if (child := os.fork()) == 0:
                 control.close()
+                for place in (1, 2):
+                    os.dup2(writer, place)
+                os.close(reader)
+                os.close(writer)
                 _measure_and_exit(_Pipe(pipe), int(lifeline))
             os.close(pipe)
+            os.close(writer)
             control.send(child)
-            _, status = os.waitpid(child, 0)
-            control.send(os.waitstatus_to_exitcode(status))
+            control.send(_end_of(child, reader))
+
+
+def _end_of(child: int, reader: int) -> tuple[int, str]:
+    """How a process ends, and the beginning of what it prints, in one line."""
+    head, ended, status = b"", 0, 0
+    while not ended:
+        if select.select([reader], [], [], LOOK / 10)[0]:
+            part = os.read(reader, 2**16)
+            head += part[: PRINTED - len(head)]
+            if not part:  # nobody can print any more
+                ended, status = os.waitpid(child, 0)
+        if not ended:
+            ended, status = os.waitpid(child, os.WNOHANG)
+    while select.select([reader], [], [], 0)[0] and len(head) < PRINTED:
+        if not (part := os.read(reader, PRINTED)):
+            break
+        head += part
+    os.close(reader)
+    text = " | ".join(filter(None, head.decode(errors="replace").splitlines()))
+    return os.waitstatus_to_exitcode(status), text and brief(text, PRINTED)
 
 
 def _import() -> None:

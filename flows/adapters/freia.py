@@ -44,7 +44,7 @@ class FreiaTransform(LibraryTransform):
         if not inverse and self.training and graph:
             for layer in self.residual:
                 layer.lipschitz_correction()
-        with self.seeded(x), torch.set_grad_enabled(graph or self.estimated):
+        with self.seeded(), torch.set_grad_enabled(graph or self.estimated):
             y, ladj = self.network(x if graph else x.detach(), c=given, rev=inverse)
         ladj = x.new_zeros(len(x)) + ladj  # which is a number where it is the same for all rows
         return (y, ladj) if graph else (y.detach(), ladj.detach())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import flows
 from flows.flow import Flow
 from flows.registry import SIZES
+from flows.streams import Stream, lending
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,13 @@ def log_prob_within(distribution: Any, z: Tensor, inner: Tensor) -> Tensor:
 @contextlib.contextmanager
 def numpy_seeded() -> Iterator[None]:
     """Seed numpy's global stream from torch's for the block; it is as it was at the end."""
-    state = np.random.get_state()
-    np.random.seed(int(torch.randint(2**32, ())))
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+    with lending:
+        state = np.random.get_state()
+        np.random.seed(int(torch.randint(2**32, ())))
+        try:
+            yield
+        finally:
+            np.random.set_state(state)
 
 
 class LibraryTransform(nn.Module):
@@ -172,13 +174,11 @@ class LibraryTransform(nn.Module):
         self.noise = self.noise if noise is None else noise
 
     @contextlib.contextmanager
-    def seeded(self, x: Tensor) -> Iterator[None]:
-        """Streams from this module's seed, and as they were at the end; x has the device."""
+    def seeded(self) -> Iterator[None]:
+        """Streams from this module's seed, and as they were at the end."""
         if not self.estimated:
             yield
             return
         seed = torch.randint(2**62, (), generator=self.generator)
-        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
-            torch.manual_seed(int(seed) if self.noise is None else self.noise)
-            with numpy_seeded():
-                yield
+        with Stream(int(seed) if self.noise is None else self.noise), numpy_seeded():
+            yield

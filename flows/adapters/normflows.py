@@ -46,7 +46,7 @@ class NormflowsTransform(LibraryTransform):
         layers = self.model.flows
         calls = layers if inverse else [layer.inverse for layer in reversed(layers)]
         given, ladj = {} if context is None else {"context": context}, x.new_zeros(len(x))
-        with self.seeded(x):
+        with self.seeded():
             for call in calls:
                 x, part = call(x, **given)
                 ladj = ladj + part

@@ -62,7 +62,7 @@ class TorchflowsTransform(LibraryTransform):
 
     def _run(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
         bijection, self._number = self.flow.bijection, new_solve()
-        with self.seeded(x):
+        with self.seeded():
             y, ladj = (bijection.inverse if inverse else bijection.forward)(x, context=context)
         return y, ladj
 

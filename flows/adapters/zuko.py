@@ -14,6 +14,7 @@ from flows.adapters.library import Sizes, family, log_prob_within
 from flows.continuous import Solver, Trace
 from flows.counting import NFE, new_solve
 from flows.flow import Flow
+from flows.streams import Stream
 
 EXACT = {Trace("exact"): True, Trace("hutchinson"): False}  # the traces that zuko has
 TRACE_SCALE = 1e-2  # by which zuko multiplies the trace, so that its atol is looser for ladj
@@ -153,9 +154,7 @@ class ZukoODE(ZukoTransform):
             with contextlib.ExitStack() as stack:
                 if self.estimated:
                     seed = torch.randint(2**62, (), generator=self.generator)
-                    devices = [x.device] if x.device.type == "cuda" else []
-                    stack.enter_context(torch.random.fork_rng(devices))
-                    torch.manual_seed(int(seed) if self.noise is None else self.noise)
+                    stack.enter_context(Stream(int(seed) if self.noise is None else self.noise))
                 yield
         finally:
             self._solving = False

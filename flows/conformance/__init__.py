@@ -27,6 +27,7 @@ from flows.conformance.subject import (
 )
 from flows.flow import Flow
 from flows.plugins import FOREIGN, described
+from flows.streams import Stream
 
 __all__ = ["Conformance", "Outcome", "check"]
 
@@ -114,20 +115,20 @@ def check(
         exact = [dtype for dtype in dtypes if dtype == torch.float64]
         subjects += [({**options, **width}, tuple(exact or dtypes), GIVEN)] if width else []
     name, columns, outcomes = str(flow), dim or 0, []
-    with torch.random.fork_rng([]):
-        for given, types, suffix in subjects:
-            built = partial(subject_of, flow, dim, x, context, seed, options=given, moved=moved)
-            judged, subject = _judged(flow, built, types, suffix, report)
-            outcomes += judged
-            if subject is None:
-                break
-            name, columns = subject.name, subject.dim
+    for given, types, suffix in subjects:
+        built = partial(subject_of, flow, dim, x, context, seed, options=given, moved=moved)
+        judged, subject = _judged(flow, built, seed, types, suffix, report)
+        outcomes += judged
+        if subject is None:
+            break
+        name, columns = subject.name, subject.dim
     return Conformance(name, columns, tuple(outcomes))
 
 
 def _judged(
     flow: Flow | str,
     built: Callable[..., Subject],
+    seed: int,
     dtypes: Sequence[torch.dtype],
     suffix: str,
     report: Callable[[Outcome], None],
@@ -144,7 +145,8 @@ def _judged(
             return [outcome]
 
         try:
-            subject = built(dtype=dtype)
+            with Stream(seed):
+                subject = built(dtype=dtype)
         except Refused as error:  # of this dimension, by the member itself
             return alone("construction", "not applicable", str(error)), None
         except FOREIGN as error:
@@ -162,10 +164,10 @@ def _judged(
 
 
 def _outcome(row: Row, subject: Subject, dtype: str, suffix: str) -> Outcome:
-    torch.manual_seed(subject.seed)
     outcome = partial(Outcome, row.name + suffix, dtype)
     try:
-        finding: Finding = row.measure(subject)
+        with Stream(subject.seed):
+            finding: Finding = row.measure(subject)
     except NotApplicable as reason:
         return outcome(None, None, "not applicable", str(reason))
     except FOREIGN as error:

@@ -15,6 +15,7 @@ from torch import Tensor
 from flows.compiled import log_density
 from flows.conformance.subject import ONCE, Finding, NotApplicable, Row, Subject, dtype_of, jitter
 from flows.flow import Flow
+from flows.streams import Stream
 
 POINTS = 64
 FEW = 16  # points of the rows on contexts
@@ -55,8 +56,8 @@ def one_context_for_all_rows(subject: Subject) -> Finding:
 
 def _drawn(subject: Subject, context: Tensor) -> Tensor:
     """Samples of the seed's noise."""
-    torch.manual_seed(subject.seed)
-    return subject.flow.sample(FEW, context)
+    with Stream(subject.seed):
+        return subject.flow.sample(FEW, context)
 
 
 @torch.no_grad()
@@ -224,8 +225,8 @@ def state_through_safetensors(subject: Subject) -> Finding:
     """
     state = {name: tensor.contiguous() for name, tensor in subject.own.state_dict().items()}
     read = safetensors.torch.load(safetensors.torch.save(state))
-    torch.manual_seed(subject.seed + 1)
-    fresh = copy.deepcopy(subject.own) if subject.fresh is None else subject.fresh()
+    with Stream(subject.seed + 1):
+        fresh = copy.deepcopy(subject.own) if subject.fresh is None else subject.fresh()
     fresh.load_state_dict(read, strict=True)
     if subject.fresh is None and (beside := list(_beside_the_state(subject.own))):
         return Finding(len(beside), 0.0, f"not in the state: {', '.join(beside)}")

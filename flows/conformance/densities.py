@@ -27,6 +27,7 @@ from flows.conformance.subject import (
 )
 from flows.flow import Flow
 from flows.preprocessing import Logit, Preprocessing
+from flows.streams import Stream
 
 FEW = 8  # points, for gradients
 DIRECTIONS = 8  # of the context, where one may miss that it is rounded
@@ -396,8 +397,8 @@ def gradient_of_samples(subject: Subject) -> Finding:
     context = subject.contexts(FEW)
 
     def objective() -> Tensor:
-        torch.manual_seed(subject.seed)
-        x, log_prob = subject.flow.rsample_and_log_prob(FEW, context)
+        with Stream(subject.seed):
+            x, log_prob = subject.flow.rsample_and_log_prob(FEW, context)
         return (torch.cat([x, log_prob[:, None]], 1) * weights).sum()
 
     tensors: dict[str, Tensor] = dict(subject.flow.named_parameters())

@@ -97,7 +97,6 @@ def subject_of(
     moved: bool = True,
 ) -> Subject:
     """The flow, prepared; Refused where a member cannot be built at this dimension."""
-    torch.manual_seed(seed)
     fresh: Callable[[], Flow] | None = None
     if isinstance(flow, str):
         own, name, original = _built(flow, dim, options), flow, None
@@ -187,6 +186,7 @@ def _data(flow: Flow, x: Any, context: Any) -> tuple[Tensor, Tensor | None]:
     """Points and contexts in float64, ROWS of each; ValueError where they do not fit."""
     for what, value in (("x", x), ("context", context)):
         rows = isinstance(value, Tensor) and value.dim() == 2 and len(value) > 0
+        rows = rows and not value.is_complex()
         if value is not None and not rows:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"expected {what} to be a Tensor of some rows and columns, got {got}")

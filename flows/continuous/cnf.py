@@ -26,6 +26,7 @@ from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLPField, TimeName
 from flows.counting import NFE
+from flows.functorch import check_solvable, unfit_for_gradients
 
 
 class CNF(nn.Module):
@@ -142,17 +143,20 @@ class CNF(nn.Module):
         """x at t1 from x at t0, with the trace's integral where it is ``traced``."""
         if context is not None and arity(self.field.forward) < 3:
             raise ValueError(f"field {type(self.field).__name__} takes no context, but got one")
+        check_solvable(x, not self.solver.fixed, self.solver.by_adjoint)
+        x = x.clone() if unfit_for_gradients(x) else x
         field: Any = self.field
         prepared = field.for_solve() if hasattr(field, "for_solve") else field
         by_adjoint = self.solver.by_adjoint
-        if self.noise is not None:
-            self.generator.manual_seed(self.noise)
+        generator = self.generator
+        if self.noise is not None:  # one of this call's, since other threads may solve too
+            generator = torch.Generator().manual_seed(self.noise)
         trace = self.trace if traced else None
-        probes = trace.draw(self.field, x, self.generator) if trace else None
+        probes = trace.draw(self.field, x, generator) if trace else None
         penalised = bool(trace and self.penalties and self.regularizers)
         beside = probes
         if penalised and (probes is None or probes[0].shape != x.shape):
-            beside = Trace("hutchinson").draw(self.field, x, self.generator)
+            beside = Trace("hutchinson").draw(self.field, x, generator)
 
         evaluation = Evaluation(trace, tuple(self.regularizers.items()) if penalised else ())
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flows.bijection import concrete
+from flows.compiled import of_rows
 from flows.linalg import widened
 
 
@@ -34,7 +35,7 @@ class CompositeTransform(transforms.CompositeTransform):
         ladjs = []
         for function in funcs:
             inputs, ladj = function(inputs, context)
-            ladjs.append(ladj)
+            ladjs.append(of_rows(ladj))
         return inputs, torch.stack(ladjs).sum(0) if ladjs else inputs.new_zeros(len(inputs))
 
 
