@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from flows.bijection import base_of, finite, module_of
 from flows.compiled import Compiler, data, data_and_log_density, log_density, noise
-from flows.functorch import holds_nan, unfit_for_gradients
+from flows.functorch import overflowed, unfit_for_gradients
 
 if TYPE_CHECKING:
     from flows.preprocessing import Standardization
@@ -83,13 +83,13 @@ class Flow(nn.Module):
         if log_prob.dtype in (torch.bfloat16, torch.float16):
             text = f"{log_prob.dtype} has three digits: a log-density may be off by a nat, "
             warnings.warn(f"{text}use flow.float()", stacklevel=2)
-        return self._far(log_prob, x, context) if holds_nan(log_prob) else log_prob
+        return self._far(log_prob, x, context) if overflowed(log_prob, x, FAR) else log_prob
 
     def _far(self, log_prob: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
         """Log-densities (N,) without the NaN of far rows whose numbers overflow."""
         size = x.detach().abs().amax(1)
         far = log_prob.isnan() & (size > FAR)
-        if not bool(far.any()) or not finite(*self.parameters(), *self.buffers()):
+        if not finite(*self.parameters(), *self.buffers()):
             return log_prob
         exact = log_prob.detach()[far].double()
         if log_prob.dtype != torch.float64:

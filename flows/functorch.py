@@ -22,12 +22,16 @@ def differentiating_forward() -> bool:
     return torch.autograd.forward_ad._current_level >= 0
 
 
-def holds_nan(values: Tensor) -> bool:
-    """Whether values have a NaN, read on the CPU without an operator that is dispatched."""
+def overflowed(values: Tensor, x: Tensor, size: float) -> bool:
+    """Whether a value (N,) is NaN, and its row of x (N, D) has a number beyond a size.
+
+    Read on the CPU without an operator that is dispatched; elsewhere False.
+    """
     if values.device.type != "cpu" or transformed(values):
         return False
     with torch._C._DisableTorchDispatch():
-        return bool(np.isnan(values.detach().float().numpy()).any())
+        nan = np.isnan(values.detach().float().numpy())
+        return bool(nan.any() and (np.abs(x.detach().float().numpy()[nan]) > size).any())
 
 
 def unfit_for_gradients(x: Tensor) -> bool:

@@ -178,4 +178,5 @@ def reached(side: pd.DataFrame) -> pd.Series:
     """Validation likelihood, nats, that each seed of the best series comes to, by split."""
     best = [improvement.best(curve) for curve in arrays_by_case(side, improvement.CURVE)]
     seeds = side.assign(best=best).groupby(["series", "data_seed"])["best"].min()
-    return seeds[seeds.groupby("series").mean().idxmax()]
+    levels: pd.Series = seeds.xs(str(seeds.groupby("series").mean().idxmax()))
+    return levels

@@ -285,8 +285,10 @@ def _fastest(side: pd.DataFrame) -> pd.DataFrame:
 
 
 FASTER = {"training": TRAINING, "density": DENSITY, "sampling": SAMPLE}  # by ending of a claim
-RACED = {f"continuous-faster-{ending}": (call,) for ending, call in FASTER.items()}
-RACED["ffjord-fastest"] = (*USES, TRAINING)  # calls by claim
+RACED: dict[str, tuple[str, ...]] = {  # calls by claim
+    **{f"continuous-faster-{ending}": (call,) for ending, call in FASTER.items()},
+    "ffjord-fastest": (*USES, TRAINING),
+}
 
 
 def of_kinds(frame: pd.DataFrame) -> list[Race]:

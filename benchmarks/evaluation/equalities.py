@@ -91,6 +91,7 @@ def density(case: Case) -> Result:
 
     By the rows of the conformance kit, whose bounds are those of rounding and of the solver.
     """
+    torch.manual_seed(case.seeds.init)
     subject = subject_of(
         case.flow, case.dim, None, None, case.seeds.init, torch.float64, case.options
     )

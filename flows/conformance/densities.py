@@ -56,7 +56,7 @@ def _reference(subject: Subject, direction: str, x: Tensor) -> tuple[Tensor, Ten
     """log |det| of the Jacobian in float64, and by how much rounding may have it wrong, both (N,).
 
     One matrix at a time; an error ε‖J‖ in the matrix is one of at most D ε cond(J) in log |det|.
-    Then the logarithms of its diagonal, (N, D).
+    Then the matrices, (N, D, D).
     """
     context = subject.contexts(len(x))
     move = getattr(subject.reference.transform, direction)
@@ -64,8 +64,7 @@ def _reference(subject: Subject, direction: str, x: Tensor) -> tuple[Tensor, Ten
     matrices = jacobians(lambda x: move(x, context)[0], x.double())
     ladj = torch.stack([torch.linalg.slogdet(matrix)[1] for matrix in matrices])
     condition = torch.stack([torch.linalg.cond(matrix) for matrix in matrices])
-    diagonal = matrices.diagonal(dim1=1, dim2=2).abs().log()
-    return ladj, subject.dim * torch.finfo(torch.float64).eps * condition, diagonal
+    return ladj, subject.dim * torch.finfo(torch.float64).eps * condition, matrices
 
 
 def log_determinant(subject: Subject, direction: str = "forward") -> Finding:
@@ -74,19 +73,24 @@ def log_determinant(subject: Subject, direction: str = "forward") -> Finding:
     if subject.dtype == torch.float64:
         x = torch.cat([x, TAILS * x[::2]])
     ladj = getattr(subject.flow.transform, direction)(x, subject.contexts(len(x)))[1].detach()
-    reference, rounding, diagonal = _reference(subject, direction, x)
+    reference, rounding, matrices = _reference(subject, direction, x)
     usable = ~(rounding > LOOSEST)  # so that a NaN fails
     if not bool(usable.any()):
         raise NotApplicable("its Jacobian is too ill-conditioned for a reference")
     error = (ladj - reference).abs()[usable]
     bounds = rounding[usable].clamp(min=subject.bound(1e-8, 1e-3))
     worst = int((error / bounds).argmax())
-    note = "" if bool((error <= bounds).all()) else _missing(reference - ladj, diagonal)
-    return Finding(error[worst].item(), bounds[worst].item(), note)
+    value, bound = error[worst].item(), bounds[worst].item()
+    note = "" if value <= bound else _missing(reference - ladj, matrices)
+    return Finding(value, bound, note)
 
 
-def _missing(error: Tensor, terms: Tensor) -> str:
-    """Name the column whose term (N, D), or twice of it, is an error (N,) within a tenth."""
+def _missing(error: Tensor, matrices: Tensor) -> str:
+    """Name the column whose term of log |det| (N, D, D), or twice it, is an error (N,).
+
+    Within a tenth: of triangular matrices the terms are the logarithms of the diagonal.
+    """
+    terms = matrices.diagonal(dim1=1, dim2=2).abs().log()
     for times, what in ((1, "is missing"), (2, "has the wrong sign")):
         distance = (error[:, None] - times * terms).abs().mean(0) / error.abs().mean()
         if bool(distance.min() < 0.1):
