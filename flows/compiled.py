@@ -253,9 +253,10 @@ def _failures() -> tuple[type[Exception], ...]:
 
 def _check_backend(backend: str) -> None:
     """ValueError for an unknown backend, RuntimeError for inductor without a C++ compiler."""
-    if backend not in (names := torch.compiler.list_backends(())):
+    if backend not in torch.compiler.list_backends(()):
         from flows.registry import choices
 
+        names = torch.compiler.list_backends()  # without those of debugging
         known = choices(backend, names, "torch.compiler.list_backends()")
         raise ValueError(f"unknown backend {backend!r}; {known}")
     if backend != "inductor":

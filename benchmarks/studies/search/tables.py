@@ -35,7 +35,7 @@ from benchmarks.core.store import arrays
 from benchmarks.studies.density.tables import ROBUST, exactness, note_on_samples
 
 SIZES = ("hidden", "depth", "layers", "bins")  # options that the words of a configuration have
-COSTED = ("train_flops", "row_flops", "test_nfe")  # columns beside the gap that is closed
+COSTED = ("train_flops", "budget_spent", "row_flops", "test_nfe")  # columns beside the gap that is closed
 EXTREME = 10  # times the usual error over test rows, which then few rows decide
 RARE = "Worst row: a split of which few rows decide the mean, ± its standard error over rows."
 FEW = "few rows decide"  # in place of a distance to the best
@@ -405,8 +405,8 @@ def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
         f"Share of the gap between a Gaussian and the best model, by validation at the largest "
         f"budget, that a model closes: mean over {listed}, ± half of its {1 - LEVEL:.0%} interval, "
         "whose error is that of the difference from the best on the same splits, which has none "
-        "itself. FLOPs of the training and of a density, and evaluations of a solve: geometric "
-        "means over these sets."
+        "itself. FLOPs of the training and of a density, seconds spent over those of the budget, "
+        "and evaluations of a solve: geometric means over these sets."
     )
     columns |= {name: Column.of(name) for name in COSTED}
     return Table("frontier-leaders", "Who closes the gap", note, frame, columns=columns)
