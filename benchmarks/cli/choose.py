@@ -93,6 +93,7 @@ def choose(
     aside = redirect_stdout(sys.stderr) if json_file == PRINTED else nullcontext()
     with usage_errors(), aside:
         from benchmarks import datasets
+        from benchmarks.core import store
         from benchmarks.core.study import registry
         from benchmarks.datasets.tables import admit
         from benchmarks.execution.run import Asked, most_jobs
@@ -117,6 +118,9 @@ def choose(
         _announce(suite, jobs)
     with aside:
         _measure(suite, folder, ledger)
+    if not store.is_folder(folder):
+        say(f"nothing was measured within the time; {ledger.said}: give more --minutes", "red")
+        raise Exit(1)
     with usage_errors():
         drawn, choice = report_of(folder), _choice_of(folder)
         _print(choice, folder)
