@@ -126,6 +126,7 @@ def test_a_verdict_is_of_its_own_records_alone(
         assert set(verdict.records) == set(claim.verdict(own).records)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", RUNS, ids=lambda path: path.name)
 def test_any_records_can_be_judged(folder: Path) -> None:
     """Whatever flows and studies a folder has: some claims are judged, and no others fail."""
@@ -300,6 +301,7 @@ def test_the_command_says_what_is_missing() -> None:
     assert "hutchinson" not in result.stdout
 
 
+@pytest.mark.slow
 def test_without_folders_all_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those under results/, and there have to be some."""
     monkeypatch.chdir(tmp_path)

@@ -118,6 +118,7 @@ def test_a_process_that_fails_says_why() -> None:
         resident_bytes(case.model_copy(update={"dim": 1}), "log_prob")
 
 
+@pytest.mark.slow
 def test_a_heap_as_it_comes_changes_no_count() -> None:
     """A fresh process measures the same metrics, and only times and memory are of its own."""
     changes = {"seconds": 0.01, "batch": 16}

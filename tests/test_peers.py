@@ -86,6 +86,7 @@ def measured(block: list[Case]) -> dict[str, Result]:
     return {str(case.settings["by"]): results[case.key] for case in block}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["libraries", "speed"])
 def test_figures_of_the_former_studies_are_current(folder: str) -> None:
     """Of every case of the suites by its key, which has the name that its study had."""

@@ -134,6 +134,7 @@ def figures(result: Result) -> str:
     return repr({**values, **arrays})
 
 
+@pytest.mark.slow
 def test_flows_change_no_figure_of_the_blocks_after_them(worker: Worker, tmp_path: Path) -> None:
     """Whatever they do; what they have started ends with their block."""
     (_, here), *_ = studies["density"].measure([training("realnvp")])
