@@ -118,11 +118,11 @@ def choose(
         _announce(suite, jobs)
     with aside:
         _measure(suite, folder, ledger)
-    if not store.is_folder(folder):
-        say(f"nothing was measured within the time; {ledger.said}: give more --minutes", "red")
+    if not (store.is_folder(folder) and _choices_of(folder)):
+        say(f"no flow was trained within the time; {ledger.said}: give more --minutes", "red")
         raise Exit(1)
     with usage_errors():
-        drawn, choice = report_of(folder), _choice_of(folder)
+        drawn, (choice, *_) = report_of(folder), _choices_of(folder)
         _print(choice, folder)
         say(f"{ledger.said}; {drawn}")
         if json_file is not None:
@@ -366,13 +366,13 @@ def _announce(suite: Suite, jobs: int) -> None:
         say(f"left out for want of time: {', '.join(study['left_out'])}")
 
 
-def _choice_of(folder: Path) -> Choice:
-    """The choice that the records of a folder's plan make."""
+def _choices_of(folder: Path) -> list[Choice]:
+    """The choice that the records of a folder's plan make; none without a training."""
     from benchmarks.report import runs
     from benchmarks.studies.search.tables import choices
 
     (run,) = runs.read([folder])
-    return choices(run.frame[run.frame["study"] == "search"])[0]
+    return choices(run.frame[run.frame["study"] == "search"]) if len(run.frame) else []
 
 
 def _print(choice: Choice, folder: Path) -> None:

@@ -199,11 +199,11 @@ def headlines(pairs: Iterable[Guarded]) -> Iterator[str]:
         listed = ", ".join(_factor(name, costs[name]) for name in ordered[:NAMED])
         share = [ratio > 1 for each in costs.values() for ratio in each]
         more = "more" if all(share) else "less" if not any(share) else "more here and less there"
-        what = f"costs {more}: {listed}" if costs else "computes other values"
-        what = what if ratios else "dispatches other operators"
-        unmoved = f"values moved: {_shortened(values)}" if values else "values unchanged"
-        unmoved += "" if costs else ", costs unchanged"
-        yield f"{subject} {what} in {counted(len(cases), 'case')}; {unmoved}"
+        price = f"costs {more}: {listed}" if costs else "costs unchanged"
+        what, rest = (price, "values unchanged") if costs else ("dispatches other operators", "")
+        if values:
+            what, rest = f"computes other values, {_shortened(values)}", price
+        yield "; ".join(filter(None, (f"{subject} {what} in {counted(len(cases), 'case')}", rest)))
     if others := list(moves)[SUBJECTS:]:
         yield f"so did {len(others)} more: {', '.join(others[:LONGEST])}" + " …" * (
             len(others) > LONGEST

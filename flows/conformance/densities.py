@@ -94,7 +94,7 @@ def _missing(error: Tensor, matrices: Tensor) -> str:
     for times, what in ((1, "is missing"), (2, "has the wrong sign")):
         distance = (error[:, None] - times * terms).abs().mean(0) / error.abs().mean()
         if bool(distance.min() < 0.1):
-            return f"most in column {int(distance.argmin())}, from 0: its term {what}"
+            return f"most in column {int(distance.argmin())} (the first is 0): its term {what}"
     return ""
 
 

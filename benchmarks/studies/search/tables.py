@@ -639,7 +639,8 @@ class Choice:
         name = f"{name[:1].upper()}{name[1:]}"
         scores = f"{_score(best)} nats on the test rows, {first['model']} {_score(first)}"
         if best["val_ll"] > first["val_ll"]:
-            return f"{name} is ahead of every flow in validation: {scores}."
+            by = number(best["val_ll"] - first["val_ll"], ".3f")
+            return f"{name} is ahead of every flow by {by} nats in validation; {scores}."
         level = best["standing"] == "level"
         return f"{name} is level with the best flow: {scores}." if level else ""
 
