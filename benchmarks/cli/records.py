@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -155,10 +156,13 @@ def merge(
     with usage_errors():
         from benchmarks.core import store
         from benchmarks.core.frame import plan_of
-        from benchmarks.execution import merging
+        from benchmarks.execution import merging, suite
 
         conflicts, records = merging.merge(folders, out), store.read(out)
         planned = {case.key for case in plan_of(out, records).cases}
+        with suppress(ValueError):  # of a plug-in that is not here
+            every = {case.key for case in suite.read(str(out)).cases()}  # of all shards
+            planned = every if planned <= every else planned
         missing = len(planned - records.keys())
     for conflict in conflicts:
         other = f"that of {conflict.superseded} is in {out / 'superseded'}"
