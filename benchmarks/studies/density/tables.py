@@ -140,7 +140,7 @@ def _behind_first(models: dict[str, pd.DataFrame], gap: float) -> dict[str, pair
 
 
 def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
-    """The test log-likelihoods of all data sets side by side, a row a model by mean rank."""
+    """The test log-likelihoods of all data sets; models that have most sets first, by mean rank."""
     every = pd.concat(summaries)
     records = every.groupby("model", sort=False)[RECORDS].sum()
     frame, layout = pd.DataFrame({"model": records.index}), columns("model")
@@ -162,7 +162,8 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
     )
     note += improvement.note(every)
     means = frame.filter(regex=r"^test_ll\.").apply(pd.to_numeric, errors="coerce")
-    order = means.rank(ascending=False).mean(axis=1).sort_values(kind="stable").index
+    ranks = {"absent": means.isna().sum(axis=1), "rank": means.rank(ascending=False).mean(axis=1)}
+    order = pd.DataFrame(ranks).sort_values(["absent", "rank"], kind="stable").index
     best = {m.data: next(iter(m.done)) for m in sets if m.flows}
     first = ahead_of_flows({d: n for d, n in best.items() if not any(n in m.flows for m in sets)})
     title = "Test log-likelihood by data set"
