@@ -60,14 +60,14 @@ class Flow(nn.Module):
     def __repr__(self) -> str:
         """What it is, in two lines; ``print(flow.transform)`` has the layers."""
         count = sum(p.numel() for p in self.parameters())
-        made = type(getattr(self, "transform", self)).__name__
+        layout = type(getattr(self, "transform", self)).__name__
         dtypes = ", ".join(sorted({str(p.dtype) for p in self.parameters()}))
         if recipe := self.recipe:
             sizes = [f"{k}={v}" for k, v in recipe.options.items() if isinstance(v, int | str)]
             text = f"{recipe.flow}({', '.join(sizes)})"
-            made = " behind ".join([text, *reversed(recipe.preprocessing)])
+            layout = " behind ".join([text, *reversed(recipe.preprocessing)])
         given = f" given {self.context_dim} columns" * bool(self.context_dim)
-        return f"Flow of {self.dim} columns{given}, {count:,} parameters of {dtypes}\n  {made}"
+        return f"Flow of {self.dim} columns{given}, {count:,} parameters of {dtypes}\n  {layout}"
 
     def log_prob(self, x: Tensor | Any, context: Tensor | None = None) -> Tensor:
         """Log-density in nats: (N, D) -> (N,).

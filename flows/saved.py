@@ -143,7 +143,8 @@ def _loaded(folder: Path) -> Flow:
     if header > LARGEST:
         raise ValueError(f"{WEIGHTS} has a header of {header:,} bytes, and {LARGEST:,} at most")
     with safe_open(folder / WEIGHTS, "pt") as file:
-        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        names = file.keys()  # which safe_open does not iterate over
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in names}
     given = {"dim": dim, **options}
     with _Bounded(sum(map(math.prod, shapes.values())), f"{RECIPE} has {str(given)[:200]}"):
         flow = flows.build(name, **given)
@@ -152,9 +153,9 @@ def _loaded(folder: Path) -> Flow:
         inner = key.removeprefix("transform.")
         key = key if inner == key else f"transform.{REST * len(steps)}{inner}"
         if (shape := shapes.pop(key, None)) != value.shape:
-            shown = f"shape {shape}" if shape else "no such tensor"
+            present = f"shape {shape}" if shape else "no such tensor"
             raise ValueError(
-                f"{key} of {WEIGHTS} does not fit: {tuple(value.shape)} needed, {shown}"
+                f"{key} of {WEIGHTS} does not fit: {tuple(value.shape)} needed, {present}"
             )
     if foreign := [key for key in shapes if not key.startswith((CONTEXT, *places))]:
         raise ValueError(f"{WEIGHTS} does not fit flow {name!r}: it has {foreign[0][:80]!r}")

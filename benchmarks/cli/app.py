@@ -31,16 +31,16 @@ PANELS: dict[str, dict[str, Any]] = {
 
 
 class Readable:
-    """Help of a command: flowing paragraphs, the exit status in one of its own, bare flags."""
+    """Mixin for the help of a command: flowing paragraphs, a separate exit status, bare flags."""
 
     def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:
         text = re.sub(r"\s+(?=Exit status)", "\n\n", inspect.cleandoc(help or ""))
-        flowing = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
-        super().__init__(*args, help="\n\n".join(flowing), **options)  # type: ignore[call-arg]  # of a command
+        help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+        super().__init__(*args, help=help, **options)  # type: ignore[call-arg]  # a mixin
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, of which a flag has no type."""
-        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # of a command
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # a mixin
         for parameter in parameters:
             if getattr(parameter, "is_flag", False):
                 parameter.metavar = ""

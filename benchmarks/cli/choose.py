@@ -118,11 +118,12 @@ def choose(
         _announce(suite, jobs)
     with aside:
         _measure(suite, folder, ledger)
-    if not (store.is_folder(folder) and _choices_of(folder)):
+    answers = _choices_of(folder) if store.is_folder(folder) else []
+    if not answers:
         say(f"no flow was trained within the time; {ledger.said}: give more --minutes", "red")
         raise Exit(1)
     with usage_errors():
-        drawn, (choice, *_) = report_of(folder), _choices_of(folder)
+        drawn, choice = report_of(folder), answers[0]
         _print(choice, folder)
         say(f"{ledger.said}; {drawn}")
         if json_file is not None:

@@ -26,7 +26,8 @@ from benchmarks.core.metrics import METRICS, Better, Kind, Metric
 
 SCHEMA = 2
 EXACT = ("case", "identity", "metrics")  # fields whose texts are compared, not shown as they are
-SEALED = "status metrics arrays declared files notes started"  # what the digest is of
+# fields that the digest covers
+SEALED = ("status", "metrics", "arrays", "declared", "files", "notes", "started")
 WORDS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}  # JSON has none of them
 Status = Literal["done", "failed", "skipped", "timeout"]
 
@@ -176,8 +177,8 @@ class Record(BaseModel):
 
 def _seals(fields: Mapping[str, Any]) -> list[str]:
     """The digest of a record's JSON, and that of earlier releases."""
-    listed = (SEALED.split(), ("metrics", "arrays"))
-    return [digest({name: fields.get(name) or {} for name in names})[:16] for names in listed]
+    parts = ({n: fields.get(n) or {} for n in names} for names in (SEALED, ("metrics", "arrays")))
+    return [digest(part)[:16] for part in parts]
 
 
 class Newer(ValueError):

@@ -315,6 +315,5 @@ def drawn(
     return load
 
 
-# at the end, since it needs what stands above
-from benchmarks.datasets.tables import load_file as load_file  # noqa: E402
-from benchmarks.datasets.tables import load_frame as load_frame  # noqa: E402
+from benchmarks.datasets.tables import load_file as load_file  # noqa: E402  # needs what is above
+from benchmarks.datasets.tables import load_frame as load_frame  # noqa: E402  # likewise

@@ -78,7 +78,7 @@ IMPORTED = (  # by the server; the first optimiser and the first score would, wi
 )
 
 
-_said: set[str] = set()  # what has printed, for one line of each
+_noisy: set[str] = set()  # subjects whose output was reported, for one line of each
 
 
 @dataclass(frozen=True)
@@ -291,8 +291,8 @@ class Worker:
             if output is None:
                 self.stop()  # the server has died
         code, printed = end or (None, output[1] if output else "")
-        if printed and self._subject not in _said:
-            _said.add(self._subject)
+        if printed and self._subject not in _noisy:
+            _noisy.add(self._subject)
             warnings.warn(f"{self._subject} printed (kept apart): {printed}", stacklevel=2)
         self._child = None
         server = self._server.pid if self._server else 0
