@@ -35,12 +35,8 @@ from benchmarks.core.store import arrays
 from benchmarks.studies.density.tables import ROBUST, exactness, note_on_samples
 
 SIZES = ("hidden", "depth", "layers", "bins")  # options that the words of a configuration have
-COSTED = (
-    "train_flops",
-    "budget_spent",
-    "row_flops",
-    "test_nfe",
-)  # columns beside the gap that is closed
+# columns beside the gap that is closed
+COSTED = ("train_flops", "budget_spent", "row_flops", "test_nfe")
 EXTREME = 10  # times the usual error over test rows, which then few rows decide
 RARE = "Worst row: a split of which few rows decide the mean, ± its standard error over rows."
 FEW = "few rows decide"  # in place of a distance to the best
