@@ -28,6 +28,7 @@ from benchmarks.core.formats import markdown, markdown_table
 from benchmarks.core.frame import SCATTERED, processor, time_columns
 from benchmarks.core.naming import counted
 from benchmarks.core.study import registry, study_of
+from benchmarks.datasets.tabular import TABLES
 from benchmarks.execution import suite
 from benchmarks.report import runs
 from benchmarks.report.cells import grid
@@ -133,7 +134,7 @@ class Documents:
             undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
         )
         names = "table note figure figure_note sentence leaders verdicts undecided claims"
-        names += " overview stale"
+        names += " overview sets stale"
         environment.globals.update({name: getattr(self, name) for name in names.split()})
         for template in sorted(docs.glob("*.md.jinja")):
             text = environment.from_string(template.read_text()).render()
@@ -142,6 +143,22 @@ class Documents:
     def overview(self) -> str:
         """A row for each run: suite, cases, machine, versions."""
         return _markdown(pd.DataFrame([run.facts() for run in self.runs.values()]))
+
+    def sets(self) -> str:
+        """A row for each real table of the package, its licence and what becomes of its columns."""
+        rows = [
+            {
+                "Set": row.name,
+                "D": row.dim,
+                "Rows": row.rows,
+                "Split": f"{row.draws} draws" if row.draws else "random",
+                "Content": row.title,
+                "Source": f"{row.source}, {row.licence}",
+                "Columns": f"{row.columns}. {row.noise}".strip(),
+            }
+            for row in TABLES
+        ]
+        return _markdown(pd.DataFrame(rows))
 
     def stale(self) -> str:
         """A line for each reason for which records of a run are stale."""

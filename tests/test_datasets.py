@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from dataclasses import replace
@@ -20,7 +19,8 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
 from benchmarks import datasets
-from benchmarks.datasets import Dataset, analytic, bounds, images, tabular, toys
+from benchmarks.datasets import Dataset, analytic, bounds, images, tables, tabular, toys
+from benchmarks.execution import suite
 
 PARTS = ("train", "val", "test")
 SIZES = {
@@ -34,25 +34,28 @@ every_set = pytest.mark.parametrize("name", datasets.names())
 
 # Of seed 0: means of squares of the rows' weighted sums, summed over parts.
 VALUES = """
-    25gaussians 237.4901123 | 2spirals 89.75986594 | 8gaussians 123.973407 |
-    banana_12 6759.752654 | banana_16 15168.28461 | banana_2 59.59995184 | banana_3 113.0504622 |
-    banana_32 112730.6214 | banana_4 327.5046186 | banana_6 978.2817653 | banana_64 882631.4484 |
-    banana_8 2100.235682 | checkerboard 183.6271223 | circles 87.23091218 | digits 2665828.924 |
-    funnel_12 384065.1518 | funnel_16 651730.7021 | funnel_2 2439.56811 | funnel_3 6359.225623 |
-    funnel_32 6547784.962 | funnel_4 24006.84136 | funnel_6 38517.57366 | funnel_64 66097557.34 |
-    funnel_8 79914.91742 | gaussian_12 20271.80131 | gaussian_16 52478.23222 |
-    gaussian_2 48.92865626 | gaussian_3 184.4860461 | gaussian_32 494807.7152 |
-    gaussian_4 477.6321687 | gaussian_6 1918.139033 | gaussian_64 4267332.877 |
-    gaussian_8 5052.603616 | gaussian_linear 3079.64615 | gaussian_linear_posterior 4301.509476 |
-    magic 1751.074052 | mixture_12 34935.3644 | mixture_16 80485.98597 | mixture_2 271.2538185 |
-    mixture_3 757.1972581 | mixture_32 614423.0426 | mixture_4 1633.632394 |
-    mixture_6 4907.937984 | mixture_64 4868186.258 | mixture_8 11064.06093 | moons 26.32623115 |
+    25gaussians 237.4901123 | 2spirals 89.75986594 | 8gaussians 123.973407 | abalone 4107.847533 |
+    anuran 5466.678127 | banana_12 6759.752654 | banana_16 15168.28461 | banana_2 59.59995184 |
+    banana_3 113.0504622 | banana_32 112730.6214 | banana_4 327.5046186 | banana_6 978.2817653 |
+    banana_64 882631.4484 | banana_8 2100.235682 | california 2032.108698 | casp 2709.587453 |
+    ccpp 277.7687453 | checkerboard 183.6271223 | circles 87.23091218 | cytometry 7196.617275 |
+    digits 2665828.924 | fires 606.2225656 | funnel_12 384065.1518 | funnel_16 651730.7021 |
+    funnel_2 2439.56811 | funnel_3 6359.225623 | funnel_32 6547784.962 | funnel_4 24006.84136 |
+    funnel_6 38517.57366 | funnel_64 66097557.34 | funnel_8 79914.91742 | gaussian_12 20271.80131 |
+    gaussian_16 52478.23222 | gaussian_2 48.92865626 | gaussian_3 184.4860461 |
+    gaussian_32 494807.7152 | gaussian_4 477.6321687 | gaussian_6 1918.139033 |
+    gaussian_64 4267332.877 | gaussian_8 5052.603616 | gaussian_linear 3079.64615 |
+    gaussian_linear_posterior 4301.509476 | htru2 1051.345891 | magic 1751.074052 |
+    mixture_12 34935.3644 | mixture_16 80485.98597 | mixture_2 271.2538185 | mixture_3 757.1972581 |
+    mixture_32 614423.0426 | mixture_4 1633.632394 | mixture_6 4907.937984 |
+    mixture_64 4868186.258 | mixture_8 11064.06093 | moons 26.32623115 | page_blocks 2183.487923 |
     patches 7749.187646 | patches2 0.06704508035 | patches3 1.600523874 | patches4 18.12388219 |
     patches5 129.755551 | patches6 678.2824973 | patches7 2461.774994 | pinwheel 66.56372367 |
-    rings 63.25967971 | slcp 54701.70962 | student_t_12 6497.866139 | student_t_16 14926.37104 |
-    student_t_2 50.80890256 | student_t_3 138.612811 | student_t_32 116809.8803 |
-    student_t_4 296.9592129 | student_t_6 908.5459975 | student_t_64 892964.0578 |
-    student_t_8 1988.418219 | swissroll 63.38650233 | two_moons 64.77903665
+    rings 63.25967971 | sdss 1990.669358 | slcp 54701.70962 | student_t_12 6497.866139 |
+    student_t_16 14926.37104 | student_t_2 50.80890256 | student_t_3 138.612811 |
+    student_t_32 116809.8803 | student_t_4 296.9592129 | student_t_6 908.5459975 |
+    student_t_64 892964.0578 | student_t_8 1988.418219 | swissroll 63.38650233 |
+    two_moons 64.77903665 | zee 1250.022398
 """
 
 
@@ -104,7 +107,7 @@ def test_the_seed_decides_everything(name: str) -> None:
     for part in PARTS:
         assert torch.equal(getattr(data, part), getattr(again, part))
     assert not torch.equal(data.train, other.train)
-    assert data.split == ("drawn" if data.sample else "random")
+    assert data.split in (("drawn",) if data.sample else ("random", "disjoint"))
 
 
 @every_set
@@ -140,19 +143,70 @@ def test_a_density_in_two_dimensions_has_mass_one(name: str) -> None:
     assert float(mass) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_magic_is_the_file_described_without_its_duplicates() -> None:
-    path = tabular.DATA / "magic.parquet"
-    text = (tabular.DATA / "README.md").read_text(encoding="utf-8")
-    _, file_sha, values_sha = re.findall(r"`([0-9a-f]{64})`", text)
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == file_sha
-    values = pd.read_parquet(path).to_numpy()
-    assert hashlib.sha256(values.astype("<f8").tobytes()).hexdigest() == values_sha
-    data = _load("magic")
-    assert "115 duplicate rows dropped" in data.about
-    everything = torch.cat([data.train, data.val, data.test])
-    assert len(_rows(everything)) == len(everything) == len(values) - 115
-    assert data.train.mean(dim=0).abs().max() < 1e-12
-    assert (data.train.std(dim=0, correction=0) - 1).abs().max() < 1e-12
+def _without_density(x: np.ndarray) -> list[str]:
+    """Why the rows of a table (N, D) have no density, as far as it can be seen.
+
+    Products and ratios of columns are sums of their logarithms.
+    """
+    table = pd.DataFrame(x).rename(columns=str)
+    inspection = tables.examine({"all": table}, tables.Selection(Path("table")))
+    if inspection.faults:
+        return inspection.faults
+    reasons = [f"column {place} has steps" for place in inspection.steps]
+    reasons += ["rows are repeated"] * bool(table.duplicated().any())
+    for name, column in table.items():
+        share = column.value_counts(normalize=True)
+        reasons += [f"column {name} is tied"] * bool(share.max() > 0.02 or len(share) < len(x) / 10)
+    for columns in (x, np.log(x[:, (x > 0).all(axis=0)])):
+        correlations = np.corrcoef(columns.T) if columns.shape[1] > 1 else np.eye(1)
+        reasons += ["columns are dependent"] * bool(np.linalg.eigvalsh(correlations)[0] < 1e-5)
+    return reasons
+
+
+@pytest.mark.parametrize("name", datasets.real())
+def test_a_real_table_has_a_density_and_its_draws_share_no_row(name: str) -> None:
+    (row,) = (row for row in tabular.TABLES if row.name == name)
+    draws = [datasets.load(name, seed=seed) for seed in range(row.draws or 1)]
+    assert {data.split for data in draws} == {"disjoint" if len(draws) > 1 else "random"}
+    assert {data.columns for data in draws} == {draws[0].columns}
+    assert len(draws[0].columns or ()) == row.dim
+    whole = [torch.cat([getattr(data, part) for part in PARTS]) for data in draws]
+    pairs = zip(whole, draws, strict=True)
+    x = torch.cat([data.scaling.inverse(rows)[0] for rows, data in pairs if data.scaling]).numpy()
+    assert len(x) == row.rows == len(np.unique(x.astype("float32"), axis=0))
+    assert not _without_density(x)
+    named = {**tabular.by_column(row.steps), **tabular.by_column(row.support)}
+    assert set(named) <= {*(draws[0].columns or ())}
+    if len(draws) > 1:
+        with pytest.raises(ValueError, match=rf"{name}.* seeds 0 to {len(draws) - 1}.* seed 5"):
+            datasets.load(name, seed=5)
+
+
+@pytest.mark.parametrize("fault", ["rank", "product", "steps", "tie", "repeats", "constant"])
+def test_a_table_without_a_density_is_refused(fault: str) -> None:
+    x = np.random.default_rng(0).standard_normal((2_000, 40))
+    assert not _without_density(x)
+    if fault == "rank":
+        x[:, 37:] = x[:, :37] @ np.random.default_rng(1).standard_normal((37, 3))
+    elif fault == "product":
+        x[:, :2] = np.exp(x[:, :2])
+        x[:, 2] = (x[:, 0] / x[:, 1]).round(5)
+    elif fault == "steps":
+        x[:, 0] = x[:, 0].round(1)
+    elif fault == "tie":
+        x[:100, 0] = 0.5
+    elif fault == "repeats":
+        x[0] = x[1]
+    else:
+        x[:, 0] = 1.0
+    assert _without_density(x)
+
+
+def test_a_suite_is_refused_whose_seeds_are_more_than_the_draws() -> None:
+    plan = {"threads": 1, "seeds": list(range(6))}
+    plan["studies"] = [{"study": "density", "datasets": ["casp"], "flows": ["realnvp"]}]
+    with pytest.raises(ValueError, match=r"casp.* 5 disjoint draws.* seed 5"):
+        suite.Suite(name="more", about="", **plan).cases()
 
 
 @pytest.mark.parametrize("seed", [0, 1])
