@@ -145,20 +145,11 @@ class Documents:
         return _markdown(pd.DataFrame([run.facts() for run in self.runs.values()]))
 
     def sets(self) -> str:
-        """A row for each real table of the package, its licence and what becomes of its columns."""
-        rows = [
-            {
-                "Set": row.name,
-                "D": row.dim,
-                "Rows": row.rows,
-                "Split": f"{row.draws} draws" if row.draws else "random",
-                "Content": row.title,
-                "Source": f"{row.source}, {row.licence}",
-                "Columns": f"{row.columns}. {row.noise}".strip(),
-            }
-            for row in TABLES
-        ]
-        return _markdown(pd.DataFrame(rows))
+        """A row for each real table of the package: source, licence, and what became of columns."""
+        splits = [f"{row.draws} draws" if row.draws else "random" for row in TABLES]
+        frame = pd.DataFrame(TABLES).assign(split=splits, noise=[row.noise for row in TABLES])
+        names = ["name", "dim", "rows", "split", "title", "source", "licence", "columns", "noise"]
+        return _markdown(frame[names].rename(columns=str.capitalize))
 
     def stale(self) -> str:
         """A line for each reason for which records of a run are stale."""

@@ -8,7 +8,7 @@ values were read. None of the sets is one of the MAF sets.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -58,27 +58,25 @@ class Table(NamedTuple):
     def load(self, root: Path | None, seed: int) -> Dataset:
         """Split the distinct rows by a seed, or take its draw of them; standardise."""
         frame = pd.read_parquet(DATA / f"{self.name}.parquet")
-        steps = by_column(self.steps)
-        x = distinct_rows(
-            frame.assign(**{name: frame[name] * step for name, step in steps.items()})
-        )
-        split = f"{len(frame) - len(x):,} duplicate rows dropped before a random 80/10/10 split"
+        columns, steps = tuple(map(str, frame)), by_column(self.steps)
+        x = distinct_rows(frame.assign(**{name: frame[name] * steps[name] for name in steps}))
+        how = f"{len(frame) - len(x):,} duplicate rows dropped before a random 80/10/10 split"
         if steps:
-            places = {list(frame).index(name): step for name, step in steps.items()}
+            places = {columns.index(name): step for name, step in steps.items()}
             add_noise(x, places, stream(0, f"{self.name}/noise"))
         if self.draws:
             order = torch.randperm(len(x), generator=stream(0, f"{self.name}/draws"))
             x = x[order].chunk(self.draws)[seed]
-            split += f" of each of {self.draws} disjoint draws, one a seed"
+            how += f" of each of {self.draws} disjoint draws, one a seed"
         parts = shuffled_split(x, stream(seed, self.name))
         about = (
-            f"{self.title} ({self.source}, {self.licence}), {self.columns}; not a MAF set. {split}"
-            f": {counts(map(len, parts.values()))} rows, standardised with the training mean and "
-            f"sd. {self.noise}"
+            f"{self.title} ({self.source}, {self.licence}), {self.columns}; not a MAF set. {how}: "
+            f"{counts(map(len, parts.values()))} rows, standardised with the training mean and sd."
+            f" {self.noise}"
         ).strip()
-        how = "disjoint" if self.draws else "random"
+        split = "disjoint" if self.draws else "random"
         limits = by_column(self.support)
-        return scaled(self.name, parts, tuple(frame), limits, about=about, split=how)
+        return scaled(self.name, parts, columns, limits, about=about, split=split)
 
 
 def by_column(names: Mapping[T, str]) -> dict[str, T]:
@@ -107,7 +105,7 @@ def shuffled_split(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
 def scaled(
     name: str,
     parts: Mapping[str, Tensor],
-    columns: Sequence[str],
+    columns: tuple[str, ...],
     limits: Mapping[str, tuple[float, float]],
     **facts: Any,
 ) -> Dataset:
@@ -116,14 +114,15 @@ def scaled(
     ``limits`` are raw bounds by column. ``facts`` are further fields of the data set.
     """
     mean, sd = parts["train"].mean(dim=0), parts["train"].std(dim=0, correction=0)
-    parts, scaling = {part: (x - mean) / sd for part, x in parts.items()}, Standardization(mean, sd)
+    standard: dict[str, Any] = {part: (x - mean) / sd for part, x in parts.items()}
+    scaling = Standardization(mean, sd)
     raw = [limits.get(column, (-math.inf, math.inf)) for column in columns]
     return Dataset(
         name,
         len(columns) - facts.get("context_dim", 0),
-        **parts,
+        **standard,
         units="standardised columns",
-        columns=tuple(columns),
+        columns=columns,
         scaling=scaling,
         support=scaling(bounds(*raw))[0] if limits else None,
         **facts,
