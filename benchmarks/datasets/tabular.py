@@ -227,7 +227,7 @@ TABLES = (
     ),
     Table(
         "anuran",
-        "Syllables of calls of frogs, cepstral coefficients",
+        "Cepstral coefficients of syllables of frogs, in 60 recordings",
         "Colonna et al., Anuran Calls (MFCCs), 2015, UCI 406, doi:10.24432/C5CC9H",
         21,
         6_947,
