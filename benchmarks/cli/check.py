@@ -54,8 +54,14 @@ if TYPE_CHECKING:
 DIMS = (1, 2, 3, 10)
 DTYPES = ("float64", "float32")
 NAMED = 5  # rows of a failure in the summary
-STYLES = {"pass": "green", "not applicable": "dim", "fail": "bold red"}  # the worst last
-VERDICTS = {"not applicable": "not applicable", "pass": "passed", "fail": "FAILED"}  # of all rows
+STYLES = {  # the worst last
+    **{"pass": "green", "not applicable": "dim"},
+    **{"expected": "yellow", "fail": "bold red"},
+}
+VERDICTS = {  # of all rows
+    **{"not applicable": "not applicable", "pass": "passed"},
+    **{"expected": "passed, but its inverse is learned", "fail": "FAILED"},
+}
 
 LOGS = {"log-determinant", "inverse log-determinant"}
 ROUNDED = 1e-4  # nats that float32 loses at most, of numbers of everyday size
@@ -310,7 +316,9 @@ def _print(subject: str, outcomes: Sequence[Outcome], every_row: bool) -> None:
         for full, group in itertools.groupby(rows, key=lambda row: row.name):
             name, by_dtype = full.removesuffix(GIVEN), {row.dtype: row for row in group}
             worst = max(by_dtype.values(), key=lambda row: [*STYLES].index(row.status))
-            if not (every_row or worst.status == "fail" or status == "not applicable"):
+            if not (
+                every_row or worst.status in ("expected", "fail") or status == "not applicable"
+            ):
                 continue
             cells = [_cell(by_dtype.get(dtype)) for dtype in dtypes]
             table.add_row(name, *cells, styled(worst.status, STYLES[worst.status]))
@@ -425,7 +433,7 @@ def _judgements(
     """
     from flows.conformance import Outcome
 
-    verdicts = {"pass": True, "fail": False, "not applicable": None}
+    verdicts = {"pass": True, "fail": False, "expected": None, "not applicable": None}
     for family in library.members:
         spent, late = 0.0, False
         for dim in scope["dim"]:
@@ -442,7 +450,7 @@ def _judgements(
                 cells = [
                     (*place, o.name, _rounded(o.value), _rounded(o.bound), verdicts[o.status])
                     for o in outcomes
-                    if o.status != "not applicable" or o.name == "construction"
+                    if verdicts[o.status] is not None or o.name == "construction"
                 ]
                 yield [dict(zip(FIELDS, row, strict=True)) for row in cells]
                 if late := outcomes[-1].name == LATE:
