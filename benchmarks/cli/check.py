@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import metadata
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -161,6 +162,8 @@ def check(
             failed = _check_flows(flows, dims or list(DIMS), options, csv_file, every_row)
     if failed:
         say("flowgauge check --explain ROW says what a row judges, --long prints all rows", "dim")
+        if page := _documentation("conformance.html"):
+            say(page, "dim")
     raise Exit(1 if failed else 0)
 
 
@@ -349,9 +352,20 @@ def likely_fault(rows: Sequence[Outcome]) -> str:
     return ""
 
 
+def _documentation(page: str) -> str:
+    """Address of a page of the documentation; empty where the installed copy is of no release."""
+    urls = metadata("flowgauge").get_all("Project-URL") or []
+    addresses = [url.partition(", ")[2] for url in urls if url.startswith("Documentation")]
+    return "".join(f"{url}{page}" for url in addresses if "OWNER" not in url)
+
+
 def _explain(name: str) -> None:
-    """Print what a row judges, and faults that fail it; ValueError for an unknown row."""
+    """Print what a row judges, its bounds and faults that fail it; ValueError for an unknown row.
+
+    The bounds are those of a flow in closed form.
+    """
     from flows.conformance import GIVEN, ROWS
+    from flows.conformance import check as judge
     from flows.registry import choices
 
     rows = {row.name: getattr(row.measure, "func", row.measure) for row in ROWS}
@@ -360,6 +374,10 @@ def _explain(name: str) -> None:
         hint = choices(name, rows, "flowgauge check maf --long")
         raise ValueError(f"there is no row {name!r}; {hint}")
     say(f"{name}: {' '.join((inspect.getdoc(rows[name]) or '').split())}")
+    judged = [row for row in judge("nsf_coupling", dim=2, layers=1, hidden=4).rows if row.bound]
+    bounds = {row.dtype: f"{row.bound:.0e} in {row.dtype}" for row in judged if row.name == name}
+    if bounds:
+        say(f"  bound: {', '.join(bounds.values())}; more where an ODE, rounding or a grid decides")
     faults = [fault for failing, _, fault in FAULTS if name in failing.split(", ")]
     for fault in (*faults, *[FLOAT32] * (name in LOGS)):
         say(f"  a frequent fault: {fault.replace('{as}', '')}")
