@@ -18,6 +18,7 @@ LEVELS: dict[str, tuple[Any, ...]] = {  # rising; the middle one works for most
     "tail_bound": (3.0, 5.0, 8.0),
     "activation": ("tanh", "softplus"),
     "components": (5, 10, 20),
+    "weight": (3.0, 10.0, 30.0),
     "time": ("concat", "concatsquash"),
 }
 WORKING: dict[str, Any] = {"hidden": 128, "bins": 16}  # where it is not the family's default

@@ -114,9 +114,9 @@ def free_form(
     *,
     hidden: int = 64,
     depth: int = 2,
-    layers: int = 4,
+    layers: int = 2,
     context_dim: int = 0,
-    weight: float = 100.0,
+    weight: float = 10.0,
 ) -> FreeFormFlow:
     """Free-form flow: two unconstrained nets, each trained to be the other's inverse.
 
