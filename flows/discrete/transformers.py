@@ -46,13 +46,13 @@ class Attention(nn.Module):
             cache[:] = [torch.cat(pair, 2) for pair in zip(cache, (k, v), strict=True)]
             k, v = cache
         if k.shape[2] > WRITTEN_OUT:
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=cache is None)
+            attended = F.scaled_dot_product_attention(q, k, v, is_causal=cache is None)
         else:
             scores = q @ k.mT * q.shape[-1] ** -0.5
             if cache is None:
                 scores = scores + scores.new_full(scores.shape[2:], -torch.inf).triu(1)
-            mixed = scores.softmax(-1) @ v
-        output: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
+            attended = scores.softmax(-1) @ v
+        output: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return output
 
 
