@@ -21,6 +21,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from PIL import Image
 
+import flows
 from benchmarks.claims import Claim, Evidence, Verdict, by_budget, claims, together
 from benchmarks.core import store
 from benchmarks.core.exhibit import Column, Figure, Table, showing
@@ -134,7 +135,7 @@ class Documents:
             undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
         )
         names = "table note figure figure_note sentence leaders verdicts undecided claims"
-        names += " overview sets stale"
+        names += " overview sets families stale"
         environment.globals.update({name: getattr(self, name) for name in names.split()})
         for template in sorted(docs.glob("*.md.jinja")):
             text = environment.from_string(template.read_text()).render()
@@ -150,6 +151,12 @@ class Documents:
         frame = pd.DataFrame(TABLES).assign(split=splits, noise=[row.noise for row in TABLES])
         names = ["name", "dim", "rows", "split", "title", "source", "licence", "columns", "noise"]
         return _markdown(frame[names].rename(columns=str.capitalize))
+
+    def families(self) -> str:
+        """A row for each family of this package: how it computes what, and how right it is."""
+        rows = [{"Family": f"`{name}`", **vars(flows.capabilities(name))} for name in flows.own()]
+        frame = pd.DataFrame(rows).replace({True: "yes", False: "–"})
+        return _markdown(frame.rename(columns=lambda name: name.capitalize()))
 
     def stale(self) -> str:
         """A line for each reason for which records of a run are stale."""
