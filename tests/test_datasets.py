@@ -142,7 +142,7 @@ def _without_density(x: np.ndarray) -> list[str]:
     inspection = tables.examine({"all": table}, tables.Selection(Path("table")))
     if inspection.faults or inspection.steps:
         return inspection.faults or [f"columns {list(inspection.steps)} have steps"]
-    reasons = ["rows are repeated"] * bool(table.duplicated().any())
+    reasons = ["rows are repeated"] * bool(table.astype("float32").duplicated().any())
     for name, column in table.items():
         rows = column.value_counts()
         tied = rows.max() > 0.02 * len(x) or len(rows) < 0.1 * len(x)
@@ -161,7 +161,7 @@ def test_a_real_table_has_a_density_and_its_draws_share_no_row(name: str) -> Non
     wholes = (torch.cat([getattr(data, part) for part in PARTS]) for data in draws)
     pairs = zip(draws, wholes, strict=True)
     x = torch.cat([data.scaling.inverse(rows)[0] for data, rows in pairs if data.scaling]).numpy()
-    assert len(x) == row.rows == len(np.unique(x.astype("float32"), axis=0))
+    assert len(x) == row.rows
     assert not _without_density(x)
     columns = {**tabular.by_column(row.steps), **tabular.by_column(row.support)}
     assert set(columns) <= set(draws[0].columns or ())

@@ -262,19 +262,18 @@ def _dataset(
     if dim < len(columns):
         given = quoted(columns[dim:]) if selection.context else "the other columns"
         split = f"of {quoted(columns[:dim])} given {given}, {split}"
-    data = scaled(
+    return scaled(
         name,
         parts,
         columns,
         limits,
         about=f"{source}: {sizes} rows, {split}, standardised with the training mean and sd."
         + sentences(inspection.remarks),
+        columns=None if columns == tuple(map(str, range(len(columns)))) else columns,
         remarks=tuple(inspection.remarks),
         split="published" if len(tables) > 1 else "random",
         context_dim=len(columns) - dim,
     )
-    named = columns != tuple(map(str, range(len(columns))))
-    return data if named else replace(data, columns=None)
 
 
 def sentences(remarks: Iterable[str]) -> str:

@@ -105,27 +105,26 @@ def shuffled_split(x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
 def scaled(
     name: str,
     parts: Mapping[str, Tensor],
-    columns: tuple[str, ...],
+    names: tuple[str, ...],
     limits: Mapping[str, tuple[float, float]],
     **facts: Any,
 ) -> Dataset:
     """A data set of parts (N, D), standardised by the training mean and sd (divisor N).
 
-    ``limits`` are raw bounds by column. ``facts`` are further fields of the data set.
+    ``limits`` are raw bounds by the name of a column. ``facts`` are further fields of the data set.
     """
     mean, sd = parts["train"].mean(dim=0), parts["train"].std(dim=0, correction=0)
     standard: dict[str, Any] = {part: (x - mean) / sd for part, x in parts.items()}
     scaling = Standardization(mean, sd)
-    raw = [limits.get(column, (-math.inf, math.inf)) for column in columns]
+    raw = [limits.get(column, (-math.inf, math.inf)) for column in names]
     return Dataset(
         name,
-        len(columns) - facts.get("context_dim", 0),
+        len(names) - facts.get("context_dim", 0),
         **standard,
         units="standardised columns",
-        columns=columns,
         scaling=scaling,
         support=scaling(bounds(*raw))[0] if limits else None,
-        **facts,
+        **{"columns": names, **facts},
     )
 
 
