@@ -19,7 +19,7 @@ from benchmarks.core.exhibit import Figure
 from benchmarks.core.formats import number
 from benchmarks.core.frame import arrays_by_case, holding
 from benchmarks.core.naming import named
-from benchmarks.plotting import draw, panels
+from benchmarks.plotting import draw, panels, ranks
 
 Arrays = dict[str, np.ndarray]
 
@@ -66,7 +66,8 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     trained = done[done["updates"] > 0]
     flat = panels.ordered(holding(trained[trained["dim"] == 2], "path_samples"))
     plane = [*portraits(flat), *steps(flat), *trajectories(flat)]
-    return [*plane, *corners(holding(done, "columns")), *training(trained)]
+    overall = ranks.figures("density", pd.concat([named(group) for _, group in _sets(frame)]))
+    return [*overall, *plane, *corners(holding(done, "columns")), *training(trained)]
 
 
 def _sets(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -15,10 +15,12 @@ from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.improvement import Curve
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.models import Models, models_of, notes_of
+from benchmarks.analysis.ranking import Ranking, in_order
 from benchmarks.core.exhibit import RECORDS, Column, Table, columns, scientific
 from benchmarks.core.formats import number
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import ahead_of_flows, of_plugins
+from benchmarks.studies import score
 
 TESTED = f"at a level of {LEVEL:g} over all of its rivals (Student's t, Holm)"
 ABOVE = 3.0  # standard errors above the truth from which on a likelihood is marked
@@ -74,7 +76,11 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     if not sets:
         return []
     summaries = [_summary(models) for models in sets]
-    listed: list[Table | None] = [_overview(sets, summaries)]
+    ranking = Ranking.of(pd.concat([s for models in sets for s in models.every.values()]))
+    overview = _overview(sets, summaries, ranking)
+    listed: list[Table | None] = [overview]
+    if ranking is not None:
+        listed = [score.table("density", ranking, overview.first), overview]
     for models, rows in zip(sets, summaries, strict=True):
         listed += [_likelihoods(models, rows), _costs(models), _budgets(models), exactness(models)]
     return [table for table in listed if table is not None]
@@ -139,8 +145,8 @@ def _behind_first(models: dict[str, pd.DataFrame], gap: float) -> dict[str, pair
     return {model: paired.compare(models[first], models[model], gap=gap) for model in others}
 
 
-def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
-    """The test log-likelihoods of all data sets; models that have most sets first, by mean rank."""
+def _overview(sets: list[Models], summaries: list[pd.DataFrame], ranking: Ranking | None) -> Table:
+    """The test log-likelihoods of all data sets, `in_order`."""
     every = pd.concat(summaries)
     records = every.groupby("model", sort=False)[RECORDS].sum()
     frame, layout = pd.DataFrame({"model": records.index}), columns("model")
@@ -161,13 +167,13 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
         f"Mean log-density of the test rows in nats{given}. Bold: ahead of every other, {TESTED}."
     )
     note += improvement.note(every)
-    means = frame.filter(regex=r"^test_ll\.").apply(pd.to_numeric, errors="coerce")
-    ranks = {"absent": means.isna().sum(axis=1), "rank": means.rank(ascending=False).mean(axis=1)}
-    order = pd.DataFrame(ranks).sort_values(["absent", "rank"], kind="stable").index
+    rows = frame.set_index("model")
+    means = rows.filter(regex=r"^test_ll\.").apply(pd.to_numeric, errors="coerce")
+    frame = rows.loc[in_order(means, ranking)].reset_index()
     best = {m.data: next(iter(m.done)) for m in sets if m.flows}
     first = ahead_of_flows({d: n for d, n in best.items() if not any(n in m.flows for m in sets)})
     title = "Test log-likelihood by data set"
-    return Table("density", title, note, frame.loc[order].reset_index(drop=True), layout, first)
+    return Table("density", title, note, frame, layout, first)
 
 
 def _error_of(summary: pd.DataFrame) -> str:

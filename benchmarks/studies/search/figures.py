@@ -12,13 +12,14 @@ from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import RECORDS, Figure
 from benchmarks.core.store import arrays
-from benchmarks.plotting import draw
+from benchmarks.plotting import draw, ranks
 from benchmarks.studies.search.tables import (
     Choice,
     by_budget,
     choices,
     closed,
     counted_in,
+    entrants,
     finals,
     is_race,
     labelled,
@@ -81,7 +82,8 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     likelihoods = [pd.concat(of_set, ignore_index=True) for of_set in budgets]
     note = NOTE + improvement.note(pd.concat(marked))
     every = Figure("frontier", title, note, partial(_draw, likelihoods), keys)
-    return [*_who_closes(sets), *races, every]
+    overall = ranks.figures("frontier", entrants(sets))
+    return [*overall, *_who_closes(sets), *races, every]
 
 
 def _draw(sets: list[pd.DataFrame]) -> Any:

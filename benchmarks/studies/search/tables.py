@@ -20,6 +20,7 @@ from benchmarks.analysis.contests import (
 from benchmarks.analysis.criteria import FEWEST, LEVEL, MARGIN
 from benchmarks.analysis.inference import Estimate, Standing, mean_of, of_rows, standings
 from benchmarks.analysis.models import models_of
+from benchmarks.analysis.ranking import Ranking, in_order
 from benchmarks.core.exhibit import RECORDS, Column, Table, columns
 from benchmarks.core.formats import number
 from benchmarks.core.naming import (
@@ -32,6 +33,7 @@ from benchmarks.core.naming import (
     starred,
 )
 from benchmarks.core.store import arrays
+from benchmarks.studies import score
 from benchmarks.studies.density.tables import ROBUST, exactness, note_on_samples
 
 SIZES = ("hidden", "depth", "layers", "bins")  # options that the words of a configuration have
@@ -81,7 +83,9 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     if len(sets) > 1:
         counted = counted_in(dict(sets))
         listed = {name: table for name, table in likelihoods.items() if name in counted}
-        ordered += [leaders(dict(sets)), overview(listed)]
+        ranking = Ranking.of(entrants(dict(sets)))
+        ordered += [score.table("frontier", ranking)] if ranking else []
+        ordered += [leaders(dict(sets)), overview(listed, ranking)]
     for name, rows in sets:
         others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
         ordered += [table for table in (likelihoods[name], *others) if table is not None]
@@ -290,7 +294,7 @@ def _few_rows(scored: pd.DataFrame) -> dict[str, dict[str, str]]:
     return texts
 
 
-def overview(likelihoods: Mapping[str, Table]) -> Table:
+def overview(likelihoods: Mapping[str, Table], ranking: Ranking | None) -> Table:
     """A row a model, a column a data set, from the tables of each set's likelihoods by budget.
 
     Each column has the budget that most models have, the largest if several tie. May be empty.
@@ -315,8 +319,8 @@ def overview(likelihoods: Mapping[str, Table]) -> Table:
             frame[f"{name}.leads"] = rows[column.leads].eq(True).tolist()
             columns[name] = Column(f"{data}, {column.label}", digits=".3f")
     frame[RECORDS] = list(records.values())
-    ranks = pd.DataFrame(means, frame.index).rank(ascending=False).mean(axis=1)
-    frame = frame.loc[ranks.dropna().sort_values(kind="stable").index].reset_index(drop=True)
+    order = in_order(pd.DataFrame(means, frame["model"]).dropna(how="all"), ranking)
+    frame = frame.set_index("model").loc[order].reset_index()
     note = (
         "Distance to the best mean test log-likelihood in nats, on the same splits, ± half of its "
         f"{1 - LEVEL:.0%} interval, after the seconds of updates in each header; baselines are "
@@ -411,6 +415,19 @@ def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
     )
     columns |= {name: Column.of(name) for name in COSTED}
     return Table("frontier-leaders", "Who closes the gap", note, frame, columns=columns)
+
+
+def entrants(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The `finals` of all data sets within the budget that most models of a set have.
+
+    The largest if several tie; with the column ``series``. ``sets`` are rows that are `labelled`.
+    """
+    every = [finals(pd.concat(sets.values())).iloc[:0]]
+    for rows in sets.values():
+        budgets = [*by_budget(finals(rows)).values()][::-1]
+        every += [max(budgets, key=lambda own: own["model"].nunique())] if budgets else []
+    cases = pd.concat(every)
+    return cases.assign(series=cases["model"])
 
 
 def baselines_ahead(sets: Mapping[str, pd.DataFrame]) -> str:

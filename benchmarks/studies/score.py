@@ -1,0 +1,67 @@
+"""The score over data sets of a study that compares likelihoods."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.analysis.contests import kinds
+from benchmarks.analysis.criteria import LEVEL, MARGIN
+from benchmarks.analysis.inference import of_repetitions
+from benchmarks.analysis.ranking import Ranking
+from benchmarks.core.exhibit import RECORDS, Column, Table, columns
+
+COLUMNS = columns(
+    {"model": "Model", "kind": "Kind", "rank": Column("Mean rank", digits=".2f")},
+    {"standing": "Beside the best"},
+    {"closed": Column("Gap closed", "%", scale=100, digits=".1f", error="half")},
+    {"median": Column("Median gap closed", "%", scale=100, digits=".1f")},
+    {"wins": Column("Win rate", "%", scale=100, digits=".1f")},
+)
+
+
+def table(study: str, ranking: Ranking, first: str | None = None) -> Table:
+    """Mean ranks and which differ from the best, gaps closed and win rates, a row a model."""
+    cases, behind = ranking.counted, ranking.differ[0]
+    values: dict[str, Any] = {
+        "kind": kinds(cases).groupby(cases["series"]).first(),
+        "rank": ranking.ranks,
+        "wins": ranking.wins,
+        RECORDS: cases.groupby("series")["key"].agg(tuple),
+    }
+    frame = pd.DataFrame(values, ranking.ranks.index).rename_axis("model").reset_index()
+    frame["standing"] = ["behind" if differs else "not decided" for differs in behind]
+    frame.loc[0, "standing"] = None
+    frame["rank.leads"] = [behind[1:].all(), *[False] * (len(frame) - 1)]
+    if len(ranking.closed.columns):
+        shares = [of_repetitions(own) for own in ranking.closed.to_numpy()]
+        frame["closed"] = [share.value for share in shares]
+        frame["half"] = [share.half(LEVEL) for share in shares]
+        frame["median"] = ranking.closed.median(axis=1).tolist()
+    title = f"Score over {len(ranking.likelihoods.columns)} data sets"
+    shown = Table.of(f"{study}-score", title, _note(ranking), frame, COLUMNS)
+    return replace(shown, first=first)
+
+
+def _note(ranking: Ranking) -> str:
+    sets, p = ranking.likelihoods.columns, ranking.p
+    others = [name for name in sets if name not in ranking.closed]
+    without = f", without {', '.join(others)}: unknown or below {MARGIN['most']:g} nats"
+    left_out = [
+        *(name for name in ranking.cases["dataset"].unique() if name not in sets),
+        *(name for name in ranking.cases["series"].unique() if name not in ranking.ranks),
+    ]
+    note = (
+        f"Ranks of mean test log-likelihoods on {', '.join(sets)}, ties averaged. Gap closed: "
+        "share of that between the Gaussian and the best of these models, mean over sets ± half of "
+        f"its {1 - LEVEL:.0%} interval, and median{without if others else ''}. Win rate: share of "
+        "the contests with each other model on each set, a tie by half. Friedman's test, by the F "
+        f"of Iman and Davenport: p {f'= {p:.2g}' if p >= 0.001 else '< 0.001'}. Where it rejects "
+        f"at {LEVEL:g}, models differ whose mean ranks are {ranking.critical():.2f} apart "
+        "(Nemenyi; Demšar 2006): behind; bold: ahead of every other."
+    )
+    if left_out:
+        note += f" Left out, so that each model has each set: {', '.join(left_out)}."
+    return note
