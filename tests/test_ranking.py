@@ -37,7 +37,7 @@ C45 = pd.DataFrame(
 
 def ranked(likelihoods) -> Ranking:
     frame = pd.DataFrame(likelihoods)
-    return Ranking(frame.loc[mean_ranks(frame).sort_values().index], pd.DataFrame())
+    return Ranking(frame.loc[mean_ranks(frame).sort_values().index], frame, [])
 
 
 def test_demsars_example_is_met() -> None:
@@ -92,6 +92,7 @@ def test_a_run_with_five_sets_has_a_score_and_a_diagram(study: str) -> None:
     parts = [part.assign(dataset=part["dataset"] + str(n)) for n, part in enumerate(parts)]
     rows = pd.concat(parts, ignore_index=True).assign(test_ll_se=0.01, run="one")
     rows["key"] = [f"case-{number}" for number in range(len(rows))]
+    rows = rows[rows["seed"] < 3]
     rows = rows[(rows["flow"] != "glow") | (rows["dataset"] != "2spirals0")]
     few = rows[~rows["dataset"].isin(["2spirals0", "2spirals1"])]
     assert Ranking.of(few.assign(series=few["flow"])) is None

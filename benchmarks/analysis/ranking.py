@@ -26,30 +26,28 @@ class Ranking:
     """Mean test likelihoods, nats (models, sets), without missing cells; the best model first."""
 
     likelihoods: pd.DataFrame
-    cases: pd.DataFrame  # done, of all models and sets
+    cases: pd.DataFrame  # of these models and sets
+    left_out: list[str]  # names of sets, then of models
 
     @classmethod
     def of(cls, cases: pd.DataFrame) -> Ranking | None:
-        """Rank the ``series`` of cases by their ``test_ll`` on sets that are `complete`.
+        """Rank the ``series`` of done cases by their ``test_ll`` on sets that are `complete`.
 
         Pixels that `lacks_logit` are left out. None below `SETS` data sets or `MODELS` models.
         """
-        done = cases[cases["status"] == "done"]
-        done = done.dropna(subset="test_ll") if "test_ll" in done else done.iloc[:0]
-        sets = [own for _, own in done.groupby("dataset", sort=False) if not lacks_logit(own)]
+        cases = cases[cases["status"] == "done"]
+        cases = cases.dropna(subset="test_ll") if "test_ll" in cases else cases.iloc[:0]
+        sets = [own for _, own in cases.groupby("dataset", sort=False) if not lacks_logit(own)]
         if len(sets) < SETS:
             return None
         means = pd.concat(sets).groupby(["series", "dataset"], sort=False)["test_ll"].mean()
         part = complete(means.unstack(sort=False))
-        few = len(part) < MODELS or len(part.columns) < SETS
-        return None if few else cls(part.loc[mean_ranks(part).sort_values().index], done)
-
-    @property
-    def counted(self) -> pd.DataFrame:
-        """The cases of these models and sets."""
-        sets, models = self.cases["dataset"], self.cases["series"]
-        rows = sets.isin(self.likelihoods.columns) & models.isin(self.likelihoods.index)
-        return self.cases[rows]
+        if len(part) < MODELS or len(part.columns) < SETS:
+            return None
+        names = (("dataset", part.columns), ("series", part.index))
+        others = [n for column, kept in names for n in cases[column].unique() if n not in kept]
+        counted = cases["dataset"].isin(part.columns) & cases["series"].isin(part.index)
+        return cls(part.loc[mean_ranks(part).sort_values().index], cases[counted], others)
 
     @cached_property
     def ranks(self) -> pd.Series:
@@ -101,12 +99,11 @@ class Ranking:
     def closed(self) -> pd.DataFrame:
         """Share of the gap between a Gaussian and the best that each closes, (models, sets).
 
-        Without the sets that lack a Gaussian, or on which the best gains less over it than what
-        counts as level. Of Gaussians after several preprocessings the lowest is the reference.
+        Without sets on which the best gains less over the Gaussian than what counts as level. Of
+        Gaussians after several preprocessings the lowest is the reference.
         """
-        gaussians = self.cases[self.cases["flow"] == "gaussian"]
-        means = gaussians.groupby(["dataset", "series"])["test_ll"].mean()
-        least = means.groupby("dataset").min().reindex(self.likelihoods.columns)
+        gaussians = self.cases.loc[self.cases["flow"] == "gaussian", "series"].unique()
+        least = self.likelihoods.loc[gaussians].min()
         gap = self.likelihoods.max() - least
         gap = gap[gap > MARGIN["most"]]
         return (self.likelihoods[gap.index] - least[gap.index]) / gap

@@ -30,7 +30,7 @@ def figures(study: str, cases: pd.DataFrame) -> list[Figure]:
         return []
     note = NOTE.format(len(ranking.likelihoods.columns))
     title = "Mean ranks over data sets, and which differ"
-    return [Figure.of(f"{study}-ranks", title, note, _diagram, ranking.counted, ranking)]
+    return [Figure.of(f"{study}-ranks", title, note, _diagram, ranking.cases, ranking)]
 
 
 def _diagram(rows: pd.DataFrame, ranking: Ranking) -> Any:

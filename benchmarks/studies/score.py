@@ -24,7 +24,7 @@ COLUMNS = columns(
 
 def table(study: str, ranking: Ranking, first: str | None = None) -> Table:
     """Mean ranks and which differ from the best, gaps closed and win rates, a row a model."""
-    cases, behind = ranking.counted, ranking.differ[0]
+    cases, (_, *behind) = ranking.cases, ranking.differ[0]
     values: dict[str, Any] = {
         "kind": kinds(cases).groupby(cases["series"]).first(),
         "rank": ranking.ranks,
@@ -32,9 +32,8 @@ def table(study: str, ranking: Ranking, first: str | None = None) -> Table:
         RECORDS: cases.groupby("series")["key"].agg(tuple),
     }
     frame = pd.DataFrame(values, ranking.ranks.index).rename_axis("model").reset_index()
-    frame["standing"] = ["behind" if differs else "not decided" for differs in behind]
-    frame.loc[0, "standing"] = None
-    frame["rank.leads"] = [behind[1:].all(), *[False] * (len(frame) - 1)]
+    frame["standing"] = [None, *("behind" if differs else "not decided" for differs in behind)]
+    frame["rank.leads"] = [all(behind), *(False for _ in behind)]
     if len(ranking.closed.columns):
         shares = [of_repetitions(own) for own in ranking.closed.to_numpy()]
         frame["closed"] = [share.value for share in shares]
@@ -47,21 +46,16 @@ def table(study: str, ranking: Ranking, first: str | None = None) -> Table:
 
 def _note(ranking: Ranking) -> str:
     sets, p = ranking.likelihoods.columns, ranking.p
-    others = [name for name in sets if name not in ranking.closed]
-    without = f", without {', '.join(others)}: unknown or below {MARGIN['most']:g} nats"
-    left_out = [
-        *(name for name in ranking.cases["dataset"].unique() if name not in sets),
-        *(name for name in ranking.cases["series"].unique() if name not in ranking.ranks),
-    ]
+    others = ", ".join(name for name in sets if name not in ranking.closed)
+    without = f", without {others}: unknown or below {MARGIN['most']:g} nats" if others else ""
     note = (
         f"Ranks of mean test log-likelihoods on {', '.join(sets)}, ties averaged. Gap closed: "
         "share of that between the Gaussian and the best of these models, mean over sets ± half of "
-        f"its {1 - LEVEL:.0%} interval, and median{without if others else ''}. Win rate: share of "
-        "the contests with each other model on each set, a tie by half. Friedman's test, by the F "
-        f"of Iman and Davenport: p {f'= {p:.2g}' if p >= 0.001 else '< 0.001'}. Where it rejects "
-        f"at {LEVEL:g}, models differ whose mean ranks are {ranking.critical():.2f} apart "
-        "(Nemenyi; Demšar 2006): behind; bold: ahead of every other."
+        f"its {1 - LEVEL:.0%} interval, and median{without}. Win rate: share of the contests with "
+        "each other model on each set, a tie by half. Friedman's test, by the F of Iman and "
+        f"Davenport: p {f'= {p:.2g}' if p >= 0.001 else '< 0.001'}. Where it rejects at {LEVEL:g}, "
+        f"models differ whose mean ranks are {ranking.critical():.2f} apart (Nemenyi; Demšar "
+        "2006): behind; bold: ahead of every other."
     )
-    if left_out:
-        note += f" Left out, so that each model has each set: {', '.join(left_out)}."
-    return note
+    left_out = f" Left out, so that each model has each set: {', '.join(ranking.left_out)}."
+    return note + left_out * bool(ranking.left_out)

@@ -75,18 +75,15 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 
     Of a race the ranking and the search.
     """
-    sets = [(str(n), labelled(group)) for n, group in frame.groupby("dataset", sort=False)]
-    races = [Choice.of(name, rows) for name, rows in sets if is_race(rows)]
+    sets, races = parted(frame)
     ordered = [table for race in races for table in (ranking(race), trials(race.data, race.rows))]
-    sets = [(name, rows) for name, rows in sets if not is_race(rows)]
-    likelihoods = {name: _likelihoods(name, rows) for name, rows in sets}
+    likelihoods = {name: _likelihoods(name, rows) for name, rows in sets.items()}
     if len(sets) > 1:
-        counted = counted_in(dict(sets))
-        listed = {name: table for name, table in likelihoods.items() if name in counted}
-        ranking = Ranking.of(entrants(dict(sets)))
-        ordered += [score.table("frontier", ranking)] if ranking else []
-        ordered += [leaders(dict(sets)), overview(listed, ranking)]
-    for name, rows in sets:
+        ranks = Ranking.of(entrants(sets))
+        ordered += [score.table("frontier", ranks)] if ranks else []
+        listed = {name: likelihoods[name] for name in counted_in(sets)}
+        ordered += [leaders(sets), overview(listed, ranks)]
+    for name, rows in sets.items():
         others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
         ordered += [table for table in (likelihoods[name], *others) if table is not None]
     earlier = (
@@ -101,7 +98,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         ]
     ordered = [table for table in ordered if len(table.frame)]
     if sets and ordered:
-        ordered[0] = replace(ordered[0], first=baselines_ahead(dict(sets)))
+        ordered[0] = replace(ordered[0], first=baselines_ahead(sets))
     return ordered
 
 
@@ -123,9 +120,7 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         means = {model: float(own["test_ll"].mean()) for model, own in seeds.items()}
         most = max(len(own) for own in seeds.values() if own["seconds"].notna().any())
         few |= {m: f"{m} ({len(own)} of {most})" for m, own in seeds.items() if len(own) < most}
-        best = max(means, key=lambda model: means[model])
-        others = [model for model in seeds if model != best]
-        rivals = {m: paired.compare(seeds[best], seeds[m], gap=gap) for m in others}
+        best, rivals = paired.rivals(seeds, gap=gap)
         leads = paired.leader(rivals)
         lags |= {best: 0.0} | {model: lag.estimate.value for model, lag in rivals.items()}
         robust |= {m: paired.robust(seeds[best], seeds[m], lag.margin) for m, lag in rivals.items()}
@@ -686,10 +681,11 @@ class Choice:
         return lines
 
 
-def choices(frame: pd.DataFrame) -> list[Choice]:
-    """The choice of each data set of a frame that has a race."""
-    sets = [(str(n), labelled(group)) for n, group in frame.groupby("dataset", sort=False)]
-    return [Choice.of(name, rows) for name, rows in sets if is_race(rows)]
+def parted(frame: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[Choice]]:
+    """The `labelled` rows of each data set without a race, and the choice of each with one."""
+    sets = {str(name): labelled(own) for name, own in frame.groupby("dataset", sort=False)}
+    races = [Choice.of(name, rows) for name, rows in sets.items() if is_race(rows)]
+    return {name: rows for name, rows in sets.items() if not is_race(rows)}, races
 
 
 def _against_the_best(ranking: pd.DataFrame) -> tuple[list[Estimate], list[Standing | None]]:
