@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from flows.conformance import Conformance as Conformance
     from flows.conformance import check as check
     from flows.counting import count_nfe as count_nfe
+    from flows.families import Capabilities as Capabilities
+    from flows.families import capabilities as capabilities
     from flows.fitting import Fit as Fit
     from flows.fitting import fit as fit
     from flows.flow import Flow as Flow
@@ -105,6 +107,8 @@ LATER = {  # names that are imported when first used, since torch takes seconds
     "count_nfe": "flows.counting",
     "load": "flows.saved",
     "save": "flows.saved",
+    "capabilities": "flows.families",
+    "Capabilities": "flows.families",
     "check": "flows.conformance",
     "Conformance": "flows.conformance",
     "fit": "flows.fitting",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -35,7 +36,7 @@ def maf(
     Growth in D at fixed width: log_prob 1, sampling 2.
     """
     steps = _affine(dim, hidden, depth, layers, context_dim)
-    return _mixed(dim, steps)
+    return mixed(dim, steps)
 
 
 @flows.register("iaf", uses=("hidden", "depth", "layers", "context_dim"))
@@ -52,7 +53,7 @@ def iaf(
     Growth in D at fixed width: log_prob 2, sampling 1.
     """
     steps = _affine(dim, hidden, depth, layers, context_dim)
-    return _mixed(dim, [InverseTransform(step) for step in steps])
+    return mixed(dim, [InverseTransform(step) for step in steps])
 
 
 def _affine(dim: int, hidden: int, depth: int, layers: int, context_dim: int) -> list[nn.Module]:
@@ -60,7 +61,7 @@ def _affine(dim: int, hidden: int, depth: int, layers: int, context_dim: int) ->
     return [MaskedAffineAutoregressiveTransform(dim, **sizes) for _ in range(layers)]
 
 
-def _mixed(dim: int, steps: list[nn.Module]) -> CompositeTransform:
+def mixed(dim: int, steps: Sequence[nn.Module]) -> CompositeTransform:
     """Steps with an ActNorm and reversed columns before each."""
     triples = ((ActNorm(dim), ReversePermutation(dim), step) for step in steps)
     return CompositeTransform(chain.from_iterable(triples))

@@ -137,7 +137,7 @@ class _Masked:
 
     autoregressive_net: Any
     _elementwise_inverse: Any
-    iterative = True  # a pass a column
+    iterative = "D passes"
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Noise to data, a pass a column: (N, D) -> (N, D), (N,)."""
