@@ -54,14 +54,6 @@ class Ranking:
         """The `mean_ranks`."""
         return mean_ranks(self.likelihoods)
 
-    @property
-    def wins(self) -> pd.Series:
-        """Share of the contests with each other model on each set that is won, a tie by half.
-
-        Without missing cells that is (k - rank) / (k - 1) of k models.
-        """
-        return (len(self.ranks) - self.ranks) / (len(self.ranks) - 1)
-
     @cached_property
     def p(self) -> float:
         """p-value of the hypothesis that all models are alike; NaN where all are tied on all sets.

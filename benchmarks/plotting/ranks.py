@@ -53,12 +53,12 @@ def _diagram(rows: pd.DataFrame, ranking: Ranking) -> Any:
             ends = ranking.ranks.iloc[[*bar]] + np.array([-0.01, 0.01]) * span
             panel.plot(ends, [0.7 + BETWEEN * line] * 2, color="black", lw=3)
         for place, (name, rank) in enumerate(ranking.ranks.items()):
-            x, y, side = 1 - 0.02 * span, top + place, "right"
+            y, end, way, side = top + place, 1.0, -0.01 * span, "right"
             if place >= left:
-                x, y, side = count + 0.02 * span, top + count - 1 - place, "left"
+                y, end, way, side = top + count - 1 - place, float(count), 0.01 * span, "left"
             colour = FITTED if name in baselines else "black"
             colour = draw.FOREIGN if str(name).startswith(STAR) else colour
-            panel.plot((rank, rank, x), (0, y, y), color=colour, lw=0.8)
-            text = f" {name}  {rank:.2f} " if side == "right" else f" {rank:.2f}  {name} "
-            panel.text(x, y, text, ha=side, va="center", color=colour)
+            panel.plot((rank, rank, end + 2 * way), (0, y, y), color=colour, lw=0.8)
+            text = f"{name} {rank:.2f}" if place < left else f"{rank:.2f} {name}"
+            panel.text(end + 3 * way, y, text, ha=side, va="center", color=colour)
     return figure

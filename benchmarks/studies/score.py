@@ -24,14 +24,14 @@ COLUMNS = columns(
 
 def table(study: str, ranking: Ranking, first: str | None = None) -> Table:
     """Mean ranks and which differ from the best, gaps closed and win rates, a row a model."""
-    cases, (_, *behind) = ranking.cases, ranking.differ[0]
+    cases, ranks, (_, *behind) = ranking.cases, ranking.ranks, ranking.differ[0]
     values: dict[str, Any] = {
         "kind": kinds(cases).groupby(cases["series"]).first(),
-        "rank": ranking.ranks,
-        "wins": ranking.wins,
+        "rank": ranks,
+        "wins": (len(ranks) - ranks) / (len(ranks) - 1),  # all models have all sets
         RECORDS: cases.groupby("series")["key"].agg(tuple),
     }
-    frame = pd.DataFrame(values, ranking.ranks.index).rename_axis("model").reset_index()
+    frame = pd.DataFrame(values, ranks.index).rename_axis("model").reset_index()
     frame["standing"] = [None, *("behind" if differs else "not decided" for differs in behind)]
     frame["rank.leads"] = [all(behind), *(False for _ in behind)]
     if len(ranking.closed.columns):
