@@ -24,9 +24,9 @@ SIDE = 0.4  # of the axis, for names at either side
 FITTED = "#777777"
 
 
-def figures(study: str, cases: pd.DataFrame) -> list[Figure]:
-    """The diagram of the ``series`` of cases; none where there is too little for a `Ranking`."""
-    if (ranking := Ranking.of(cases)) is None:
+def figures(study: str, ranking: Ranking | None) -> list[Figure]:
+    """The diagram of a ranking, if there is one."""
+    if ranking is None:
         return []
     note = NOTE.format(len(ranking.likelihoods.columns))
     title = "Mean ranks over data sets, and which differ"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -22,7 +21,7 @@ COLUMNS = columns(
 )
 
 
-def table(study: str, ranking: Ranking, first: str | None = None) -> Table:
+def table(study: str, ranking: Ranking) -> Table:
     """Mean ranks and which differ from the best, gaps closed and win rates, a row a model."""
     cases, ranks, (_, *behind) = ranking.cases, ranking.ranks, ranking.differ[0]
     values: dict[str, Any] = {
@@ -40,8 +39,7 @@ def table(study: str, ranking: Ranking, first: str | None = None) -> Table:
         frame["half"] = [share.half(LEVEL) for share in shares]
         frame["median"] = ranking.closed.median(axis=1).tolist()
     title = f"Score over {len(ranking.likelihoods.columns)} data sets"
-    shown = Table.of(f"{study}-score", title, _note(ranking), frame, COLUMNS)
-    return replace(shown, first=first)
+    return Table.of(f"{study}-score", title, _note(ranking), frame, COLUMNS)
 
 
 def _note(ranking: Ranking) -> str:

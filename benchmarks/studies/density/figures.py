@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from benchmarks.analysis import improvement
 from benchmarks.analysis.contests import kinds, validations
 from benchmarks.analysis.paired import facts_of
+from benchmarks.analysis.ranking import Ranking
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.formats import number
 from benchmarks.core.frame import arrays_by_case, holding
@@ -66,7 +67,8 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     trained = done[done["updates"] > 0]
     flat = panels.ordered(holding(trained[trained["dim"] == 2], "path_samples"))
     plane = [*portraits(flat), *steps(flat), *trajectories(flat)]
-    overall = ranks.figures("density", pd.concat([named(group) for _, group in _sets(frame)]))
+    ranking = Ranking.of(pd.concat([named(group) for _, group in _sets(frame)]))
+    overall = ranks.figures("density", ranking)
     return [*overall, *plane, *corners(holding(done, "columns")), *training(trained)]
 
 

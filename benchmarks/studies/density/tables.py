@@ -78,9 +78,8 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     summaries = [_summary(models) for models in sets]
     ranking = Ranking.of(pd.concat([s for models in sets for s in models.every.values()]))
     overview = _overview(sets, summaries, ranking)
-    listed: list[Table | None] = [overview]
-    if ranking is not None:
-        listed = [score.table("density", ranking, overview.first), overview]
+    scores = [replace(score.table("density", ranking), first=overview.first)] if ranking else []
+    listed: list[Table | None] = [*scores, overview]
     for models, rows in zip(sets, summaries, strict=True):
         listed += [_likelihoods(models, rows), _costs(models), _budgets(models), exactness(models)]
     return [table for table in listed if table is not None]

@@ -12,16 +12,8 @@ from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.store import arrays
 from benchmarks.plotting import draw, ranks
-from benchmarks.studies.search.tables import (
-    Choice,
-    by_budget,
-    closed,
-    counted_in,
-    entrants,
-    finals,
-    on_common_splits,
-    parted,
-)
+from benchmarks.studies.search import tables
+from benchmarks.studies.search.tables import Choice, by_budget, finals
 
 AXES = {"train_flops": "training (FLOP)", "seconds": "budget (s)"}
 LOOK = {"markersize": 4, "lw": 1.2}
@@ -55,13 +47,13 @@ RANKING = (
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Test likelihood against FLOPs and the seconds of the budget, a row a data set; each race."""
-    sets, choices = parted(frame)
+    sets, choices = tables.parted(frame)
     races = []
     for choice in (choice for choice in choices if len(choice.flows)):
         name, title = f"choose-{choice.data}", f"{choice.data}: which flow"
         races.append(Figure.of(name, title, RANKING, _draw_race, choice.ranking, choice))
     scored = [finals(rows) for rows in sets.values()]
-    scored = [on_common_splits(rows) for rows in scored if rows["seconds"].notna().any()]
+    scored = [tables.on_common_splits(rows) for rows in scored if rows["seconds"].notna().any()]
     if not scored:
         return races
     title = "Test likelihood against the cost of training"
@@ -70,7 +62,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     likelihoods = [pd.concat(of_set, ignore_index=True) for of_set in budgets]
     note = NOTE + improvement.note(pd.concat(marked))
     every = Figure.of("frontier", title, note, _draw, pd.concat(scored), likelihoods)
-    overall = ranks.figures("frontier", entrants(sets))
+    overall = ranks.figures("frontier", tables.ranked(sets))
     return [*overall, *_who_closes(sets), *races, every]
 
 
@@ -203,13 +195,13 @@ def _draw_race(ranking: pd.DataFrame, choice: Choice) -> Any:
 
 def _who_closes(sets: dict[str, pd.DataFrame]) -> list[Figure]:
     """What each flow closes of the gap to the best, of several data sets."""
-    budgets = closed(sets)
+    budgets = tables.closed(sets)
     if len(sets) < 2 or not budgets:
         return []
     last = budgets[max(budgets)]
     flows = last[~last["baseline"]].sort_values("share", key=_values, ascending=False)
     named = flows.groupby(flows["test_nfe"].notna(), sort=False).head(OF_A_KIND)["model"]
-    note = CLOSED.format(", ".join(counted_in(sets)), 1 - LEVEL)
+    note = CLOSED.format(", ".join(tables.counted_in(sets)), 1 - LEVEL)
     title = "What training FLOPs buy: the gap to the best that each flow closes"
     every = pd.concat(budgets.values(), ignore_index=True)
     return [Figure.of("frontier-leaders", title, note, _draw_closed, every, list(named))]

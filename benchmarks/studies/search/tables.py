@@ -79,7 +79,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     ordered = [table for race in races for table in (ranking(race), trials(race.data, race.rows))]
     likelihoods = {name: _likelihoods(name, rows) for name, rows in sets.items()}
     if len(sets) > 1:
-        ranks = Ranking.of(entrants(sets))
+        ranks = ranked(sets)
         ordered += [score.table("frontier", ranks)] if ranks else []
         listed = {name: likelihoods[name] for name in counted_in(sets)}
         ordered += [leaders(sets), overview(listed, ranks)]
@@ -124,22 +124,20 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         leads = paired.leader(rivals)
         lags |= {best: 0.0} | {model: lag.estimate.value for model, lag in rivals.items()}
         robust |= {m: paired.robust(seeds[best], seeds[m], lag.margin) for m, lag in rivals.items()}
-        value, error, ahead, mark, behind, behind_half = (
-            f"{part}.{budget:g}"
-            for part in ("test_ll", "half", "leads", "mark", "behind", "behind_half")
-        )
-        marks = {model: improvement.mark(own) for model, own in seeds.items()}
-        frame[value] = [means.get(model) for model in frame["model"]]
-        halves = {model: _half(own) for model, own in seeds.items()}
-        frame[error] = [halves.get(model, np.nan) for model in frame["model"]]
-        frame[mark] = [marks.get(model, "") for model in frame["model"]]
-        frame[ahead] = [leads and model == best for model in frame["model"]]
+        parts = {
+            "test_ll": means,
+            "half": {model: _half(own) for model, own in seeds.items()},
+            "mark": {m: improvement.mark(seeds[m]) if m in seeds else "" for m in frame["model"]},
+            "leads": {model: leads and model == best for model in frame["model"]},
+            "behind": {model: lag.estimate.value for model, lag in rivals.items()},
+            "behind_half": {model: lag.half for model, lag in rivals.items()},
+        }
+        value, error, mark, ahead, behind, behind_half = names = [f"{p}.{budget:g}" for p in parts]
+        frame[names] = pd.DataFrame(parts, frame["model"]).set_axis(frame.index)
         fewer = splits[budget] < splits.max()
         over = f", {counted(int(splits[budget]), 'split')}" if fewer else ""
         at = budget_of(budget, ours)
         columns[value] = Column(at + over, digits=".3f", error=error, leads=ahead, mark=mark)
-        frame[behind] = frame["model"].map({m: lag.estimate.value for m, lag in rivals.items()})
-        frame[behind_half] = frame["model"].map({m: lag.half for m, lag in rivals.items()})
         columns[behind] = Column(f"Behind best, {at}", digits=".3f", error=behind_half)
     summaries = [robust.get(model) or rare.get(model, {}) for model in frame["model"]]
     decided = pd.DataFrame(summaries, frame.index, [*ROBUST]).dropna(axis=1, how="all")
@@ -412,17 +410,14 @@ def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
     return Table("frontier-leaders", "Who closes the gap", note, frame, columns=columns)
 
 
-def entrants(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The `finals` of all data sets within the budget that most models of a set have.
+def ranked(sets: Mapping[str, pd.DataFrame]) -> Ranking | None:
+    """Rank the models of rows that are `labelled` within the budget that most of a set have.
 
-    The largest if several tie; with the column ``series``. ``sets`` are rows that are `labelled`.
+    The largest if several tie.
     """
-    every = [finals(pd.concat(sets.values())).iloc[:0]]
-    for rows in sets.values():
-        budgets = [*by_budget(finals(rows)).values()][::-1]
-        every += [max(budgets, key=lambda own: own["model"].nunique())] if budgets else []
-    cases = pd.concat(every)
-    return cases.assign(series=cases["model"])
+    every = [[*by_budget(finals(rows)).values()][::-1] for rows in sets.values()]
+    parts = [max(own, key=lambda cases: cases["model"].nunique()) for own in every if own]
+    return Ranking.of(pd.concat(parts).rename(columns={"model": "series"})) if parts else None
 
 
 def baselines_ahead(sets: Mapping[str, pd.DataFrame]) -> str:
