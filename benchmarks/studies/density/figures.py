@@ -362,7 +362,8 @@ def _trainings(part: pd.DataFrame) -> Any:
                 panel.set(title=name, xlabel=x, ylabel=label)
             if cpu:
                 line[1].set_xlabel("CPU seconds of training")
-        draw.legend_below(figure, draw.samples_of(looks), list(looks))
+        handles = [Line2D([], [], **look) for look in looks.values()]
+        draw.legend_below(figure, handles, list(looks))
     return figure
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.contests import (
-    at_largest_budget,
     budget_of,
     lacks_logit,
     validations,
@@ -491,7 +490,8 @@ def on_common_splits(scored: pd.DataFrame) -> pd.DataFrame:
 
 def last(rows: pd.DataFrame) -> pd.DataFrame:
     """The `finals` of each model `within` its largest budget, and the baselines."""
-    return _with_budgets(at_largest_budget(finals(rows)))
+    scored = finals(rows)
+    return _with_budgets(within(scored, scored.groupby("model")["seconds"].transform("max")))
 
 
 def _with_budgets(scored: pd.DataFrame) -> pd.DataFrame:
