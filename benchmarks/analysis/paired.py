@@ -151,6 +151,15 @@ def compare(
     return Comparison(estimate, basis, len(pairs), least, ranks)
 
 
+def rivals(
+    models: Mapping[str, pd.DataFrame], metric: str = "test_ll", gap: float = math.inf
+) -> tuple[str, dict[str, Comparison]]:
+    """The name of the model with the highest mean, and it compared with each of the others."""
+    best = max(models, key=lambda model: float(models[model][metric].mean()), default="")
+    others = {name: own for name, own in models.items() if name != best}
+    return best, {name: compare(models[best], own, metric, gap) for name, own in others.items()}
+
+
 def over_seeds(cases: pd.DataFrame, values: np.ndarray) -> Estimate:
     """Estimate the mean of values (cases,) over the splits of these cases, or over trainings."""
     if _shares_rows(cases):
