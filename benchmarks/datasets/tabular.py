@@ -144,7 +144,7 @@ TABLES = (
         "doi:10.24432/C5QW3H",
         9,
         43_367,
-        "all but F3, which is F2 / F1 to its last digit; without the 454 rows in which F9 is 46.5464, "
+        "all but F3, which is F2 / F1 to its last digit; without the 454 rows with F9 of 46.5464, "
         "and the 198 natives, whose RMSD is 0",
         steps={0.001: "RMSD", 1: "F8"},
         support={(0, 21): "RMSD", POSITIVE: "F8"},
