@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
 from itertools import groupby, repeat
 
 import pandas as pd
@@ -103,6 +104,7 @@ def _cell(cell: Cell) -> str:
     return rf"\textbf{{{text}}}" if cell.best else text
 
 
+@cache
 def _raised(character: str) -> str:
     """ "^" of a superscript, "_" of a subscript, nothing of any other character."""
     kind, _, base = unicodedata.decomposition(character).partition(" ")
@@ -120,6 +122,7 @@ def _base(code: str) -> str:
     return base if base.isascii() and base.isalnum() else sign
 
 
+@cache
 def _plain(character: str) -> str:
     if character in _ESCAPES:
         return _ESCAPES[character]
