@@ -252,9 +252,9 @@ def _has_rows(cases: pd.DataFrame) -> bool:
 
 
 def _ratio(cases: pd.DataFrame) -> float:
-    """n_test / n_train of random splits; 0 of draws, NaN where records do not say."""
+    """n_test / n_train of random splits; 0 of draws, which share no rows; NaN if not recorded."""
     facts = facts_of(cases)
-    if facts.get("split") == "drawn":
+    if facts.get("split") in ("drawn", "disjoint"):
         return 0.0
     rows = facts.get("rows")
     return rows["test"] / rows["train"] if isinstance(rows, dict) else math.nan
