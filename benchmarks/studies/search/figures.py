@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import improvement, paired
+from benchmarks.analysis.contests import kinds
 from benchmarks.analysis.criteria import LEVEL
+from benchmarks.analysis.ranking import mean_ranks
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.store import arrays
 from benchmarks.plotting import draw, ranks
@@ -85,23 +87,16 @@ def _named(rows: pd.DataFrame) -> list[str]:
 
     Best by the mean rank over data sets, each model at its largest budget.
     """
-    last = rows.sort_values("seconds").groupby(["dataset", "model"]).tail(1)
-    ranks = last.groupby("dataset")["test_ll"].rank(ascending=False)
-    means = ranks.groupby(last["model"]).mean().sort_values()
-    solved = set(rows.loc[rows.reindex(columns=["test_nfe"])["test_nfe"].notna(), "model"])
-    fitted = set(rows.loc[rows["seconds"].isna(), "model"])
-    direct = [str(name) for name in means.index if name not in solved | fitted]
-    flows = [str(name) for name in means.index if name in solved - fitted]
-    baselines = [str(name) for name in means.index if name in fitted]
-    return [*direct[:OF_A_KIND], *flows[:OF_A_KIND], *baselines[:1]]
-
-
-def _of_flows(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["seconds"].notna()]
+    largest = rows.groupby(["dataset", "model"])["seconds"].transform("max")
+    last = rows[(rows["seconds"] == largest) | largest.isna()]
+    means = mean_ranks(last.pivot_table("test_ll", "model", "dataset")).sort_values()
+    kind = kinds(rows).groupby(rows["model"]).first()[means.index]
+    most = {"discrete": OF_A_KIND, "continuous": OF_A_KIND, "baseline": 1}
+    return [str(name) for of, count in most.items() for name in means.index[kind == of][:count]]
 
 
 def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str, Any]]) -> None:
-    flows = _of_flows(rows)
+    flows = rows[rows["seconds"].notna()]
     longest = flows[flows["seconds"] == flows["seconds"].max()]
     best = longest[longest["model"] == longest.groupby("model")["test_ll"].mean().idxmax()]
     models = {
