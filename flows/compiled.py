@@ -28,8 +28,7 @@ Stretch = tuple[int, bool, tuple[nn.Module, ...]]  # its place, whether it solve
 def log_density(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
     """Log-density of x: (N, D) -> (N,) nats."""
     z, ladj = transform(x, context)
-    result: Tensor = base.log_prob(z) + of_rows(ladj)
-    return result
+    return base.log_prob(z) + of_rows(ladj)
 
 
 def of_rows(ladj: Tensor) -> Tensor:

@@ -49,8 +49,7 @@ class Conditional(Flow):
 
     def _given(self, n: int) -> Tensor:
         contexts: Any = self.contexts
-        rows: Tensor = contexts[torch.arange(n, device=contexts.device) % len(contexts)]
-        return rows
+        return contexts[torch.arange(n, device=contexts.device) % len(contexts)]
 
     @torch.no_grad()
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:

@@ -78,8 +78,7 @@ class _Inverse(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (inverse,) = ctx.saved_tensors
-        result: Tensor = -inverse.mT @ gradient @ inverse.mT
-        return result
+        return -inverse.mT @ gradient @ inverse.mT
 
 
 class _LogAbsDet(Function):

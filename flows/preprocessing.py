@@ -440,10 +440,7 @@ def _log_radius(x: Tensor) -> Tensor:
 
 def _thinned(values: np.ndarray, most: int) -> np.ndarray:
     """Rising values (N,), or as many of them at equal distances in rank."""
-    thinned: np.ndarray = values[
-        np.linspace(0, len(values) - 1, min(len(values), most)).round().astype(int)
-    ]
-    return thinned
+    return values[np.linspace(0, len(values) - 1, min(len(values), most)).round().astype(int)]
 
 
 def _apart(values: np.ndarray, gap: float) -> np.ndarray:
@@ -567,6 +564,5 @@ def _chain(steps: Sequence[Callable[..., nn.Module]], x: Tensor, support: Any) -
 def _carried(step: nn.Module, support: Tensor) -> Tensor:
     """The bounds (2, D) of each column behind a step; infinite where it mixes columns."""
     if all(getattr(part, "columnwise", False) for part in bijections(step)):
-        bounds: Tensor = step(support)[0]
-        return bounds
+        return step(support)[0]
     return support.new_tensor([[-torch.inf], [torch.inf]]).expand_as(support)

@@ -47,8 +47,7 @@ class ZukoTransform(nn.Module):
         return self._image(z, self.flow.transform(context).inv)
 
     def _image(self, x: Tensor, transform: Any) -> Tensor:
-        y: Tensor = transform(x) if len(x) else x
-        return y
+        return transform(x) if len(x) else x
 
     def _call(self, x: Tensor, transform: Any) -> tuple[Tensor, Tensor]:
         if len(x) == 0:  # which zuko cannot reshape
@@ -71,8 +70,7 @@ class ZukoBase(nn.Module):
 
     def rsample(self, like: Tensor) -> Tensor:
         """Samples of the shape of ``like`` (n, D)."""
-        samples: Tensor = self._flow[0].base().rsample((len(like),))
-        return samples
+        return self._flow[0].base().rsample((len(like),))
 
 
 class ZukoODE(ZukoTransform):

@@ -292,8 +292,7 @@ def _deviations(flow: Flow, noise: Tensor) -> Tensor:
     products = noise.detach()[:, :, None] * score[:, None, :] + identity
     terms = torch.cat([score, products.flatten(1)], 1)
     errors = (terms.std(0) / len(noise) ** 0.5).clamp(min=1e-12)
-    deviations: Tensor = terms.mean(0).abs() / errors
-    return deviations
+    return terms.mean(0).abs() / errors
 
 
 def _kolmogorov(a: Tensor, b: Tensor) -> float:

@@ -88,8 +88,7 @@ class CNF(nn.Module):
     def t1(self) -> float | Tensor:
         """The time of the noise; of a parameter where the end time is trained."""
         if hasattr(self, "sqrt_end_time"):
-            end: Tensor = self.t0 + self._sign * self.sqrt_end_time.square()
-            return end
+            return self.t0 + self._sign * self.sqrt_end_time.square()
         return self._end
 
     @property

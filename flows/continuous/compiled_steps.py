@@ -64,8 +64,7 @@ class Compiled:
             x = _differentiable(x)
         kind = (self.evaluation, type(self.field))
         arguments = (self.evaluation, self.field, t, x.contiguous(), context, *self.fixed[1:])
-        rates: Parts = self.functions(rate_of_an_ode, kind, (t[None], x, context), *arguments)
-        return rates
+        return self.functions(rate_of_an_ode, kind, (t[None], x, context), *arguments)
 
     def attempt(self, stepper: Stepper, step: Step) -> Attempt:
         """As `Stepper.attempt`, with the graph of all stages."""
@@ -180,8 +179,7 @@ def step_of_an_adjoint(
         def values(inputs: dict[str, Any]) -> Parts:
             at = inputs["t"][0] if moving else t
             arguments = (at, inputs["x"], *(inputs["contexts"] or [None]), *probes)
-            result: Parts = functional_call(module, inputs["parameters"], arguments)
-            return result
+            return functional_call(module, inputs["parameters"], arguments)
 
         inputs = {"x": y[0], "t": [t] * moving, "contexts": contexts, "parameters": parameters}
         (dx, *of_q), pull = torch.func.vjp(values, inputs)  # type: ignore[misc]  # of no aux

@@ -71,8 +71,7 @@ class FlowMatching(Flow):
         inputs = (t, torch.lerp(noise, x, t[:, None]))
         cnf: Any = last
         v = cnf.field(*inputs) if context is None else cnf.field(*inputs, context)
-        loss: Tensor = (v - (x - noise)).square().sum(1).mean()
-        return loss
+        return (v - (x - noise)).square().sum(1).mean()
 
 
 def assignment(x: Tensor, noise: Tensor) -> Tensor:

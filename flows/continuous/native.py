@@ -333,8 +333,7 @@ class Engine:
         """
         if by_adjoint:
             inputs = (start, end, x, *context, *dynamics.parameters)
-            result: Parts = _Adjoint.apply(self, dynamics, len(context), *inputs)
-            return result
+            return _Adjoint.apply(self, dynamics, len(context), *inputs)
 
         def rate(t: Tensor, x: Tensor) -> tuple[Tensor, Rates]:
             dx, *rates = dynamics(t, x, *context)

@@ -36,8 +36,7 @@ class PlanarField(nn.Module):
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """dx/dt (N, D) at time t (a scalar, or (N,)) and x (N, D)."""
         waves = TANH.value(affine(x, self.inner.weight, self._bias(context)))
-        dx: Tensor = self.outer(self._gates(t) * waves)
-        return dx
+        return self.outer(self._gates(t) * waves)
 
     def with_trace(
         self, t: Tensor, x: Tensor, context: Tensor | None = None

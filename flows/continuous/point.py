@@ -130,8 +130,7 @@ class Point:
 
         dx, product = push(v) if v.dim() == 2 else vmap(push, out_dims=(None, 0))(v)
         self.keep(dx)
-        result: Tensor = product
-        return result
+        return product
 
 
 def arity(function: Callable[..., Any]) -> int:

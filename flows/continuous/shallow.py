@@ -43,8 +43,7 @@ def tanh(a: Tensor) -> Tensor:
         return torch.tanh(a)
     if transforming():
         return 2 * torch.sigmoid(2 * a) - 1
-    y: Tensor = _Tanh.apply(a) if a.requires_grad else _tanh(a)
-    return y
+    return _Tanh.apply(a) if a.requires_grad else _tanh(a)
 
 
 def _tanh(a: Tensor) -> Tensor:
@@ -65,8 +64,7 @@ class _Tanh(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, of_y: Tensor) -> Tensor:
-        pulled: Tensor = torch.ops.aten.tanh_backward(of_y, *ctx.saved_tensors)
-        return pulled
+        return torch.ops.aten.tanh_backward(of_y, *ctx.saved_tensors)
 
 
 def _tanh_slope(a: Tensor | None, y: Tensor) -> Tensor:

@@ -161,8 +161,7 @@ def _width(field: Any, x: Tensor) -> int:
             f"field {type(field).__name__} has no bottleneck: make it a BottleneckField, or use "
             "trace='hutchinson'"
         )
-    width: int = field.bottleneck
-    return width
+    return field.bottleneck
 
 
 TRACES: dict[str, Estimator] = {

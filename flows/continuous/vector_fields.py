@@ -336,8 +336,7 @@ class BottleneckField(nn.Module):
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """dx/dt (N, D) at time t (a scalar, or (N,)) and x (N, D)."""
-        dx: Tensor = self.decoder(t, self.encoder(t, x, context), context)
-        return dx
+        return self.decoder(t, self.encoder(t, x, context), context)
 
 
 class BottleneckMLPField(BottleneckField):

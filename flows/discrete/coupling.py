@@ -36,8 +36,7 @@ class Conditioner(nn.Sequential):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """(N, inputs), (N, context_dim) -> (N, outputs)."""
-        outputs: Tensor = super().forward(x if context is None else torch.cat([x, context], 1))
-        return outputs
+        return super().forward(x if context is None else torch.cat([x, context], 1))
 
 
 def coupling(

@@ -84,8 +84,7 @@ class _Coupling:
         self: Any, direction: str, x: Tensor, context: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         if self.unconditional_transform is not None or x.dim() != 2:  # images
-            images: tuple[Tensor, Tensor] = getattr(super(), direction)(x, context)
-            return images
+            return getattr(super(), direction)(x, context)
         sizes = (len(self.identity_features), len(self.transform_features))
         kept, changed = x.index_select(1, self._order).split(sizes, 1)
         transform = getattr(self, f"_coupling_transform_{direction}")
@@ -342,17 +341,13 @@ class _Linear:
 
     def forward(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
         if not self._cached():
-            direct: tuple[Tensor, Tensor] = self.forward_no_cache(inputs)
-            return direct
-        cached: tuple[Tensor, Tensor] = super().forward(inputs)  # type: ignore[misc]  # of nflows
-        return cached
+            return self.forward_no_cache(inputs)
+        return super().forward(inputs)  # type: ignore[misc]  # of nflows
 
     def inverse(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
         if not self._cached():
-            direct: tuple[Tensor, Tensor] = self.inverse_no_cache(inputs)
-            return direct
-        cached: tuple[Tensor, Tensor] = super().inverse(inputs)  # type: ignore[misc]  # of nflows
-        return cached
+            return self.inverse_no_cache(inputs)
+        return super().inverse(inputs)  # type: ignore[misc]  # of nflows
 
     def _cached(self: Any) -> bool:
         """Whether the cache may serve a call; renew it if a parameter has changed."""
@@ -471,8 +466,7 @@ class QRLinear(_Linear, transforms.QRLinear):
         """W⁻¹ (D, D); O(D³ + K D²)."""
         identity = torch.eye(self.features).to(self.bias)
         upper = widened(_solve_upper, self._create_upper(), identity)
-        inverse: Tensor = self.orthogonal(upper)[0]
-        return inverse
+        return self.orthogonal(upper)[0]
 
 
 class SVDLinear(_Linear, transforms.SVDLinear):
@@ -496,8 +490,7 @@ class HouseholderSequence(transforms.HouseholderSequence):
 
     def matrix(self) -> Tensor:
         """W (D, D); O(K D²)."""
-        matrix: Tensor = self.inverse(torch.eye(self.features).to(self.q_vectors))[0]
-        return matrix
+        return self.inverse(torch.eye(self.features).to(self.q_vectors))[0]
 
 
 class ActNorm(transforms.ActNorm):
@@ -518,15 +511,13 @@ class ActNorm(transforms.ActNorm):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if inputs.dim() != 2:
-            images: tuple[Tensor, Tensor] = super().forward(inputs, context)
-            return images
+            return super().forward(inputs, context)
         outputs = torch.addcmul(self.shift, inputs, self.scale)
         return outputs, self.log_scale.sum().expand(len(inputs))
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if inputs.dim() != 2:
-            images: tuple[Tensor, Tensor] = super().inverse(inputs, context)
-            return images
+            return super().inverse(inputs, context)
         outputs = (inputs - self.shift) / self.scale
         return outputs, (-self.log_scale.sum()).expand(len(inputs))
 
