@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar, get_type_hints
 from weakref import WeakSet
 
 from flows import plugins
@@ -308,7 +309,54 @@ def needed(names: Collection[str] | None = None) -> tuple[str, ...]:
     return (*chosen, *sorted(own - {*files}))
 
 
-SIZES = ("hidden", "depth", "layers", "context_dim")
+class Group:
+    """Base of a frozen dataclass of options, which a factory takes as one argument."""
+
+
+@dataclass(frozen=True)
+class Sizes(Group):
+    """The sizes of a flow: width and depth of its networks, layers, columns of its context."""
+
+    hidden: int = 64
+    depth: int = 2
+    layers: int = 5
+    context_dim: int = 0
+
+    @property
+    def widths(self) -> list[int]:
+        """The width of each hidden layer of a network."""
+        return [self.hidden] * self.depth
+
+
+SIZES = tuple(field.name for field in dataclasses.fields(Sizes))
+
+
+def flat(factory: Callable[..., Any], uses: tuple[str, ...]) -> Callable[..., Any]:
+    """A factory with arguments that default to a `Group` replaced by the members of the group.
+
+    They are keyword options with the values of that default, without sizes beyond ``uses``.
+    """
+    signature, parameters = inspect.signature(factory), []
+    members: dict[str, dict[str, Any]] = {}
+    for name, parameter in signature.parameters.items():
+        if not isinstance(group := parameter.default, Group):
+            parameters.append(parameter)
+            continue
+        members[name] = {m: v for m, v in vars(group).items() if m in uses or m not in SIZES}
+        hints = get_type_hints(type(group))
+        for m, value in members[name].items():
+            parameters.append(parameter.replace(name=m, default=value, annotation=hints[m]))
+
+    @functools.wraps(factory)
+    def flattened(dim: int, **options: Any) -> Any:
+        for name, values in members.items():
+            chosen = {member: options.pop(member) for member in values if member in options}
+            default = signature.parameters[name].default
+            options[name] = dataclasses.replace(default, **chosen)
+        return factory(dim, **options)
+
+    flattened.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return flattened if members else factory
 
 
 @dataclass(frozen=True)

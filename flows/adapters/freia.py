@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flows.adapters.library import LibraryTransform, Sizes, family, numpy_seeded
+from flows.adapters.library import LibraryTransform, family, numpy_seeded
 from flows.flow import Flow
-from flows.registry import SIZES
+from flows.registry import SIZES, Sizes
 
 
 class FreiaTransform(LibraryTransform):

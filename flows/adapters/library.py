@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,8 @@ from torch import Tensor, nn
 
 import flows
 from flows.flow import Flow
-from flows.registry import SIZES
+from flows.registry import SIZES, Sizes
 from flows.streams import Stream, lending
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The sizes of a library's flow: width and depth of its networks, layers, context columns."""
-
-    hidden: int = 64
-    depth: int = 2
-    layers: int = 5
-    context_dim: int = 0
-
-    @property
-    def widths(self) -> list[int]:
-        """The width of each hidden layer of a network."""
-        return [self.hidden] * self.depth
-
 
 Make = Callable[..., Flow]
 
@@ -51,20 +34,16 @@ def family(
     and the options that ``make`` takes by keyword. ``about`` is its docstring if ``make`` has none.
     Building it raises ValueError for fewer columns than ``least``.
     """
-    sizes = Sizes(**defaults)
 
     def decorate(make: Make) -> Make:
-        def factory(dim: int, **options: Any) -> Flow:
+        def factory(dim: int, *, sizes: Sizes = Sizes(**defaults), **options: Any) -> Flow:
             if dim < least:
                 raise ValueError(f"{name} needs {least} columns or more, got dim={dim}")
-            values = {size: options.pop(size) for size in uses if size in options}
-            return make(dim, Sizes(**asdict(sizes) | values), **options)
+            return make(dim, sizes, **options)
 
-        parameter, kind = inspect.Parameter, inspect.Parameter.KEYWORD_ONLY
-        first, *others = inspect.signature(make).parameters.values()
-        given = [parameter(size, kind, default=getattr(sizes, size)) for size in uses]
-        signature = inspect.Signature([first, *given, *(p for p in others if p.kind is kind)])
-        factory.__signature__ = signature  # type: ignore[attr-defined]  # as inspect reads it
+        first, sizes, _ = inspect.signature(factory).parameters.values()
+        options = (p for p in inspect.signature(make).parameters.values() if p.kind is sizes.kind)
+        factory.__signature__ = inspect.Signature([first, sizes, *options])  # type: ignore[attr-defined]
         factory.__doc__ = make.__doc__ or about
         flows.register(name, uses=uses, requires=package)(factory)
         return make

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flows.adapters.library import LibraryTransform, Sizes, base_of, family
+from flows.adapters.library import LibraryTransform, base_of, family
 from flows.flow import Flow
-from flows.registry import SIZES
+from flows.registry import SIZES, Sizes
 
 
 class NormflowsTransform(LibraryTransform):

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flows.adapters.library import LibraryTransform, Make, Sizes, base_of, family
+from flows.adapters.library import LibraryTransform, Make, base_of, family
 from flows.counting import NFE, new_solve
 from flows.flow import Flow
-from flows.registry import SIZES
+from flows.registry import SIZES, Sizes
 
 
 class TorchflowsTransform(LibraryTransform):

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from flows.adapters.library import Sizes, family, log_prob_within
+from flows.adapters.library import family, log_prob_within
 from flows.continuous import Solver, Trace
 from flows.counting import NFE, new_solve
 from flows.flow import Flow
+from flows.registry import Sizes
 from flows.streams import Stream
 
 EXACT = {Trace("exact"): True, Trace("hutchinson"): False}  # the traces that zuko has

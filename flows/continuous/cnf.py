@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from nflows.transforms import CompositeTransform
@@ -27,6 +24,7 @@ from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLPField, TimeName
 from flows.counting import NFE
 from flows.functorch import check_solvable, unfit_for_gradients
+from flows.registry import SIZES, Group
 
 
 class CNF(nn.Module):
@@ -181,7 +179,7 @@ class CNF(nn.Module):
 
 
 @dataclass(frozen=True)
-class Net:
+class Net(Group):
     """The net of a field: arguments of `MLPField` beside the dimension."""
 
     hidden: int = 64
@@ -192,43 +190,13 @@ class Net:
 
 
 @dataclass(frozen=True)
-class ODE:
+class ODE(Group):
     """The ODE of a flow: ``layers`` pieces of time with a field each, and arguments of `CNF`."""
 
     layers: int = 1
     trace: Trace = Trace()
     solver: Solver = Solver()
     train_end_time: bool = False
-
-
-def flat(factory: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a factory: replace arguments that are groups of options by their members.
-
-    A group is a keyword argument whose default is a `Net` or an `ODE`. Its members become
-    keyword-only options of the family, with the values of that default.
-    """
-    signature = inspect.signature(factory, eval_str=True)
-    groups: dict[str, Any] = {}
-    parameters = []
-    for parameter in signature.parameters.values():
-        group = parameter.default
-        if not isinstance(group, Net | ODE):
-            parameters.append(parameter)
-            continue
-        groups[parameter.name], types = group, get_type_hints(type(group))
-        for name, value in vars(group).items():
-            member = parameter.replace(name=name, default=value, annotation=types[name])
-            parameters.append(member)
-
-    @functools.wraps(factory)
-    def flattened(dim: int, **options: Any) -> Any:
-        for name, group in groups.items():
-            chosen = {member: options.pop(member) for member in vars(group) if member in options}
-            options[name] = dataclasses.replace(group, **chosen)
-        return factory(dim, **options)
-
-    flattened.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return flattened
 
 
 def pieces(field: Callable[[], nn.Module], ode: ODE, **options: Any) -> CompositeTransform:
@@ -238,8 +206,7 @@ def pieces(field: Callable[[], nn.Module], ode: ODE, **options: Any) -> Composit
     return CompositeTransform([CNF(field(), t0=t0, t1=t1, **options) for t0, t1 in times])
 
 
-@flows.register("cnf", uses=("hidden", "depth", "layers", "context_dim"))
-@flat
+@flows.register("cnf", uses=SIZES)
 def cnf(
     dim: int, *, net: Net = Net(), ode: ODE = ODE(trace=Trace("closed_form"))
 ) -> CompositeTransform:

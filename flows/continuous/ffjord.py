@@ -8,10 +8,11 @@ from typing import Any
 from nflows.transforms import CompositeTransform
 
 import flows
-from flows.continuous.cnf import ODE, Net, flat, pieces
+from flows.continuous.cnf import ODE, Net, pieces
 from flows.continuous.regularizers import Regularized
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import BottleneckMLPField, MLPField
+from flows.registry import SIZES
 
 # The nets of the paper's Table 4 as options of `flows.build("ffjord", ...)`.
 TABLE_4: dict[str, dict[str, Any]] = {
@@ -34,8 +35,7 @@ TABLE_4: dict[str, dict[str, Any]] = {
 }
 
 
-@flows.register("ffjord", uses=("hidden", "depth", "layers", "context_dim"))
-@flat
+@flows.register("ffjord", uses=SIZES)
 def ffjord(
     dim: int, *, net: Net = Net(), ode: ODE = ODE(trace=Trace("hutchinson")), bottleneck: int = 0
 ) -> CompositeTransform:
@@ -53,8 +53,7 @@ def ffjord(
     return pieces(partial(kind, dim, **vars(net)), ode)
 
 
-@flows.register("rnode", uses=("hidden", "depth", "layers", "context_dim"))
-@flat
+@flows.register("rnode", uses=SIZES)
 def rnode(
     dim: int,
     *,

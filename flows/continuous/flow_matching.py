@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import flows
 from flows.bijection import parts
-from flows.continuous.cnf import CNF, Net, flat
+from flows.continuous.cnf import CNF, Net
 from flows.continuous.solve import Solver
 from flows.continuous.vector_fields import MLPField
 from flows.flow import Flow
@@ -83,7 +83,6 @@ def assignment(x: Tensor, noise: Tensor) -> Tensor:
 
 
 @flows.register("flow_matching", uses=("hidden", "depth", "context_dim"))
-@flat
 def flow_matching(
     dim: int, *, net: Net = Net(), coupling: Coupling = "independent", solver: Solver = Solver()
 ) -> FlowMatching:

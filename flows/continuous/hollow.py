@@ -10,10 +10,11 @@ from nflows.transforms.made import MADE
 from torch import Tensor, nn
 
 import flows
-from flows.continuous.cnf import ODE, flat, pieces
+from flows.continuous.cnf import ODE, pieces
 from flows.continuous.shallow import check_context, tanh, value_and_trace
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLP
+from flows.registry import SIZES
 
 
 class HollowField(nn.Module):
@@ -90,8 +91,7 @@ def _beside(x: Tensor, c: Tensor) -> Tensor:
     return torch.cat([x[:, :, None], c], 2).flatten(0, 1)
 
 
-@flows.register("hollow", uses=("hidden", "depth", "layers", "context_dim"))
-@flat
+@flows.register("hollow", uses=SIZES)
 def hollow(
     dim: int,
     *,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import flows
-from flows.continuous.cnf import ODE, flat, pieces
+from flows.continuous.cnf import ODE, pieces
 from flows.continuous.regularizers import Regularized
 from flows.continuous.shallow import tanh
 from flows.continuous.solve import Solver
@@ -90,7 +90,6 @@ class PotentialField(nn.Module):
 
 
 @flows.register("ot_flow", uses=("hidden", "depth"))
-@flat
 def ot_flow(
     dim: int,
     *,

@@ -9,7 +9,7 @@ from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
 import flows
-from flows.continuous.cnf import ODE, flat, pieces
+from flows.continuous.cnf import ODE, pieces
 from flows.continuous.shallow import ACTIVATIONS, affine, check_context, paths, value_and_trace
 from flows.continuous.trace import Trace
 
@@ -60,7 +60,6 @@ class PlanarField(nn.Module):
 
 
 @flows.register("planar_cnf", uses=("hidden", "layers", "context_dim"))
-@flat
 def planar_cnf(
     dim: int, *, hidden: int = 64, context_dim: int = 0, ode: ODE = ODE(trace=Trace("closed_form"))
 ) -> CompositeTransform:

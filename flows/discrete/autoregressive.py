@@ -15,17 +15,17 @@ from flows.discrete.nflows_compat import (
     MaskedAffineAutoregressiveTransform,
     ReversePermutation,
 )
+from flows.registry import SIZES, Sizes
 
 
-def made_options(hidden: int, depth: int, context_dim: int) -> dict[str, Any]:
+def made_options(sizes: Sizes) -> dict[str, Any]:
     """What nflows calls the sizes of a MADE with ``depth`` hidden layers."""
-    return {"hidden": hidden, "num_blocks": depth - 1, "context_features": context_dim or None}
+    context = sizes.context_dim or None
+    return {"hidden": sizes.hidden, "num_blocks": sizes.depth - 1, "context_features": context}
 
 
-@flows.register("maf", uses=("hidden", "depth", "layers", "context_dim"))
-def maf(
-    dim: int, *, hidden: int = 64, depth: int = 2, layers: int = 5, context_dim: int = 0
-) -> CompositeTransform:
+@flows.register("maf", uses=SIZES)
+def maf(dim: int, *, sizes: Sizes = Sizes()) -> CompositeTransform:
     """MAF: masked affine autoregressive maps, ActNorm and reversed columns between them.
 
     z_i = x_i s(x_<i) + t(x_<i). log_prob is one pass of the net, O(N L (D H + ℓ H²)), sampling D
@@ -34,14 +34,11 @@ def maf(
 
     Growth in D at fixed width: log_prob 1, sampling 2.
     """
-    steps = _affine(dim, hidden, depth, layers, context_dim)
-    return _mixed(dim, steps)
+    return _mixed(dim, _affine(dim, sizes))
 
 
-@flows.register("iaf", uses=("hidden", "depth", "layers", "context_dim"))
-def iaf(
-    dim: int, *, hidden: int = 64, depth: int = 2, layers: int = 5, context_dim: int = 0
-) -> CompositeTransform:
+@flows.register("iaf", uses=SIZES)
+def iaf(dim: int, *, sizes: Sizes = Sizes()) -> CompositeTransform:
     """IAF: the inverse of MAF's map, so that sampling is one pass and log_prob D of them.
 
     The affine map runs from noise to data: x_i = z_i s(z_<i) + t(z_<i).
@@ -51,13 +48,12 @@ def iaf(
 
     Growth in D at fixed width: log_prob 2, sampling 1.
     """
-    steps = _affine(dim, hidden, depth, layers, context_dim)
-    return _mixed(dim, [InverseTransform(step) for step in steps])
+    return _mixed(dim, [InverseTransform(step) for step in _affine(dim, sizes)])
 
 
-def _affine(dim: int, hidden: int, depth: int, layers: int, context_dim: int) -> list[nn.Module]:
-    sizes = made_options(hidden, depth, context_dim)
-    return [MaskedAffineAutoregressiveTransform(dim, **sizes) for _ in range(layers)]
+def _affine(dim: int, sizes: Sizes) -> list[nn.Module]:
+    options = made_options(sizes)
+    return [MaskedAffineAutoregressiveTransform(dim, **options) for _ in range(sizes.layers)]
 
 
 def _mixed(dim: int, steps: list[nn.Module]) -> CompositeTransform:

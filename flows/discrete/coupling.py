@@ -16,6 +16,7 @@ from flows.discrete.nflows_compat import (
     AffineCouplingTransform,
     CompositeTransform,
 )
+from flows.registry import SIZES, Sizes
 
 
 class Conditioner(nn.Sequential):
@@ -24,10 +25,8 @@ class Conditioner(nn.Sequential):
     Its last layer starts at zero, so that a coupling starts as the identity.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, hidden: int, depth: int, context_dim: int
-    ) -> None:
-        widths = [inputs + context_dim] + [hidden] * depth
+    def __init__(self, inputs: int, outputs: int, sizes: Sizes) -> None:
+        widths = [inputs + sizes.context_dim, *sizes.widths]
         layers = chain.from_iterable((nn.Linear(n, m), nn.ReLU()) for n, m in pairwise(widths))
         last = nn.Linear(widths[-1], outputs)
         nn.init.zeros_(last.weight)
@@ -40,11 +39,11 @@ class Conditioner(nn.Sequential):
 
 
 def coupling(
-    kind: Callable[..., nn.Module], dim: int, *, even: bool, **conditioner: int
+    kind: Callable[..., nn.Module], dim: int, sizes: Sizes, even: bool = True
 ) -> nn.Module:
     """A coupling over alternating columns; ``even`` ones are transformed, or odd ones.
 
-    ``kind`` is a class with nflows' arguments (mask, net factory), ``conditioner`` the sizes of
+    ``kind`` is a class with nflows' arguments (mask, net factory), ``sizes`` are those of
     its net. ValueError below two columns, where there is no other half to condition on.
     """
     if dim < 2:
@@ -53,14 +52,12 @@ def coupling(
         )
     return kind(
         create_alternating_binary_mask(dim, even),
-        lambda inputs, outputs: Conditioner(inputs, outputs, **conditioner),
+        lambda inputs, outputs: Conditioner(inputs, outputs, sizes),
     )
 
 
-@flows.register("nice", uses=("hidden", "depth", "layers", "context_dim"))
-def nice(
-    dim: int, *, hidden: int = 64, depth: int = 2, layers: int = 8, context_dim: int = 0
-) -> CompositeTransform:
+@flows.register("nice", uses=SIZES)
+def nice(dim: int, *, sizes: Sizes = Sizes(layers=8)) -> CompositeTransform:
     """NICE: additive couplings over alternating halves, and one diagonal scaling at the end.
 
     z_a = x_a, z_b = x_b + t(x_a), whose log-determinant is 0; the scaling, an ActNorm, has all of
@@ -69,17 +66,13 @@ def nice(
 
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    sizes = {"hidden": hidden, "depth": depth, "context_dim": context_dim}
-    couplings = (
-        coupling(AdditiveCouplingTransform, dim, even=k % 2 == 0, **sizes) for k in range(layers)
-    )
+    kind = AdditiveCouplingTransform
+    couplings = (coupling(kind, dim, sizes, even=k % 2 == 0) for k in range(sizes.layers))
     return CompositeTransform([*couplings, ActNorm(dim)])
 
 
-@flows.register("realnvp", uses=("hidden", "depth", "layers", "context_dim"))
-def realnvp(
-    dim: int, *, hidden: int = 64, depth: int = 2, layers: int = 8, context_dim: int = 0
-) -> CompositeTransform:
+@flows.register("realnvp", uses=SIZES)
+def realnvp(dim: int, *, sizes: Sizes = Sizes(layers=8)) -> CompositeTransform:
     """RealNVP: affine couplings over alternating halves, ActNorm before each.
 
     z_a = x_a, z_b = x_b ⊙ s(x_a) + t(x_a). log_prob and sampling cost O(N L (D H + ℓ H²)) alike,
@@ -88,10 +81,6 @@ def realnvp(
 
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    sizes = {"hidden": hidden, "depth": depth, "context_dim": context_dim}
-    return CompositeTransform(
-        chain.from_iterable(
-            (ActNorm(dim), coupling(AffineCouplingTransform, dim, even=k % 2 == 0, **sizes))
-            for k in range(layers)
-        )
-    )
+    kind, layers = AffineCouplingTransform, range(sizes.layers)
+    steps = ((ActNorm(dim), coupling(kind, dim, sizes, even=k % 2 == 0)) for k in layers)
+    return CompositeTransform(chain.from_iterable(steps))

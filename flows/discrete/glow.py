@@ -21,6 +21,7 @@ from flows.discrete.nflows_compat import (
     QRLinear,
     SVDLinear,
 )
+from flows.registry import SIZES, Sizes
 
 
 def _reflections(dim: int) -> int:
@@ -50,15 +51,9 @@ def linear_layer(name: LinearName, dim: int) -> tuple[nn.Module, ...]:
     return LINEAR[name](dim)
 
 
-@flows.register("glow", uses=("hidden", "depth", "layers", "context_dim"))
+@flows.register("glow", uses=SIZES)
 def glow(
-    dim: int,
-    *,
-    hidden: int = 64,
-    depth: int = 2,
-    layers: int = 8,
-    context_dim: int = 0,
-    linear: LinearName = "lu",
+    dim: int, *, sizes: Sizes = Sizes(layers=8), linear: LinearName = "lu"
 ) -> CompositeTransform:
     """Glow: ActNorm, an invertible linear layer and an affine coupling, ``layers`` times.
 
@@ -81,11 +76,6 @@ def glow(
 
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
-
-    sizes = {"hidden": hidden, "depth": depth, "context_dim": context_dim}
-
-    def step() -> tuple[nn.Module, ...]:
-        affine = coupling(AffineCouplingTransform, dim, even=True, **sizes)
-        return ActNorm(dim), *linear_layer(linear, dim), affine
-
-    return CompositeTransform(chain.from_iterable(step() for _ in range(layers)))
+    couplings = (coupling(AffineCouplingTransform, dim, sizes) for _ in range(sizes.layers))
+    steps = ((ActNorm(dim), *linear_layer(linear, dim), affine) for affine in couplings)
+    return CompositeTransform(chain.from_iterable(steps))

@@ -18,6 +18,7 @@ from flows.discrete.nflows_compat import (
     MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
     PiecewiseRationalQuadraticCouplingTransform,
 )
+from flows.registry import SIZES, Sizes
 
 
 def _spline(bins: int, tail_bound: float) -> dict[str, Any]:
@@ -30,14 +31,11 @@ def _spline(bins: int, tail_bound: float) -> dict[str, Any]:
     return {"num_bins": bins, "tail_bound": float(tail_bound)}
 
 
-@flows.register("nsf_coupling", uses=("hidden", "depth", "layers", "context_dim"))
+@flows.register("nsf_coupling", uses=SIZES)
 def nsf_coupling(
     dim: int,
     *,
-    hidden: int = 64,
-    depth: int = 2,
-    layers: int = 5,
-    context_dim: int = 0,
+    sizes: Sizes = Sizes(),
     bins: int = 8,
     tail_bound: float = 5.0,
     linear: LinearName = "lu",
@@ -54,23 +52,16 @@ def nsf_coupling(
     kind = partial(
         PiecewiseRationalQuadraticCouplingTransform, tails="linear", **_spline(bins, tail_bound)
     )
-    sizes = {"hidden": hidden, "depth": depth, "context_dim": context_dim}
-    return CompositeTransform(
-        chain.from_iterable(
-            (ActNorm(dim), *linear_layer(linear, dim), coupling(kind, dim, even=True, **sizes))
-            for _ in range(layers)
-        )
-    )
+    layers = range(sizes.layers)
+    steps = ((ActNorm(dim), *linear_layer(linear, dim), coupling(kind, dim, sizes)) for _ in layers)
+    return CompositeTransform(chain.from_iterable(steps))
 
 
-@flows.register("nsf_ar", uses=("hidden", "depth", "layers", "context_dim"))
+@flows.register("nsf_ar", uses=SIZES)
 def nsf_ar(
     dim: int,
     *,
-    hidden: int = 64,
-    depth: int = 2,
-    layers: int = 5,
-    context_dim: int = 0,
+    sizes: Sizes = Sizes(),
     bins: int = 8,
     tail_bound: float = 5.0,
     linear: LinearName = "lu",
@@ -85,9 +76,7 @@ def nsf_ar(
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
     kind = MaskedPiecewiseRationalQuadraticAutoregressiveTransform
-    options = made_options(hidden, depth, context_dim) | _spline(bins, tail_bound)
-    return CompositeTransform(
-        chain.from_iterable(
-            (ActNorm(dim), *linear_layer(linear, dim), kind(dim, **options)) for _ in range(layers)
-        )
-    )
+    options = made_options(sizes) | _spline(bins, tail_bound)
+    layers = range(sizes.layers)
+    steps = ((ActNorm(dim), *linear_layer(linear, dim), kind(dim, **options)) for _ in layers)
+    return CompositeTransform(chain.from_iterable(steps))
