@@ -101,15 +101,10 @@ def own() -> list[str]:
 
 
 LATER = {  # names that are imported when first used, since torch takes seconds
-    "Bijection": "flows.bijection",
-    "Flow": "flows.flow",
-    "count_nfe": "flows.counting",
-    "load": "flows.saved",
-    "save": "flows.saved",
-    "check": "flows.conformance",
-    "Conformance": "flows.conformance",
-    "fit": "flows.fitting",
-    "Fit": "flows.fitting",
+    **{"Bijection": "flows.bijection", "Flow": "flows.flow", "count_nfe": "flows.counting"},
+    **dict.fromkeys(("load", "save"), "flows.saved"),
+    **dict.fromkeys(("check", "Conformance"), "flows.conformance"),
+    **dict.fromkeys(("fit", "Fit"), "flows.fitting"),
 }
 
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from flows.functorch import transformed
 
+Pair = tuple[Tensor, Tensor]  # mostly an image (N, D) and its log-determinant (N,)
+
 
 class Bijection(Protocol):
     """An invertible map of R^D; every nflows ``Transform`` is one as it stands.
@@ -33,9 +35,9 @@ class Bijection(Protocol):
       `flows.register` to have it built, compared and reported by name.
     """
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair: ...
 
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair: ...
 
 
 def concrete(x: Tensor) -> bool:
@@ -63,20 +65,16 @@ class Wrapped(nn.Module):
         self.bijection = bijection
         self.iterative: bool = getattr(bijection, "iterative", False)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         return self.bijection.forward(x, context)
 
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         return self.bijection.inverse(z, context)
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Noise of data alone: (N, D) -> (N, D)."""
         return _image(self.bijection, "to_noise", "forward", x, context)
 
     def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Data of noise alone: (N, D) -> (N, D)."""
         return _image(self.bijection, "to_data", "inverse", z, context)
 
 

@@ -73,8 +73,7 @@ def fit(
     at random, or rows of the same kind. ``preprocessing`` is fitted to the training rows and put
     before the flow: a name of `flows.preprocessing.fit`, which takes the ``support``, or "none"; by
     default "whiten" for a family and "none" for a flow. What is left out of ``batch``, learning
-    rate, AdamW's weight decay and a family's options is what works for most data
-    (`flows.tuning`).
+    rate, AdamW's weight decay and a family's options is what works for most data (`flows.tuning`).
 
     The training follows a `flows.training.Course` of so many ``updates``, or of ``cpu_seconds`` of
     one thread in place of them: a constant rate, which falls in the last 40 %; twenty validations
@@ -171,7 +170,8 @@ def _inspect(x: Tensor, names: list[Any]) -> None:
 def _numbers(name: str, part: Any) -> np.ndarray:
     """In float64; ValueError that names the columns of a DataFrame that are not numbers."""
     try:
-        array = np.asarray(part.detach().cpu().double() if _real(part) else part)
+        real = isinstance(part, Tensor) and not part.is_complex()
+        array = np.asarray(part.detach().cpu().double() if real else part)
         if np.iscomplexobj(array):
             raise TypeError("complex numbers: give their real and imaginary parts as columns")
         return np.ascontiguousarray(array, dtype=np.float64)
@@ -179,10 +179,6 @@ def _numbers(name: str, part: Any) -> np.ndarray:
         wrong = [c for c in getattr(part, "columns", ()) if not _is_numeric(part[c])]
         what = f"columns {', '.join(map(str, wrong))} of {name}" if wrong else name
         raise ValueError(f"{what} cannot be read as numbers: {error}") from error
-
-
-def _real(part: Any) -> bool:
-    return isinstance(part, Tensor) and not part.is_complex()
 
 
 def _is_numeric(column: Any) -> bool:

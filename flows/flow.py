@@ -155,14 +155,14 @@ class Flow(nn.Module):
         inside an ``InverseTransform``.
         """
         context = self.validate(x, context)
-        waiting = {n: m for n, m in self.transform.named_modules() if hasattr(m, "initialize")}
-        names = {id(module): name for name, module in waiting.items()}
+        modules = self.transform.named_modules()
+        waiting: dict[Any, str] = {m: name for name, m in modules if hasattr(m, "initialize")}
 
         def first(module: Any, inputs: tuple[Any, ...]) -> None:
-            if waiting.pop(names[id(module)], None) is not None:
+            if waiting.pop(module, None) is not None:
                 module.initialize(*inputs[: len(signature(module.initialize).parameters)])
 
-        handles = [module.register_forward_pre_hook(first) for module in waiting.values()]
+        handles = [module.register_forward_pre_hook(first) for module in waiting]
         try:
             if handles:
                 self.transform(x, context)
@@ -171,8 +171,8 @@ class Flow(nn.Module):
                 handle.remove()
         if waiting:
             raise ValueError(
-                f"{', '.join(waiting)} cannot be initialised: the pass from data to noise does not "
-                "run it forward"
+                f"{', '.join(waiting.values())} cannot be initialised: the pass from data to noise "
+                "does not run it forward"
             )
         return self
 

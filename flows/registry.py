@@ -197,16 +197,12 @@ class Registry(Generic[T]):
         for name, entry in sorted(self._members.items()):
             if entry.requires is not None:
                 needing.setdefault(entry.requires, {})[name] = entry
-        return [
-            Library(
-                name=package,
-                members=tuple(entries),
-                version=version_of(package),
-                fault=import_fault(package),
-                remedy=self._remedy(next(iter(entries.values()))),
-            )
-            for package, entries in sorted(needing.items())
-        ]
+        libraries = []
+        for package, entries in sorted(needing.items()):
+            state = version_of(package), import_fault(package)
+            remedy = self._remedy(next(iter(entries.values())))
+            libraries.append(Library(package, tuple(entries), *state, remedy))
+        return libraries
 
     def fault(self, name: str) -> str:
         """Import the package of a member; return why it cannot be used, in one line, or nothing."""
@@ -255,7 +251,6 @@ class Registry(Generic[T]):
         return entry
 
     def _remedy(self, entry: _Entry[T]) -> str:
-        """The command that installs the package of a member."""
         own = f"'flowgauge[{entry.requires}]'"
         return f"pip install {own if self._holds(entry.module) else entry.requires}"
 

@@ -12,11 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Variable
 from torch.nn import functional as F
-from torch.overrides import (
-    TorchFunctionMode,
-    _get_current_function_mode,
-    _pop_mode_temporarily,
-)
+from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode_temporarily
 
 DRAWING = {  # functions that take a generator
     *("rand", "randn", "randint", "randperm", "randint_like", "normal", "bernoulli", "multinomial"),

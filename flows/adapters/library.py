@@ -54,28 +54,24 @@ def family(
 class LibraryBase(nn.Module):
     """The base of a library's flow that is not N(0, I); its tensors are those of that flow.
 
-    ``log_prob`` and ``sample`` are the library's methods, bound to it: the second takes a number of
-    samples, or a shape where ``by_shape`` is set.
+    Its ``sample`` takes a number of samples, or a shape where ``by_shape`` is set.
     """
 
-    def __init__(
-        self,
-        log_prob: Callable[[Tensor], Tensor],
-        sample: Callable[[Any], Tensor],
-        *,
-        by_shape: bool = False,
-    ) -> None:
+    def __init__(self, base: Any, by_shape: bool) -> None:
         super().__init__()
-        self._log_prob, self._sample, self.by_shape = log_prob, sample, by_shape
+        self._base, self.by_shape = (
+            (base,),
+            by_shape,
+        )  # a tuple: the transform registers and saves it
 
     def log_prob(self, z: Tensor) -> Tensor:
         """(N, D) -> (N,) nats."""
-        return self._log_prob(z)
+        return self._base[0].log_prob(z)
 
     def rsample(self, like: Tensor) -> Tensor:
         """Samples of the shape of ``like`` (n, D)."""
-        count = len(like)
-        return self._sample((count,) if self.by_shape else count).reshape(like.shape)
+        count: Any = (len(like),) if self.by_shape else len(like)
+        return self._base[0].sample(count).reshape(like.shape)
 
 
 def base_of(base: Any, normal: type, *, by_shape: bool = False) -> LibraryBase | None:
@@ -84,7 +80,7 @@ def base_of(base: Any, normal: type, *, by_shape: bool = False) -> LibraryBase |
         own: Any = base
         if not any(bool(t.any()) or t.requires_grad for t in (own.loc, own.log_scale)):
             return None
-    return LibraryBase(base.log_prob, base.sample, by_shape=by_shape)
+    return LibraryBase(base, by_shape)
 
 
 def log_prob_within(distribution: Any, z: Tensor, inner: Tensor) -> Tensor:
@@ -131,11 +127,9 @@ class LibraryTransform(nn.Module):
             self.forward(x)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
         return self._run(x, context, inverse=False)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
         return self._run(z, context, inverse=True)
 
     def _run(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:

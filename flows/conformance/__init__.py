@@ -16,15 +16,7 @@ from torch import Tensor
 
 import flows
 from flows.conformance import conduct, densities
-from flows.conformance.subject import (
-    BOTH,
-    Finding,
-    NotApplicable,
-    Refused,
-    Row,
-    Subject,
-    subject_of,
-)
+from flows.conformance.subject import BOTH, NotApplicable, Refused, Row, Subject, subject_of
 from flows.flow import Flow
 from flows.plugins import FOREIGN, described
 from flows.streams import Stream
@@ -167,7 +159,7 @@ def _outcome(row: Row, subject: Subject, dtype: str, suffix: str) -> Outcome:
     outcome = partial(Outcome, row.name + suffix, dtype)
     try:
         with Stream(subject.seed):
-            finding: Finding = row.measure(subject)
+            finding = row.measure(subject)
     except NotApplicable as reason:
         return outcome(None, None, "not applicable", str(reason))
     except FOREIGN as error:

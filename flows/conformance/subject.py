@@ -62,12 +62,15 @@ class Subject:
 
     @property
     def dim(self) -> int:
-        """D."""
         return self.x.shape[1]
 
     @property
+    def tolerance(self) -> float:
+        """Of the ODEs of `flow`; 0 where none is solved adaptively."""
+        return tolerance_of(self.flow)
+
+    @property
     def dtype(self) -> torch.dtype:
-        """Of parameters and data."""
         return self.x.dtype
 
     def contexts(self, n: int) -> Tensor | None:
@@ -125,19 +128,10 @@ def subject_of(
     own = own.to(dtype)
     estimated = any(getattr(module, "estimated", False) for module in own.modules())
     x, context = x.to(dtype), None if context is None else context.to(dtype)
+    tight = tightened(own, estimated, x, context)
     double = copy.deepcopy(own).double()
-    return Subject(
-        name,
-        original,
-        own,
-        tightened(own, estimated, x, context),
-        tightened(double, estimated, x, context, gradient="backprop"),
-        x,
-        context,
-        seed,
-        estimated,
-        fresh,
-    )
+    double = tightened(double, estimated, x, context, gradient="backprop")
+    return Subject(name, original, own, tight, double, x, context, seed, estimated, fresh)
 
 
 def _built(name: str, dim: int | None, options: Mapping[str, Any]) -> Flow:

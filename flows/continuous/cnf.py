@@ -74,7 +74,7 @@ class CNF(nn.Module):
         self.noise: int | None = None
         self.counters: list[NFE] = []
         self.penalties: list[list[Tensor]] = []
-        self.functions: Functions | None = None  # of a compiled view
+        self.step_functions: Functions | None = None  # of a compiled view
         self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
 
     @property
@@ -105,39 +105,21 @@ class CNF(nn.Module):
         self.solver = self.solver if solver is None else Solver.of(solver)
         self.noise = self.noise if noise is None else noise
 
-    def compile_steps(self, functions: Functions) -> None:
-        """Solve by compiled steps from now on."""
-        self.functions = functions
-
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
-        z, ladj = self._solve(x, context, self.t0, self.t1)
-        return z, ladj
+        return self._solve(x, context)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
-        x, ladj = self._solve(z, context, self.t1, self.t0)
-        return x, ladj
+        return self._solve(z, context, -1)
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Data to noise without the trace: (N, D) -> (N, D)."""
-        (z,) = self._solve(x, context, self.t0, self.t1, traced=False)
-        return z
+        return self._solve(x, context, traced=False)[0]
 
     def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Noise to data without the trace: (N, D) -> (N, D)."""
-        (x,) = self._solve(z, context, self.t1, self.t0, traced=False)
-        return x
+        return self._solve(z, context, -1, traced=False)[0]
 
-    def _solve(
-        self,
-        x: Tensor,
-        context: Tensor | None,
-        t0: float | Tensor,
-        t1: float | Tensor,
-        traced: bool = True,
-    ) -> Parts:
-        """x at t1 from x at t0, with the trace's integral where it is ``traced``."""
+    def _solve(self, x: Tensor, context: Tensor | None, way: int = 1, traced: bool = True) -> Any:
+        """x at t1 from x at t0, back if ``way`` is -1, and the trace's integral if ``traced``."""
+        t0, t1 = (self.t0, self.t1)[::way]
         if context is not None and arity(self.field.forward) < 3:
             raise ValueError(f"field {type(self.field).__name__} takes no context, but got one")
         check_solvable(x, not self.solver.fixed, self.solver.by_adjoint)
@@ -163,14 +145,14 @@ class CNF(nn.Module):
 
         progress = Progress(self.counters, self.solver.max_steps)
         dynamics = Dynamics(rate, traced + penalised, list(self.field.parameters()), progress)
-        if self.functions is not None:
+        if self.step_functions is not None:
             if not self.solver.native:
                 raise ValueError(
                     f"steps of {self.solver.method!r} by torchdiffeq cannot be compiled: choose a "
                     "method of the native engine, or use the flow itself, not compiled()"
                 )
             fixed = (context, probes, beside)
-            compiled = Compiled(self.functions, evaluation, field, fixed, progress)
+            compiled = Compiled(self.step_functions, evaluation, field, fixed, progress)
             dynamics.rate, dynamics.compiled = compiled.rate, compiled
         end, *integrals = self.solver.integrate(dynamics, x, t0, t1, context)
         for penalties in self.penalties if penalised else ():
@@ -216,7 +198,6 @@ def cnf(
     in closed form, D vector-Jacobian products by the loop. log_prob takes NFE evaluations, a
     sample as many of the field alone. Chen et al., Neural Ordinary Differential Equations, 2018,
     arXiv:1806.07366.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     return pieces(partial(MLPField, dim, **vars(net)), ode)

@@ -51,12 +51,8 @@ class Progress:
         """Count a step of an adaptive solver."""
         for nfe in self.counters:
             solve = nfe.of(self.number)
-            if self.backward:
-                solve.accepted_backward += accepted
-                solve.rejected_backward += not accepted
-            else:
-                solve.accepted += accepted
-                solve.rejected += not accepted
+            name = ("accepted" if accepted else "rejected") + "_backward" * self.backward
+            setattr(solve, name, getattr(solve, name) + 1)
 
     def check_step(self, t: float, dt: float) -> None:
         """Raise SolveError before a step of a solve that cannot end."""

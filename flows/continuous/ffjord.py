@@ -46,7 +46,6 @@ def ffjord(
     ``bottleneck`` K the field is g(h(x)) with h in R^K and ``depth`` hidden layers in either, and
     trace="bottleneck" estimates in R^K. `TABLE_4` has the paper's own nets by name.
     Grathwohl et al., FFJORD, 2018, arXiv:1810.01367.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     kind: Any = partial(BottleneckMLPField, bottleneck=bottleneck) if bottleneck else MLPField
@@ -67,7 +66,6 @@ def rnode(
     The loss adds the integrals of ``kinetic`` ½ ‖f‖² and ``jacobian`` ‖εᵀ ∂f/∂x‖² over time, the
     latter of the product that Hutchinson's estimate needs anyway; log_prob and its steps are
     FFJORD's. Finlay et al., How to Train Your Neural ODE, 2020, arXiv:2002.02798.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     regularizers = {"kinetic": kinetic, "jacobian": jacobian}

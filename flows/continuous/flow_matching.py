@@ -23,13 +23,12 @@ class FlowMatching(Flow):
 
     ``field`` is one of a `CNF` that takes one t for each row, (N,), too; ``options`` are that
     CNF's. Bijections prepended must be fixed: the regression could shrink the data, as no
-    log-determinant penalises that, so the loss raises ValueError for trainable ones.
-    ``coupling`` decides which noise a row of data gets: an "independent" one, or by
-    "optimal_transport" that of the assignment within the batch with the least squared distances,
-    O(N³) for N rows in the worst case. Raises ValueError for another coupling.
-    Lipman et al., Flow Matching for Generative Modeling, 2022, arXiv:2210.02747; Tong et al.,
-    Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport, 2023,
-    arXiv:2302.00482.
+    log-determinant penalises that, so the loss raises ValueError for trainable ones. ``coupling``
+    decides which noise a row of data gets: an "independent" one, or by "optimal_transport" that of
+    the assignment within the batch with the least squared distances, O(N³) for N rows in the worst
+    case. Raises ValueError for another coupling. Lipman et al., Flow Matching for Generative
+    Modeling, 2022, arXiv:2210.02747; Tong et al., Improving and Generalizing Flow-Based Generative
+    Models with Minibatch Optimal Transport, 2023, arXiv:2302.00482.
     """
 
     objective = "flow matching"
@@ -92,7 +91,6 @@ def flow_matching(
     takes to solve; log_prob and samples cost what they cost a `cnf` of the same net, and the trace
     is exact, in closed form. The scale of the data matters to the regression: whiten it first.
     Lipman et al., Flow Matching for Generative Modeling, 2022, arXiv:2210.02747.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     field, options = MLPField(dim, **vars(net)), {"trace": "closed_form", "solver": solver}

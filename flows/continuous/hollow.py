@@ -22,8 +22,7 @@ class HollowField(nn.Module):
 
     The conditioner is a MADE of the columns before i and one of those after it, each with ``depth``
     hidden layers of width ``hidden``; t and the context (N, C) enter both. τ is an MLP with one
-    hidden layer, shared by all columns. Chen and Duvenaud, Neural Networks with Cheap Differential
-    Operators, 2019, arXiv:1912.03579.
+    hidden layer, shared by all columns.
     """
 
     def __init__(
@@ -36,16 +35,9 @@ class HollowField(nn.Module):
             )
         super().__init__()
         self.dim, self.features, self.context_dim = dim, features, context_dim
-        net = partial(
-            MADE,
-            dim,
-            hidden,
-            context_features=1 + context_dim,
-            num_blocks=depth - 1,
-            output_multiplier=features,
-            use_residual_blocks=False,
-            activation=tanh,
-        )
+        plain = {"use_residual_blocks": False, "activation": tanh, "num_blocks": depth - 1}
+        outer = {"context_features": 1 + context_dim, "output_multiplier": features}
+        net = partial(MADE, dim, hidden, **outer, **plain)
         self.before, self.after = net(), net()
         self.tau = MLP([1 + 2 * features, hidden, 1])
 
@@ -106,7 +98,6 @@ def hollow(
     An evaluation costs O(N (D H F + ℓ H²)) with F ``features``, the exact trace O(N D H) beside
     it, for the slopes of the last step alone. Chen and Duvenaud, Neural Networks
     with Cheap Differential Operators, 2019, arXiv:1912.03579.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     field = partial(

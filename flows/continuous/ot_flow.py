@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import flows
+from flows.bijection import Pair
 from flows.continuous.cnf import ODE, pieces
 from flows.continuous.regularizers import Regularized
 from flows.continuous.shallow import tanh
@@ -25,7 +26,6 @@ class PotentialField(nn.Module):
     N is a residual net of ``depth`` layers of width ``hidden``: u₀ = σ(K₀ s + b₀), then
     uᵢ = uᵢ₋₁ + h σ(Kᵢ uᵢ₋₁ + bᵢ) with h = 1 / (depth - 1) and σ(a) = log(eᵃ + e⁻ᵃ), so σ' = tanh.
     Gradient and Hessian are recursions over the layers. A has rank min(10, D + 1).
-    Onken et al., OT-Flow, 2021, arXiv:2006.00104.
     """
 
     def __init__(self, dim: int, *, hidden: int = 64, depth: int = 2) -> None:
@@ -51,9 +51,7 @@ class PotentialField(nn.Module):
         """∂Φ/∂t (N,) at time t and x (N, D)."""
         return self._gradient(t, x)[0][:, -1]
 
-    def with_trace(
-        self, t: Tensor, x: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def with_trace(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Pair:
         """dx/dt (N, D) and minus the trace (N,) of the Hessian of Φ in x.
 
         O(N D H) with one layer, O(N D H²) with each further one.
@@ -108,7 +106,6 @@ def ot_flow(
     An evaluation costs O(N (D H + ℓ H²)), the trace O(N D H²) for each layer after the first.
     Onken et al., OT-Flow: Fast and Accurate Continuous Normalizing Flows via Optimal Transport,
     2021, arXiv:2006.00104.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     field = partial(PotentialField, dim, hidden=hidden, depth=depth)

@@ -9,12 +9,8 @@ from nflows.transforms import InverseTransform
 from torch import nn
 
 import flows
-from flows.discrete.nflows_compat import (
-    ActNorm,
-    CompositeTransform,
-    MaskedAffineAutoregressiveTransform,
-    ReversePermutation,
-)
+from flows.discrete import nflows_compat as compat
+from flows.discrete.nflows_compat import ActNorm, CompositeTransform
 from flows.registry import SIZES, Sizes
 
 
@@ -31,7 +27,6 @@ def maf(dim: int, *, sizes: Sizes = Sizes()) -> CompositeTransform:
     z_i = x_i s(x_<i) + t(x_<i). log_prob is one pass of the net, O(N L (D H + ℓ H²)), sampling D
     of them, one a column; the log-determinant O(N L D). Papamakarios et al., Masked
     Autoregressive Flow for Density Estimation, 2017, arXiv:1705.07057.
-
     Growth in D at fixed width: log_prob 1, sampling 2.
     """
     return _mixed(dim, _affine(dim, sizes))
@@ -45,7 +40,6 @@ def iaf(dim: int, *, sizes: Sizes = Sizes()) -> CompositeTransform:
     Sampling costs O(N L (D H + ℓ H²)), log_prob D times that; the log-determinant O(N L D).
     Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow, 2016,
     arXiv:1606.04934.
-
     Growth in D at fixed width: log_prob 2, sampling 1.
     """
     return _mixed(dim, [InverseTransform(step) for step in _affine(dim, sizes)])
@@ -53,10 +47,10 @@ def iaf(dim: int, *, sizes: Sizes = Sizes()) -> CompositeTransform:
 
 def _affine(dim: int, sizes: Sizes) -> list[nn.Module]:
     options = made_options(sizes)
-    return [MaskedAffineAutoregressiveTransform(dim, **options) for _ in range(sizes.layers)]
+    return [compat.MaskedAffineAutoregressiveTransform(dim, **options) for _ in range(sizes.layers)]
 
 
 def _mixed(dim: int, steps: list[nn.Module]) -> CompositeTransform:
     """Steps with an ActNorm and reversed columns before each."""
-    triples = ((ActNorm(dim), ReversePermutation(dim), step) for step in steps)
+    triples = ((ActNorm(dim), compat.ReversePermutation(dim), step) for step in steps)
     return CompositeTransform(chain.from_iterable(triples))

@@ -10,12 +10,8 @@ from nflows.utils import create_alternating_binary_mask
 from torch import Tensor, nn
 
 import flows
-from flows.discrete.nflows_compat import (
-    ActNorm,
-    AdditiveCouplingTransform,
-    AffineCouplingTransform,
-    CompositeTransform,
-)
+from flows.discrete import nflows_compat as compat
+from flows.discrete.nflows_compat import ActNorm, CompositeTransform
 from flows.registry import SIZES, Sizes
 
 
@@ -63,10 +59,9 @@ def nice(dim: int, *, sizes: Sizes = Sizes(layers=8)) -> CompositeTransform:
     z_a = x_a, z_b = x_b + t(x_a), whose log-determinant is 0; the scaling, an ActNorm, has all of
     it. log_prob and sampling cost O(N L (D H + ℓ H²)) alike, the log-determinant O(D). Dinh et
     al., NICE: Non-linear Independent Components Estimation, 2014, arXiv:1410.8516.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    kind = AdditiveCouplingTransform
+    kind = compat.AdditiveCouplingTransform
     couplings = (coupling(kind, dim, sizes, even=k % 2 == 0) for k in range(sizes.layers))
     return CompositeTransform([*couplings, ActNorm(dim)])
 
@@ -78,9 +73,8 @@ def realnvp(dim: int, *, sizes: Sizes = Sizes(layers=8)) -> CompositeTransform:
     z_a = x_a, z_b = x_b ⊙ s(x_a) + t(x_a). log_prob and sampling cost O(N L (D H + ℓ H²)) alike,
     the log-determinant O(N L D). Dinh et al., Density estimation using Real NVP, 2017,
     arXiv:1605.08803; ActNorm in place of batch normalisation, so that rows stay independent.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    kind, layers = AffineCouplingTransform, range(sizes.layers)
+    kind, layers = compat.AffineCouplingTransform, range(sizes.layers)
     steps = ((ActNorm(dim), coupling(kind, dim, sizes, even=k % 2 == 0)) for k in layers)
     return CompositeTransform(chain.from_iterable(steps))

@@ -106,7 +106,6 @@ def dense(dim: int, *, hidden: int = 64, depth: int = 2, layers: int = 4) -> Com
 
     log_prob costs O(N L (D² H + D³)), a sample some dozens of evaluations of g beside that. It
     is here to measure the cost D³ a sample, which practical families avoid.
-
     Growth in D at fixed width: log_prob 3, sampling 3.
     """
     residual = (DenseResidual(dim, hidden, depth) for _ in range(layers))

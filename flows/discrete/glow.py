@@ -10,17 +10,9 @@ from nflows.transforms import RandomPermutation
 from torch import nn
 
 import flows
+from flows.discrete import nflows_compat as compat
 from flows.discrete.coupling import coupling
-from flows.discrete.nflows_compat import (
-    ActNorm,
-    AffineCouplingTransform,
-    CompositeTransform,
-    HouseholderSequence,
-    LULinear,
-    NaiveLinear,
-    QRLinear,
-    SVDLinear,
-)
+from flows.discrete.nflows_compat import ActNorm, CompositeTransform
 from flows.registry import SIZES, Sizes
 
 
@@ -32,13 +24,13 @@ def _reflections(dim: int) -> int:
 LinearName = Literal["naive", "lu", "qr", "svd", "householder", "permutation"]
 
 LINEAR: dict[LinearName, Callable[[int], tuple[nn.Module, ...]]] = {
-    "naive": lambda dim: (NaiveLinear(dim),),
-    "lu": lambda dim: (RandomPermutation(dim), LULinear(dim)),
-    "qr": lambda dim: (RandomPermutation(dim), QRLinear(dim, _reflections(dim))),
-    "svd": lambda dim: (RandomPermutation(dim), SVDLinear(dim, _reflections(dim))),
+    "naive": lambda dim: (compat.NaiveLinear(dim),),
+    "lu": lambda dim: (RandomPermutation(dim), compat.LULinear(dim)),
+    "qr": lambda dim: (RandomPermutation(dim), compat.QRLinear(dim, _reflections(dim))),
+    "svd": lambda dim: (RandomPermutation(dim), compat.SVDLinear(dim, _reflections(dim))),
     "householder": lambda dim: (
         RandomPermutation(dim),
-        HouseholderSequence(dim, _reflections(dim)),
+        compat.HouseholderSequence(dim, _reflections(dim)),
     ),
     "permutation": lambda dim: (RandomPermutation(dim),),
 }
@@ -73,9 +65,8 @@ def glow(
     Orthogonal factors are products of D reflections, one after the other. The rest costs what
     RealNVP costs, and sampling what log_prob costs, naive W solving for its inverse. Kingma and
     Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 2018, arXiv:1807.03039.
-
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
-    couplings = (coupling(AffineCouplingTransform, dim, sizes) for _ in range(sizes.layers))
+    couplings = (coupling(compat.AffineCouplingTransform, dim, sizes) for _ in range(sizes.layers))
     steps = ((ActNorm(dim), *linear_layer(linear, dim), affine) for affine in couplings)
     return CompositeTransform(chain.from_iterable(steps))

@@ -87,7 +87,6 @@ def planar(dim: int, *, layers: int = 16) -> CompositeTransform:
     log_prob, sampling and the log-determinant cost O(N L D) alike, a sample some ten scalar
     Newton steps a layer beside that. Rezende and Mohamed, Variational Inference with Normalizing
     Flows, 2015, arXiv:1505.05770; there from noise to data, here from data to noise.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     return CompositeTransform([ActNorm(dim), *(Planar(dim) for _ in range(layers))])
