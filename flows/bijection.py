@@ -1,7 +1,5 @@
 """Bijections from data to noise, and base densities of the noise."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol

@@ -3,8 +3,6 @@
 Input checks and noise stay outside: the functions here take inputs that have passed them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import warnings

@@ -1,7 +1,5 @@
 """Conditional densities of rows that hold their context: q(y | x) of rows (y, x)."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import torch

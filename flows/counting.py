@@ -1,7 +1,5 @@
 """Counting evaluations of the vector field: NFE, the cost unit of continuous flows."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 from collections.abc import Iterator

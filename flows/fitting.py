@@ -1,7 +1,5 @@
 """Training a flow on rows of raw data, as in a notebook."""
 
-from __future__ import annotations
-
 import math
 import sys
 import time

@@ -7,8 +7,6 @@ batched routine with one thread, large ones one at a time with all threads, and 
 do the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Plug-ins: Python files, and entry points of other distributions, that register members."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import os

@@ -3,8 +3,6 @@
 Each is counted: after `Flow.prepend` a density is one of the raw data.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self

@@ -4,8 +4,6 @@ One class serves every open set of the project (flows, data sets, studies): a me
 registers itself where it is defined, and no list of members is kept anywhere.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import functools

@@ -1,7 +1,5 @@
 """Random streams that belong to one thread, for code that draws from torch's global ones."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

@@ -5,8 +5,6 @@ thread may not be scheduled for milliseconds, and a solve has hundreds of region
 microseconds by a second thread, and lose seconds.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence

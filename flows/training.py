@@ -1,7 +1,5 @@
 """The one training loop: what a training is between two updates, and what it does at each turn."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping

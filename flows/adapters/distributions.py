@@ -1,7 +1,5 @@
 """torch distributions over vectors as Flows of known density."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any, Self

@@ -5,8 +5,6 @@ https://github.com/vislearn/FrEIA. Its 0.2 has no splines, and no distributions:
 N(0, I), and training by likelihood as its readme has it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from itertools import chain, pairwise

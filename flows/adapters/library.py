@@ -1,7 +1,5 @@
 """What the adapters share: families of a library, their bases, transforms and random streams."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator

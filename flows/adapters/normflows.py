@@ -6,8 +6,6 @@ layers that are stochastic or for images, are left out. Stimper et al., normflow
 for Normalizing Flows, 2023, arXiv:2302.12014.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

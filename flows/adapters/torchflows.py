@@ -4,8 +4,6 @@ Its planar, radial and Sylvester flows, which run from noise to data alone, and 
 for images are left out. Nabergoj and Štrumbelj, https://github.com/davidnabergoj/torchflows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any

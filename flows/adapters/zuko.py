@@ -1,7 +1,5 @@
 """zuko's flows as members, and any zuko flow as a Flow; zuko is imported when one is made."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self

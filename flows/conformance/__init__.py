@@ -4,8 +4,6 @@
 defined in the modules `densities` and `conduct`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

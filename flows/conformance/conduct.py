@@ -1,7 +1,5 @@
 """Rows on contexts, batches, modes, dtypes, saved state, copies, and input that is not finite."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterator

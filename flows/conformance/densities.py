@@ -1,7 +1,5 @@
 """Rows on the density: its log-determinant, inverse, mass, samples, loss and gradients."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Subjects of the kit, one flow in one dtype, prepared; and rows, what is measured of them."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping

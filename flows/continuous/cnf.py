@@ -1,7 +1,5 @@
 """The continuous normalizing flow, options that its families share, and the one of exact trace."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial

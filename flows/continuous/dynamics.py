@@ -1,7 +1,5 @@
 """The right-hand side of one ODE solve: it counts evaluations and stops solves that fail."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """FFJORD, trained with a stochastic estimate of its trace, and RNODE, with penalties beside it."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Flow matching: a continuous flow whose field is fitted by regression, without solving an ODE."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, get_args
 
 import torch

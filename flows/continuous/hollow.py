@@ -1,7 +1,5 @@
 """The hollow CNF: no column conditions itself, so that the trace is a sum of slopes."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

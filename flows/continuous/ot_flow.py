@@ -1,7 +1,5 @@
 """OT-Flow: a continuous flow down the gradient of a potential, whose trace is in closed form."""
 
-from __future__ import annotations
-
 from functools import partial
 from itertools import pairwise
 from typing import Any

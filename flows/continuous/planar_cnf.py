@@ -1,7 +1,5 @@
 """The planar CNF: a sum of planar waves that gates of time switch on and off."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

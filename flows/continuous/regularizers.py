@@ -4,8 +4,6 @@ Finlay et al., How to Train Your Neural ODE, 2020, arXiv:2002.02798; Onken et al
 arXiv:2006.00104.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any

@@ -7,8 +7,6 @@ gradient of a trace is zero, as in the second of a step's stages by dopri5, whic
 the integral, it leaves the trace out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 

@@ -1,7 +1,5 @@
 """Solving the ODE of a continuous flow: two engines behind one frozen description."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Autoregressive flows: each column is mapped given those before it, by a masked net (MADE)."""
 
-from __future__ import annotations
-
 from itertools import chain
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Coupling flows: one half of the columns scales and shifts the other."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import chain, pairwise
 

@@ -1,7 +1,5 @@
 """The general normalizing flow: a dense Jacobian and its determinant by LU."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from itertools import pairwise

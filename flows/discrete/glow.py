@@ -1,7 +1,5 @@
 """Glow for vectors: ActNorm, an invertible linear layer of a kind by name, an affine coupling."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import chain
 from typing import Literal

@@ -6,8 +6,6 @@ distribution cannot sample in float64, and its ``sample`` cannot draw in parts w
 (`flows.Flow` has a base of its own and takes one context row for all).
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Neural spline flows: rational-quadratic splines by couplings or by masked nets."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from itertools import chain

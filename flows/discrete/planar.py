@@ -1,7 +1,5 @@
 """Planar flows: each layer bends the space along one direction."""
 
-from __future__ import annotations
-
 import math
 
 import torch
