@@ -112,8 +112,17 @@ def fit(
         if val.shape[1] != rows.shape[1]:
             raise ValueError(f"validation has {val.shape[1]} columns, and data {rows.shape[1]}")
     with torch.inference_mode(False), torch.enable_grad(), Stream(seed):
-        known = tuning(flow, width) if isinstance(flow, str) else None
-        flow, train, val = _prepared(flow, train, val, width, preprocessing, support, options)
+        rate = RATES[False]
+        if isinstance(flow, str):
+            known, preprocessing = tuning(flow, width), preprocessing or "whiten"
+            rate, options = known.rate, {**known.fixed, **known.working, **options}
+            if context := rows.shape[1] - width:
+                options.setdefault("context_dim", context)
+            flow = flows.build(flow, width, **options)
+        elif options:
+            names = ", ".join(options)
+            raise ValueError(f"{names}: options are of a family that is named, not a flow")
+        train, val = _prepared(flow, train, val, width, preprocessing, support)
         decay = DECAYED if weight_decay is None else weight_decay
         optimiser = torch.optim.AdamW(flow.parameters(), weight_decay=decay)
         state = State(flow, optimiser, generator, flow.state_dict())
@@ -121,7 +130,7 @@ def fit(
         epoch = max(1, len(train) // size)
         course = Course(cpu_seconds or updates, DECAY, epoch, count=not cpu_seconds)
         state.follow(course)
-        rate = learning_rate or (known.rate if known else RATES[False])
+        rate = learning_rate or rate
         turns = _Turns(state, train, val, width, size, rate, progress, course)
         loop(state, turns)
         turns.fit.best, _ = state.conclude(turns.log_prob)
@@ -188,24 +197,9 @@ def _is_numeric(column: Any) -> bool:
 
 
 def _prepared(
-    flow: Flow | str,
-    train: Tensor,
-    val: Tensor,
-    width: int,
-    preprocessing: str | None,
-    support: Any,
-    options: dict[str, Any],
-) -> tuple[Flow, Tensor, Tensor]:
-    """The flow behind its preprocessing, initialised, and both parts as it takes them."""
-    if isinstance(flow, str):
-        preprocessing = preprocessing or "whiten"
-        known = tuning(flow, width)
-        options = {**known.fixed, **known.working, **options}
-        if context := train.shape[1] - width:
-            options.setdefault("context_dim", context)
-        flow = flows.build(flow, width, **options)
-    elif options:
-        raise ValueError(f"{', '.join(options)}: options are of a family that is named, not a flow")
+    flow: Flow, train: Tensor, val: Tensor, width: int, preprocessing: str | None, support: Any
+) -> tuple[Tensor, Tensor]:
+    """Put the flow behind its preprocessing and initialise it; both parts as it takes them."""
     weights = list(flow.parameters())
     if not any(p.requires_grad for p in weights) or any(p.is_inference() for p in weights):
         raise ValueError(
@@ -220,7 +214,7 @@ def _prepared(
         flow.to(like)
     train, val = train.to(like), val.to(like)
     flow.initialize(*_split(train[torch.randperm(len(train))[:INITIAL_ROWS]], width))
-    return flow, train, val
+    return train, val
 
 
 def _split(rows: Tensor, width: int) -> tuple[Tensor, Tensor | None]:
