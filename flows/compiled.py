@@ -181,9 +181,8 @@ class Functions:
         modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
         kinds = ((min(len(t), 2), t.dtype, t.requires_grad) for t in inputs if t is not None)
         key = (function, place, *modes, *kinds)
-        if (
-            key not in self._known
-        ):  # by a copy, for torch to keep versions of, and sizes by its name
+        if key not in self._known:
+            # a copy for torch to keep versions of; sizes it remembers by the name
             name = f"{function.__name__}_{next(_numbers)}"
             code = function.__code__.replace(co_name=name)
             own = FunctionType(code, function.__globals__, name)

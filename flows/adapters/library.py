@@ -57,10 +57,8 @@ class LibraryBase(nn.Module):
 
     def __init__(self, base: Any, by_shape: bool) -> None:
         super().__init__()
-        self._base, self.by_shape = (
-            (base,),
-            by_shape,
-        )  # a tuple: the transform registers and saves it
+        self._base = (base,)  # in a tuple: the transform registers and saves it
+        self.by_shape = by_shape
 
     def log_prob(self, z: Tensor) -> Tensor:
         """(N, D) -> (N,) nats."""

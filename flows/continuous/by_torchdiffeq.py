@@ -34,8 +34,8 @@ def solve(
     """
     times = torch.stack(span)
     first, last = times.tolist()
-    varying = Scipy if solver.method == "scipy_solver" else Adaptive
-    kind = Fixed if solver.fixed else varying
+    steps = Fixed if solver.fixed else Adaptive
+    kind = Scipy if solver.method == "scipy_solver" else steps
     watched = kind(dynamics, first)
     zeros = [x.new_zeros(len(x)) for _ in range(dynamics.integrals)]
 

@@ -92,8 +92,8 @@ class Compiled:
         length = torch.as_tensor(step.length, dtype=y.dtype, device=y.device)
         arguments = (step.state, rates, length, torch.stack(list(step.times)))
         place = (stepper, self.evaluation, type(self.field), *more[:1])
-        shared = (stepper, self.evaluation, module, self.fixed, *more)
-        attempt: Attempt = self.functions(function, place, rows, *shared, *arguments)
+        constants = (stepper, self.evaluation, module, self.fixed, *more)
+        attempt: Attempt = self.functions(function, place, rows, *constants, *arguments)
         dx, of_q = attempt.rates
         traces = of_q[:1] if self.evaluation.trace is not None else ()
         values = (dx[0] if dx.dim() > 2 else dx, *traces)  # an adjoint's are x and its gradient
