@@ -21,6 +21,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from PIL import Image
 
+import flows
 from benchmarks.claims import Claim, Evidence, Verdict, by_budget, claims, together
 from benchmarks.core import store
 from benchmarks.core.exhibit import Column, Figure, Table, showing
@@ -133,7 +134,7 @@ class Documents:
             undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
         )
         names = "table note figure figure_note sentence leaders verdicts undecided claims"
-        names += " overview stale"
+        names += " overview stale families"
         environment.globals.update({name: getattr(self, name) for name in names.split()})
         for template in sorted(docs.glob("*.md.jinja")):
             text = environment.from_string(template.read_text()).render()
@@ -142,6 +143,12 @@ class Documents:
     def overview(self) -> str:
         """A row for each run: suite, cases, machine, versions."""
         return _markdown(pd.DataFrame([run.facts() for run in self.runs.values()]))
+
+    def families(self) -> str:
+        """A row for each family of this package: how it computes what, and how right it is."""
+        rows = [{"Family": f"`{name}`", **vars(flows.capabilities(name))} for name in flows.own()]
+        frame = pd.DataFrame(rows).replace({True: "yes", False: "–"})
+        return _markdown(frame.rename(columns=lambda name: name.capitalize()))
 
     def stale(self) -> str:
         """A line for each reason for which records of a run are stale."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from flows.conformance import Conformance as Conformance
     from flows.conformance import check as check
     from flows.counting import count_nfe as count_nfe
+    from flows.families import Capabilities as Capabilities
+    from flows.families import capabilities as capabilities
     from flows.fitting import Fit as Fit
     from flows.fitting import fit as fit
     from flows.flow import Flow as Flow
@@ -103,6 +105,7 @@ def own() -> list[str]:
 LATER = {  # names that are imported when first used, since torch takes seconds
     **{"Bijection": "flows.bijection", "Flow": "flows.flow", "count_nfe": "flows.counting"},
     **dict.fromkeys(("load", "save"), "flows.saved"),
+    **dict.fromkeys(("capabilities", "Capabilities"), "flows.families"),
     **dict.fromkeys(("check", "Conformance"), "flows.conformance"),
     **dict.fromkeys(("fit", "Fit"), "flows.fitting"),
 }

@@ -1,11 +1,11 @@
 """Bijections from data to noise, and base densities of the noise."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
-from nflows.transforms import CompositeTransform
+from nflows.transforms import CompositeTransform, InverseTransform
 from torch import Tensor, nn
 
 from flows.functorch import transformed
@@ -28,7 +28,9 @@ class Bijection(Protocol):
     - Offer ``initialize(x)`` where data (N, D) sets parameters before training,
       ``to_noise(x, context)`` and ``to_data(z, context)`` where an image costs less without its
       log-determinant, ``use(trace, solver, noise)`` where an ODE is solved (see `Flow.using`),
-      and ``iterative = True`` where the inverse iterates (see `Flow.compiled`). Then let
+      and ``iterative = True`` where the inverse iterates, or "D passes" where it takes one a
+      column (see `Flow.compiled` and `flows.capabilities`), and ``inexact = True`` where the
+      inverse is a net of its own that only learns to be one. Then let
       ``flows.check(flows.Flow(bijection, dim=D))`` measure all of this, and register a factory by
       `flows.register` to have it built, compared and reported by name.
     """
@@ -41,6 +43,36 @@ class Bijection(Protocol):
 def concrete(x: Tensor) -> bool:
     """Whether the values of x can be read: not on meta, not inside a torch.func transform."""
     return x.device.type != "meta" and not transformed(x)
+
+
+ROUNDS = 60  # of a root: bisection alone reaches double precision in that many
+
+
+@torch.no_grad()
+def bracketed(
+    function: Callable[[Tensor], tuple[Tensor, Tensor]],
+    target: Tensor,
+    low: Tensor,
+    high: Tensor,
+    a: Tensor,
+) -> Tensor:
+    """The a (N,) between ``low`` and ``high`` where a rising function has a value, without a graph.
+
+    ``function`` returns value and slope. Newton's iteration from ``a``, kept within the bracket by
+    bisection, to three quarters of the digits: one Newton step with a graph ends it, and carries
+    the derivative, two carry the second.
+    """
+    tolerance = torch.finfo(a.dtype).eps ** 0.75
+    for _ in range(ROUNDS):
+        value, slope = function(a)
+        excess = value - target
+        low, high = torch.where(excess < 0, a, low), torch.where(excess > 0, a, high)
+        newton = a - excess / slope
+        inside = (newton >= low) & (newton <= high)
+        previous, a = a, torch.where(inside, newton, (low + high) / 2)
+        if concrete(a) and bool(((a - previous).abs() <= tolerance * (1 + a.abs())).all()):
+            break
+    return a
 
 
 def finite(*tensors: Tensor) -> bool:
@@ -61,7 +93,7 @@ class Wrapped(nn.Module):
     def __init__(self, bijection: Bijection) -> None:
         super().__init__()
         self.bijection = bijection
-        self.iterative: bool = getattr(bijection, "iterative", False)
+        self.iterative: bool | str = getattr(bijection, "iterative", False)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         return self.bijection.forward(x, context)
@@ -134,6 +166,40 @@ def parts(transform: nn.Module) -> list[nn.Module]:
     if not isinstance(transform, CompositeTransform):
         return [transform]
     return [part for inner in transform._transforms for part in parts(inner)]
+
+
+def ways(transform: nn.Module, *, inverse: bool) -> set[str]:
+    """How a direction of a transform is computed, if not in one pass, as its parts declare.
+
+    "ODE" where a part solves one, "iterations", or what a part's ``iterative`` says.
+    """
+    words: set[str] = set()
+    for part in parts(transform):
+        iterative = inverse and getattr(part, "iterative", False)
+        if any(hasattr(module, "use") for module in part.modules()):
+            words.add("ODE")
+        elif isinstance(part, InverseTransform):
+            words |= ways(part._transform, inverse=not inverse)
+        elif iterative:
+            words |= {"iterations"} if iterative is True else {*iterative.split(", ")}
+    return words
+
+
+def fixed_image(transform: nn.Module, x: Tensor, context: Tensor | None) -> tuple[Tensor, Any]:
+    """The image of x before the last part of a transform, and that part.
+
+    Raises ValueError where a part before it can be trained: a loss without log-determinants would
+    shrink the data by it.
+    """
+    *before, last = parts(transform)
+    for part in before:
+        if any(p.requires_grad for p in part.parameters()):
+            raise ValueError(
+                f"{type(part).__name__} stands before a flow whose loss is no likelihood, and can "
+                "be trained: fix it by requires_grad_(False)"
+            )
+        x = part(x, context)[0]
+    return x, last
 
 
 def to_noise(run: Sequence[nn.Module], x: Tensor, context: Tensor | None) -> Tensor:

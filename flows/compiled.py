@@ -12,11 +12,10 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from nflows.transforms import InverseTransform
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from flows.bijection import Pair, parts, to_data, to_noise
+from flows.bijection import Pair, parts, to_data, to_noise, ways
 from flows.functorch import differentiating_forward, transforming
 from flows.streams import without_stream
 
@@ -56,13 +55,18 @@ def data(transform: Any, base: Any, z: Tensor, context: Tensor | None) -> Tensor
     return to_data(parts(transform), z, context)
 
 
+def _solves(transform: nn.Module) -> bool:
+    """Whether a part solves an ODE."""
+    return "ODE" in ways(transform, inverse=False)
+
+
 class Compiler:
     """Runs the functions above compiled: whole, or around the parts that solve an ODE."""
 
     def __init__(self, transform: nn.Module, backend: str) -> None:
         self.functions = Functions(backend)
-        self.solving = any(map(_solves, parts(transform)))
-        self.iterative = _iterates(transform, inverse=True)
+        self.solving = _solves(transform)
+        self.iterative = bool(ways(transform, inverse=True) - {"ODE"})
         odes: list[Any] = [m for m in transform.modules() if hasattr(m, "step_functions")]
         for ode in odes:
             ode.step_functions = self.functions
@@ -126,21 +130,6 @@ def _forward(calls: Sequence[Any], x: Tensor, context: Tensor | None) -> Pair:
         x, ladj = call(x, context)
         total = total + ladj
     return x, total
-
-
-def _solves(part: nn.Module) -> bool:
-    """Whether a part solves an ODE."""
-    return any(hasattr(module, "use") for module in part.modules())
-
-
-def _iterates(transform: nn.Module, *, inverse: bool) -> bool:
-    """Whether a direction of a transform is found by iteration, as its parts declare."""
-    return any(
-        _iterates(part._transform, inverse=not inverse)
-        if isinstance(part, InverseTransform)
-        else inverse and getattr(part, "iterative", False)
-        for part in parts(transform)
-    )
 
 
 REMEDY = "use the flow itself, of which compiled() made the view"

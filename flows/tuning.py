@@ -15,10 +15,16 @@ LEVELS: dict[str, tuple[Any, ...]] = {  # rising; the middle one works for most
     "bins": (8, 16, 32),
     "tail_bound": (3.0, 5.0, 8.0),
     "activation": ("tanh", "softplus"),
+    "components": (5, 10, 20),
+    "weight": (3.0, 10.0, 30.0),
     "time": ("concat", "concatsquash"),
 }
 WORKING: dict[str, Any] = {"hidden": 128, "bins": 16}  # where it is not the family's default
-OF_FAMILY: dict[str, dict[str, Any]] = {"nsf_ar": {"layers": 3}}
+OF_FAMILY: dict[str, dict[str, Any]] = {  # its levels are half and twice as much
+    "nsf_ar": {"layers": 3},
+    "tarflow": {"hidden": 32},
+    "transformer_mixture": {"hidden": 32},
+}
 RATE = 5e-4, 3e-2  # lowest and highest learning rate
 RATES = {True: 6e-3, False: 4e-3}  # that work, of flows that solve an ODE and of others
 WEIGHT_DECAY = 0.0, 1e-2, 1e-1  # of AdamW
@@ -52,12 +58,14 @@ def tuning(name: str, dim: int) -> Tuning:
     defaults = member.defaults
     solves = "solver" in defaults
     options = {option: levels for option, levels in LEVELS.items() if option in defaults}
-    if "layers" in member.uses:
-        number = OF_FAMILY.get(name, {}).get("layers", defaults["layers"])
-        options["layers"] = (1, 2, 3) if number == 1 else (max(2, number // 2), number, 2 * number)
+    special = {**WORKING, **OF_FAMILY.get(name, {})}
+    doubled = (
+        {"layers": special.get("layers", defaults["layers"])} if "layers" in member.uses else {}
+    )
+    for option, number in {**doubled, **OF_FAMILY.get(name, {})}.items():
+        options[option] = (1, 2, 3) if number == 1 else (max(2, number // 2), number, 2 * number)
     if solves and "depth" in member.uses and dim <= DEEP:
         options["depth"] = (2, 3)
-    special = {**WORKING, **OF_FAMILY.get(name, {})}
     working = {option: special.get(option, defaults[option]) for option in options}
     adaptive = solves and getattr(defaults["solver"], "step_size", None) is None
     return Tuning(RATES[solves], DECAYED, options, working, {"solver": SOLVER} if adaptive else {})

@@ -62,7 +62,8 @@ def test_every_member_conforms(
     assert result.passed, str(result)
     assert all(row.note for row in result.rows if row.status == "not applicable")
     if dim > 1:
-        judged = {(row.name, row.dtype) for row in result.rows if row.status == "pass"}
+        fit = ("pass", "expected")
+        judged = {(row.name, row.dtype) for row in result.rows if row.status in fit}
         required = ("log-determinant", "round trip from data", "batch independence")
         short = [str(dtype).removeprefix("torch.") for dtype in dtypes]
         assert judged >= set(itertools.product(required, short))

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import metadata
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,8 +55,14 @@ if TYPE_CHECKING:
 DIMS = (1, 2, 3, 10)
 DTYPES = ("float64", "float32")
 NAMED = 5  # rows of a failure in the summary
-STYLES = {"pass": "green", "not applicable": "dim", "fail": "bold red"}  # the worst last
-VERDICTS = {"not applicable": "not applicable", "pass": "passed", "fail": "FAILED"}  # of all rows
+STYLES = {  # the worst last
+    **{"pass": "green", "not applicable": "dim"},
+    **{"expected": "yellow", "fail": "bold red"},
+}
+VERDICTS = {  # of all rows
+    **{"not applicable": "not applicable", "pass": "passed"},
+    **{"expected": "passed, but its inverse is learned", "fail": "FAILED"},
+}
 
 LOGS = {"log-determinant", "inverse log-determinant"}
 ROUNDED = 1e-4  # nats that float32 loses at most, of numbers of everyday size
@@ -155,6 +162,8 @@ def check(
             failed = _check_flows(flows, dims or list(DIMS), options, csv_file, every_row)
     if failed:
         say("flowgauge check --explain ROW says what a row judges, --long prints all rows", "dim")
+        if page := _documentation("conformance.html"):
+            say(page, "dim")
     raise Exit(1 if failed else 0)
 
 
@@ -310,7 +319,9 @@ def _print(subject: str, outcomes: Sequence[Outcome], every_row: bool) -> None:
         for full, group in itertools.groupby(rows, key=lambda row: row.name):
             name, by_dtype = full.removesuffix(GIVEN), {row.dtype: row for row in group}
             worst = max(by_dtype.values(), key=lambda row: [*STYLES].index(row.status))
-            if not (every_row or worst.status == "fail" or status == "not applicable"):
+            if not (
+                every_row or worst.status in ("expected", "fail") or status == "not applicable"
+            ):
                 continue
             cells = [_cell(by_dtype.get(dtype)) for dtype in dtypes]
             table.add_row(name, *cells, styled(worst.status, STYLES[worst.status]))
@@ -341,9 +352,20 @@ def likely_fault(rows: Sequence[Outcome]) -> str:
     return ""
 
 
+def _documentation(page: str) -> str:
+    """Address of a page of the documentation; empty where the installed copy is of no release."""
+    urls = metadata("flowgauge").get_all("Project-URL") or []
+    addresses = [url.partition(", ")[2] for url in urls if url.startswith("Documentation")]
+    return "".join(f"{url}{page}" for url in addresses if "OWNER" not in url)
+
+
 def _explain(name: str) -> None:
-    """Print what a row judges, and faults that fail it; ValueError for an unknown row."""
+    """Print what a row judges, its bounds and faults that fail it; ValueError for an unknown row.
+
+    The bounds are those of a flow in closed form.
+    """
     from flows.conformance import GIVEN, ROWS
+    from flows.conformance import check as judge
     from flows.registry import choices
 
     rows = {row.name: getattr(row.measure, "func", row.measure) for row in ROWS}
@@ -352,6 +374,10 @@ def _explain(name: str) -> None:
         hint = choices(name, rows, "flowgauge check maf --long")
         raise ValueError(f"there is no row {name!r}; {hint}")
     say(f"{name}: {' '.join((inspect.getdoc(rows[name]) or '').split())}")
+    judged = [row for row in judge("nsf_coupling", dim=2, layers=1, hidden=4).rows if row.bound]
+    bounds = {row.dtype: f"{row.bound:.0e} in {row.dtype}" for row in judged if row.name == name}
+    if bounds:
+        say(f"  bound: {', '.join(bounds.values())}; more where an ODE, rounding or a grid decides")
     faults = [fault for failing, _, fault in FAULTS if name in failing.split(", ")]
     for fault in (*faults, *[FLOAT32] * (name in LOGS)):
         say(f"  a frequent fault: {fault.replace('{as}', '')}")
@@ -425,7 +451,7 @@ def _judgements(
     """
     from flows.conformance import Outcome
 
-    verdicts = {"pass": True, "fail": False, "not applicable": None}
+    verdicts = {"pass": True, "fail": False, "expected": None, "not applicable": None}
     for family in library.members:
         spent, late = 0.0, False
         for dim in scope["dim"]:
@@ -442,7 +468,7 @@ def _judgements(
                 cells = [
                     (*place, o.name, _rounded(o.value), _rounded(o.bound), verdicts[o.status])
                     for o in outcomes
-                    if o.status != "not applicable" or o.name == "construction"
+                    if verdicts[o.status] is not None or o.name == "construction"
                 ]
                 yield [dict(zip(FIELDS, row, strict=True)) for row in cells]
                 if late := outcomes[-1].name == LATE:

@@ -61,11 +61,13 @@ def claims(
         frames = {folder: load(folder) for folder in folders or _results_folders()}
         searched = folders or sorted(frames, key=lambda folder: (-len(frames[folder]), folder))
         evidence = together({folder: of_one_place(frames[folder])[0] for folder in searched})
-        suites = {} if folders else {folder: plan_of(folder, {}).name for folder in searched}
+        suites = {folder: plan_of(folder, {}).name for folder in searched}
         rows = []
         for claim in selected:
-            order = sorted(searched, key=lambda folder: suites.get(folder) != claim.suite)
+            order = sorted(searched, key=lambda f: not folders and suites[f] != claim.suite)
             rows.append(_row(claim, {folder: evidence[folder] for folder in order}))
+            judge = next((suites[f] for f in order if str(f) == rows[-1]["folder"]), claim.suite)
+            rows[-1]["planned"] = claim.suite if judge != claim.suite else None
         runs = by_run({row["id"]: row["runs"] for row in rows})
     if as_json:
         write(PRINTED, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
@@ -173,5 +175,7 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
                 console.print(f"  {side}: {row[side]}")
         for path in row["exhibits"]:
             say(f"  {path}")
+        if row["planned"]:
+            say(f"  the suite {row['planned']} is planned to decide this claim, this one is not")
         if row["folder"]:
             say(f"  again: {row['command']}")

@@ -68,9 +68,13 @@ def list_members(
 
 
 def _described(member: Member) -> Text:
-    """A flow's description, and its options."""
-    options = styled(", ".join(member.defaults), "dim")
-    return Text.assemble(styled(member.description.replace("``", "")), "\n", options)
+    """A flow's description, what it offers if that is known, and its options."""
+    from flows import capabilities
+
+    lines = [styled(member.description.replace("``", ""))]
+    if member.library is None:
+        lines.append(styled(str(capabilities(member.name)), "green"))
+    return Text("\n").join([*lines, styled(", ".join(member.defaults), "dim")])
 
 
 def _libraries() -> dict[str, str | Text]:

@@ -120,6 +120,13 @@ FORMULAS: dict[Any, Callable[..., int]] = {
     aten.dot: lambda a, b, **_: 2 * a.shape[0],
     aten.addmv: lambda c, a, b, **_: 2 * a.shape[0] * a.shape[1],
     aten.addbmm: lambda c, a, b, **_: 2 * a.shape[0] * a.shape[1] * a.shape[2] * b.shape[2],
+    # torch has formulas for the kernels of GPUs alone
+    aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
+        aten._scaled_dot_product_flash_attention
+    ],
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        aten._scaled_dot_product_flash_attention_backward
+    ],
     aten.linalg_lu_factor_ex: _lu,
     aten.linalg_lu: _lu,
     aten._linalg_slogdet: _lu,
@@ -179,7 +186,7 @@ _RESULT = _names(
     "_softmax _log_softmax _softmax_backward_data _log_softmax_backward_data cumsum cumprod",
     "logcumsumexp cummax cummin gather masked_fill_ softplus_backward elu_backward",
     "leaky_relu_backward hardtanh_backward log_sigmoid_forward log_sigmoid_backward glu",
-    "glu_backward mse_loss_backward",
+    "glu_backward mse_loss_backward native_layer_norm native_layer_norm_backward",
 )
 
 # operations of an operator by its name, from its arguments and its result ``out_val``

@@ -71,6 +71,11 @@ class Subject:
     def dtype(self) -> torch.dtype:
         return self.x.dtype
 
+    @property
+    def inexact(self) -> bool:
+        """Whether its inverse is learned, as a module declares."""
+        return any(getattr(module, "inexact", False) for module in self.own.modules())
+
     def contexts(self, n: int) -> Tensor | None:
         """n context rows, over and over where n is more than there are."""
         return None if self.context is None else _cycled(self.context, n)

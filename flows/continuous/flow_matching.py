@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 import flows
-from flows.bijection import parts
+from flows.bijection import fixed_image
 from flows.continuous.cnf import CNF, Net
 from flows.continuous.solve import Solver
 from flows.continuous.vector_fields import MLPField
@@ -53,20 +53,12 @@ class FlowMatching(Flow):
         For the best field it is the variance of x₁ - x₀ given x_t, not zero.
         """
         context = self.validate(x, context)
-        *before, last = parts(self.transform)
-        for part in before:
-            if any(p.requires_grad for p in part.parameters()):
-                raise ValueError(
-                    f"{type(part).__name__} stands before a field that is fitted by regression, "
-                    "and can be trained: fix it by requires_grad_(False)"
-                )
-            x = part(x, context)[0]
+        x, cnf = fixed_image(self.transform, x, context)
         noise: Tensor = self.base.rsample(x)
         if self.coupling == "optimal_transport":
             noise = noise[assignment(x, noise)]
         t = torch.rand(len(x), dtype=x.dtype, device=x.device)
         inputs = (t, torch.lerp(noise, x, t[:, None]))
-        cnf: Any = last
         v = cnf.field(*inputs) if context is None else cnf.field(*inputs, context)
         return (v - (x - noise)).square().sum(1).mean()
 

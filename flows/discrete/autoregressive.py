@@ -1,5 +1,6 @@
 """Autoregressive flows: each column is mapped given those before it, by a masked net (MADE)."""
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -27,7 +28,7 @@ def maf(dim: int, *, sizes: Sizes = Sizes()) -> CompositeTransform:
     Autoregressive Flow for Density Estimation, 2017, arXiv:1705.07057.
     Growth in D at fixed width: log_prob 1, sampling 2.
     """
-    return _mixed(dim, _affine(dim, sizes))
+    return mixed(dim, _affine(dim, sizes))
 
 
 @flows.register("iaf", uses=SIZES)
@@ -40,7 +41,7 @@ def iaf(dim: int, *, sizes: Sizes = Sizes()) -> CompositeTransform:
     arXiv:1606.04934.
     Growth in D at fixed width: log_prob 2, sampling 1.
     """
-    return _mixed(dim, [InverseTransform(step) for step in _affine(dim, sizes)])
+    return mixed(dim, [InverseTransform(step) for step in _affine(dim, sizes)])
 
 
 def _affine(dim: int, sizes: Sizes) -> list[nn.Module]:
@@ -48,7 +49,7 @@ def _affine(dim: int, sizes: Sizes) -> list[nn.Module]:
     return [compat.MaskedAffineAutoregressiveTransform(dim, **options) for _ in range(sizes.layers)]
 
 
-def _mixed(dim: int, steps: list[nn.Module]) -> CompositeTransform:
+def mixed(dim: int, steps: Sequence[nn.Module]) -> CompositeTransform:
     """Steps with an ActNorm and reversed columns before each."""
     triples = ((ActNorm(dim), compat.ReversePermutation(dim), step) for step in steps)
     return CompositeTransform(chain.from_iterable(triples))

@@ -17,39 +17,57 @@ from flows.discrete.nflows_compat import ActNorm, CompositeTransform
 LIPSCHITZ = 0.9  # bound on the Lipschitz constant of g
 
 
-class ContractiveMLP(nn.Module):
-    """g: R^D -> R^D with ``depth`` hidden tanh layers and a Lipschitz constant of at most 0.9.
+class TanhMLP(nn.Module):
+    """g: R^D -> R^D with ``depth`` hidden tanh layers, and its Jacobian by the chain rule.
+
+    ``weights()`` are the matrices in use, which the methods take. Columns of a context may stand
+    behind those of x, (N, D + C); no derivative is for them.
+    """
+
+    def __init__(self, dim: int, hidden: int, depth: int, context_dim: int = 0) -> None:
+        super().__init__()
+        widths = [dim + context_dim] + [hidden] * depth + [dim]
+        self.layers: Any = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(widths))
+
+    def weights(self) -> list[Tensor]:
+        """The weight of each layer."""
+        return [layer.weight for layer in self.layers]
+
+    def forward(self, x: Tensor, weights: list[Tensor]) -> Tensor:
+        """(N, D + C) -> (N, D)."""
+        for layer, weight in zip(self.layers[:-1], weights, strict=False):
+            x = torch.tanh(F.linear(x, weight, layer.bias))
+        return F.linear(x, weights[-1], self.layers[-1].bias)
+
+    def with_jacobian(
+        self, x: Tensor, weights: list[Tensor], directions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """g(x) (N, D) and its full Jacobian (N, D, D), by the chain of its layers.
+
+        With ``directions`` (N, D, M) the product of the Jacobian with these, (N, D, M).
+        """
+        jacobian = weights[0][:, : len(weights[-1])]
+        if directions is not None:
+            jacobian = jacobian @ directions
+        for layer, weight, following in zip(self.layers[:-1], weights, weights[1:], strict=False):
+            x = torch.tanh(F.linear(x, weight, layer.bias))
+            jacobian = following @ ((1 - x * x)[:, :, None] * jacobian)
+        return F.linear(x, weights[-1], self.layers[-1].bias), jacobian
+
+
+class ContractiveMLP(TanhMLP):
+    """g whose Lipschitz constant is at most 0.9.
 
     tanh is 1-Lipschitz, so the product of the layers' spectral norms bounds that of g. Each
     weight is divided by its exact 2-norm (by singular values; a power iteration would come from
     below and guarantee nothing) wherever that exceeds its share of the bound.
     """
 
-    def __init__(self, dim: int, hidden: int, depth: int) -> None:
-        super().__init__()
-        widths = [dim] + [hidden] * depth + [dim]
-        self.layers: Any = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(widths))
-        self.share = LIPSCHITZ ** (1 / (depth + 1))
-
     def weights(self) -> list[Tensor]:
-        """The weights in use, each of 2-norm at most ``share``."""
-        raw = [layer.weight for layer in self.layers]
+        """The weights in use, each of 2-norm at most its share of the bound."""
+        raw, share = super().weights(), LIPSCHITZ ** (1 / len(self.layers))
         norms = [linalg.widened(partial(torch.linalg.matrix_norm, ord=2), w) for w in raw]
-        return [w * (self.share / n.clamp(min=self.share)) for w, n in zip(raw, norms, strict=True)]
-
-    def forward(self, x: Tensor, weights: list[Tensor]) -> Tensor:
-        """(N, D) -> (N, D)."""
-        for layer, weight in zip(self.layers[:-1], weights, strict=False):
-            x = torch.tanh(F.linear(x, weight, layer.bias))
-        return F.linear(x, weights[-1], self.layers[-1].bias)
-
-    def with_jacobian(self, x: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """g(x) (N, D) and its full Jacobian (N, D, D), by the chain of its layers."""
-        jacobian = weights[0]
-        for layer, weight, following in zip(self.layers[:-1], weights, weights[1:], strict=False):
-            x = torch.tanh(F.linear(x, weight, layer.bias))
-            jacobian = following @ ((1 - x * x)[:, :, None] * jacobian)
-        return F.linear(x, weights[-1], self.layers[-1].bias), jacobian
+        return [w * (share / n.clamp(min=share)) for w, n in zip(raw, norms, strict=True)]
 
 
 class DenseResidual(nn.Module):

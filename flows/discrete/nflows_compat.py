@@ -118,7 +118,7 @@ class AdditiveCouplingTransform(_Coupling, transforms.AdditiveCouplingTransform)
 class _Masked(transforms.autoregressive.AutoregressiveTransform):
     """Mixin of the autoregressive maps: a net that starts at zero, and its empty weights."""
 
-    iterative = True  # a pass a column
+    iterative = "D passes"
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> Pair:
         """Noise to data, a pass a column: (N, D) -> (N, D), (N,)."""

@@ -7,10 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import flows
-from flows.bijection import concrete
+from flows.bijection import bracketed
 from flows.discrete.nflows_compat import ActNorm, CompositeTransform
 
-ROUNDS = 60  # of the inverse: bisection alone reaches double precision in that many
 IDENTITY = math.log(math.e - 1)  # softplus of it is one
 TINY = 1e-30  # least ‖w‖²: below it the numerator is smaller still
 
@@ -60,22 +59,15 @@ def _slope(bend: Tensor, k: Tensor) -> Tensor:
     return torch.addcmul(square, k, 1 - square)
 
 
-@torch.no_grad()
 def _root(target: Tensor, k: Tensor, shift: Tensor) -> Tensor:
     """Solve a + (k - 1) tanh(a + shift) = target for a (N,), to three quarters of the digits."""
-    reach = (k - 1).abs()
-    low, high, a = target - reach, target + reach, target
-    tolerance = torch.finfo(a.dtype).eps ** 0.75  # the Newton steps that follow square what remains
-    for _ in range(ROUNDS):
+
+    def bent(a: Tensor) -> tuple[Tensor, Tensor]:
         bend = torch.tanh(a + shift)
-        excess = a + (k - 1) * bend - target
-        low, high = torch.where(excess < 0, a, low), torch.where(excess > 0, a, high)
-        newton = a - excess / _slope(bend, k)
-        inside = (newton >= low) & (newton <= high)
-        previous, a = a, torch.where(inside, newton, (low + high) / 2)
-        if concrete(a) and bool(((a - previous).abs() <= tolerance * (1 + a.abs())).all()):
-            break
-    return a
+        return a + (k - 1) * bend, _slope(bend, k)
+
+    reach = (k - 1).abs()
+    return bracketed(bent, target, target - reach, target + reach, target)
 
 
 @flows.register("planar", uses=("layers",), version=2)  # 2: the inverse stops at a tolerance

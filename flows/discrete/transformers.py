@@ -1,0 +1,330 @@
+"""Autoregressive flows whose nets are transformers: a column is a token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import flows
+from flows.bijection import bracketed
+from flows.discrete.autoregressive import mixed
+from flows.discrete.nflows_compat import CompositeTransform
+
+HEAD = 32  # width of a head of attention, at most
+WRITTEN_OUT = 64  # columns up to which attention is plain products, which have all derivatives
+SCALES = 4.0, 7.0  # largest |log scale| of an affine map, and of a component
+FAR = -50.0  # log-probability below which a quantile starts from its expansion
+HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+STEPS = 2  # of Newton's, which carry two derivatives
+
+Cache = list[Tensor]  # keys and values (N, heads, tokens, d) of the tokens so far
+
+
+class Attention(nn.Module):
+    """Causal attention of tokens (N, T, C) in heads of at most 32 columns.
+
+    Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = -(-width // HEAD)
+        inside = self.heads * -(-width // self.heads)
+        self.inputs = nn.Linear(width, 3 * inside)
+        self.output = nn.Linear(inside, width)
+
+    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """(N, T, C) -> (N, T, C); with a cache, of one token behind those that it holds."""
+        q, k, v = self.inputs(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            cache[:] = [torch.cat(pair, 2) for pair in zip(cache, (k, v), strict=True)]
+            k, v = cache
+        if k.shape[2] > WRITTEN_OUT:
+            attended = F.scaled_dot_product_attention(q, k, v, is_causal=cache is None)
+        else:
+            scores = q @ k.mT * q.shape[-1] ** -0.5
+            if cache is None:
+                scores = scores + scores.new_full(scores.shape[2:], -torch.inf).triu(1)
+            attended = scores.softmax(-1) @ v
+        output: Tensor = self.output(attended.transpose(1, 2).flatten(2))
+        return output
+
+
+class Block(nn.Module):
+    """Attention and an MLP of four times the width, each behind a norm and beside the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norms: Any = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.attention = Attention(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        tokens = tokens + self.attention(self.norms[0](tokens), cache)
+        output: Tensor = tokens + self.mlp(self.norms[1](tokens))
+        return output
+
+
+class CausalTransformer(nn.Module):
+    """P numbers for each of D columns that depend on the columns before it, and on a context.
+
+    A token is the column before, as a multiple of a learned vector, and its place; the context is
+    added to all of them. O(N (D H² + D² H)) for each of ``depth``
+    blocks; its parameters number ``depth`` (12 H² + 13 H) beside those of the first and the last
+    layer, where H is at most 32 or a multiple of its heads. ``start`` are the numbers that the net
+    has for every column before it is trained, since its last weights are zero.
+    """
+
+    def __init__(
+        self, dim: int, hidden: int, depth: int, context_dim: int, start: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.randn(hidden) * 0.5)
+        self.places = nn.Parameter(torch.randn(dim, hidden) * 0.5)
+        self.context = nn.Linear(context_dim, hidden) if context_dim else None
+        self.blocks: Any = nn.ModuleList(Block(hidden) for _ in range(depth))
+        self.norm = nn.LayerNorm(hidden)
+        self.last = nn.Linear(hidden, len(start))
+        nn.init.zeros_(self.last.weight)
+        self.last.bias = nn.Parameter(torch.tensor(start))
+
+    @property
+    def structural_zeros(self) -> set[str]:
+        """Without a column before another no value is read."""
+        return {"value"} if len(self.places) == 1 else set()
+
+    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """(N, D) -> (N, D, P)."""
+        return self._numbers(F.pad(x[:, :-1], (1, 0)), self.places, context)
+
+    def caches(self, like: Tensor) -> list[Cache]:
+        """Caches without a token, for N rows as those of ``like`` (N, ...)."""
+        empty = [(len(like), b.attention.heads, 0) for b in self.blocks]
+        width = self.blocks[0].attention.output.in_features
+        return [[like.new_empty(*shape, width // shape[1])] * 2 for shape in empty]
+
+    def following(
+        self, column: int, before: Tensor, context: Tensor | None, caches: list[Cache]
+    ) -> Tensor:
+        """Numbers (N, P) of a column, given the one before (N,) and caches of all before that."""
+        place = self.places[column : column + 1]
+        return self._numbers(before[:, None], place, context, caches)[:, 0]
+
+    def _numbers(
+        self,
+        values: Tensor,
+        places: Tensor,
+        context: Tensor | None,
+        caches: list[Cache] | None = None,
+    ) -> Tensor:
+        tokens = values[:, :, None] * self.value + places
+        if self.context is not None:
+            tokens = tokens + self.context(context)[:, None]
+        for index, block in enumerate(self.blocks):
+            tokens = block(tokens, None if caches is None else caches[index])
+        numbers: Tensor = self.last(self.norm(tokens))
+        return numbers
+
+
+class Columnwise(nn.Module):
+    """A Bijection that maps each column by itself, with numbers from the columns before it.
+
+    One pass of the net from data to noise. From noise to data it takes a column at a time, with
+    cached keys: D steps, which together cost about as much as one pass. ``columns`` has
+    ``forward(x, numbers)`` and ``inverse(z, numbers)``, (...), (..., P) -> (...), (...): the image
+    and the logarithm of its derivative.
+    """
+
+    def __init__(self, net: CausalTransformer, columns: Affine | NormalMixture) -> None:
+        super().__init__()
+        self.iterative = columns.iterative
+        self.net, self.columns = net, columns
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z, slopes = _widened(self.columns.forward, x, self.net(x, context))
+        return z, slopes.sum(1)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        caches, columns, ladj = self.net.caches(z), [z.new_zeros(len(z))], z.new_zeros(len(z))
+        for index, column in enumerate(z.unbind(1)):
+            numbers = self.net.following(index, columns[-1], context, caches)
+            x, slope = _widened(self.columns.inverse, column, numbers)
+            columns.append(x)
+            ladj = ladj + slope
+        return torch.stack(columns[1:], 1), ladj
+
+
+def _widened(
+    function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], x: Tensor, numbers: Tensor
+) -> tuple[Tensor, Tensor]:
+    """function(x, numbers), of half precision in float32."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    image, slope = function(x.to(wide), numbers.to(wide))
+    return image.to(x.dtype), slope.to(x.dtype)
+
+
+def _bounded(raw: Tensor, most: float) -> Tensor:
+    """A number between ±most, with slope one at zero."""
+    return most * torch.tanh(raw / most)
+
+
+class Affine:
+    """z = (x - b) exp(-a), with a between ±4; the identity at the start."""
+
+    iterative, start = "D steps", (0.0, 0.0)
+
+    def forward(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = numbers.unbind(-1)
+        log_scale = _bounded(raw, SCALES[0])
+        return (x - shift) * (-log_scale).exp(), -log_scale
+
+    def inverse(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = numbers.unbind(-1)
+        log_scale = _bounded(raw, SCALES[0])
+        return torch.addcmul(shift, z, log_scale.exp()), log_scale
+
+
+class NormalMixture:
+    """z with Φ(z) = F(x), where F is the distribution function of K normal components.
+
+    The smaller of F and 1 - F decides, by its logarithm, so that no tail is cut off. The inverse is
+    Newton's iteration within the bracket of the components' own quantiles. At the start the means
+    are normal quantiles, and the variance is one.
+    """
+
+    iterative = "D steps, iterations"
+
+    def __init__(self, components: int) -> None:
+        means = [NormalDist().inv_cdf((k + 0.5) / components) for k in range(components)]
+        rest = max(0.05, 1 - sum(mean**2 for mean in means) / components)
+        self.start = (*[0.0] * components, *means, *[0.5 * math.log(rest)] * components)
+
+    def forward(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        return _scores(x, *_mixture(numbers))
+
+    def inverse(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        mixture = _mixture(numbers)
+        fixed = [part.detach() for part in mixture]
+        _, means, log_scales = fixed
+        quantiles = means + log_scales.exp() * z.detach()[..., None]
+        margin = 1e-3 * (1 + quantiles.abs().amax(-1))
+        low, high = quantiles.amin(-1) - margin, quantiles.amax(-1) + margin
+
+        def mapped(x: Tensor) -> tuple[Tensor, Tensor]:
+            score, log_slope = _scores(x, *fixed)
+            return score, log_slope.exp()
+
+        x = bracketed(mapped, z.detach(), low, high, (low + high) / 2)
+        for _ in range(STEPS):
+            score, log_slope = _scores(x, *mixture)
+            x = x - (score - z) * (-log_slope).exp()
+        return x, -_scores(x, *mixture)[1]
+
+
+def _mixture(numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-weights, means and log standard deviations, (..., K) each."""
+    logits, means, raw = numbers.unflatten(-1, (3, -1)).unbind(-2)
+    return logits.log_softmax(-1), means, _bounded(raw, SCALES[1])
+
+
+def _scores(
+    x: Tensor, log_weights: Tensor, means: Tensor, log_scales: Tensor
+) -> tuple[Tensor, Tensor]:
+    """z with Φ(z) = F(x), and log dz/dx."""
+    u = (x[..., None] - means) * (-log_scales).exp()
+    log_density = (log_weights - log_scales - 0.5 * u * u).logsumexp(-1) - HALF_LOG_TAU
+    negative = u < 0
+    tail = torch.where(negative, u, -u)
+    small = _mills(tail).log() - 0.5 * tail * tail - HALF_LOG_TAU
+    large = torch.log1p(-small.exp())
+    below, above = (
+        (log_weights + torch.where(left, small, large)).logsumexp(-1)
+        for left in (negative, ~negative)
+    )
+    lower = below < above
+    quantile = _lower_quantile(torch.where(lower, below, above))
+    z = torch.where(lower, quantile, -quantile)
+    return z, log_density + 0.5 * z * z + HALF_LOG_TAU
+
+
+def _mills(w: Tensor) -> Tensor:
+    """Φ(w) / φ(w), which stays a number however far w is below zero."""
+    ratio: Tensor = math.sqrt(0.5 * math.pi) * torch.special.erfcx(w * -math.sqrt(0.5))
+    return ratio
+
+
+def _lower_quantile(log_p: Tensor) -> Tensor:
+    """Φ⁻¹(p) of p up to about a half, by its logarithm; with two derivatives."""
+    p = log_p.detach()
+    far = -2 * p.clamp(max=FAR)
+    w = -(far - 2 * HALF_LOG_TAU - far.log()).sqrt()
+    w = torch.where(p > FAR, torch.special.ndtri(p.exp()), w)
+    for step in range(2 * STEPS):
+        target = p if step < STEPS else log_p
+        mills = _mills(w)
+        w = w + (target - mills.log() + 0.5 * w * w + HALF_LOG_TAU) * mills
+    return w
+
+
+@flows.register("tarflow", uses=("hidden", "depth", "layers", "context_dim"))
+def tarflow(
+    dim: int, *, hidden: int = 32, depth: int = 2, layers: int = 4, context_dim: int = 0
+) -> CompositeTransform:
+    """TarFlow: affine autoregressive maps by causal transformers, a column a token.
+
+    z_i = (x_i - b(x_<i)) exp(-a(x_<i)), with an ActNorm and reversed columns before each map.
+    log_prob is one pass of the net of ``depth`` blocks, O(N L ℓ (D H² + D² H)); a sample takes D
+    steps of one column, with cached keys. The log-determinant is the sum -Σ a_i, O(N L D). Up to 64
+    columns it has all derivatives, beyond first ones alone. Zhai et al., Normalizing Flows are
+    Capable Generative Models, 2024, arXiv:2412.06329.
+
+    Growth in D at fixed width: log_prob 2, sampling 2.
+    """
+    return _stacked(Affine(), dim, hidden, depth, layers, context_dim)
+
+
+@flows.register("transformer_mixture", uses=("hidden", "depth", "layers", "context_dim"))
+def transformer_mixture(
+    dim: int,
+    *,
+    hidden: int = 32,
+    depth: int = 2,
+    layers: int = 1,
+    context_dim: int = 0,
+    components: int = 10,
+) -> CompositeTransform:
+    """Transformer with mixtures: each column is one of K normal components, given those before it.
+
+    As a flow, z_i = Φ⁻¹(F(x_i | x_<i)), with an ActNorm and reversed columns before each of the
+    ``layers``, mostly one. log_prob is one pass, O(N L (ℓ (D H² + D² H) + D H K)); a sample takes D
+    steps of one column, each a root of F. Derivatives as for `tarflow`. Fakoor et al., TraDE:
+    Transformers for Density Estimation, 2020, arXiv:2004.02441; Alcorn and Nguyen, The DEformer,
+    2021, arXiv:2106.06989. Raises ValueError for fewer than one of ``components``.
+
+    Growth in D at fixed width: log_prob 2, sampling 2.
+    """
+    if isinstance(components, bool) or not isinstance(components, int) or components < 1:
+        raise ValueError(f"a mixture needs components to be a whole number from 1: {components!r}")
+    return _stacked(NormalMixture(components), dim, hidden, depth, layers, context_dim)
+
+
+def _stacked(
+    columns: Affine | NormalMixture,
+    dim: int,
+    hidden: int,
+    depth: int,
+    layers: int,
+    context_dim: int,
+) -> CompositeTransform:
+    nets = (
+        CausalTransformer(dim, hidden, depth, context_dim, columns.start) for _ in range(layers)
+    )
+    return mixed(dim, [Columnwise(net, columns) for net in nets])
