@@ -50,7 +50,7 @@ ROUNDS = 60  # of a root: bisection alone reaches double precision in that many
 
 @torch.no_grad()
 def bracketed(
-    function: Callable[[Tensor], tuple[Tensor, Tensor]],
+    function: Callable[[Tensor], Pair],
     target: Tensor,
     low: Tensor,
     high: Tensor,

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import flows
 from flows import linalg
-from flows.bijection import concrete
+from flows.bijection import Pair, concrete
 from flows.discrete.nflows_compat import ActNorm, CompositeTransform
 
 LIPSCHITZ = 0.9  # bound on the Lipschitz constant of g
@@ -41,7 +41,7 @@ class TanhMLP(nn.Module):
 
     def with_jacobian(
         self, x: Tensor, weights: list[Tensor], directions: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Pair:
         """g(x) (N, D) and its full Jacobian (N, D, D), by the chain of its layers.
 
         With ``directions`` (N, D, M) the product of the Jacobian with these, (N, D, M).

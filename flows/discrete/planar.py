@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import flows
-from flows.bijection import bracketed
+from flows.bijection import Pair, bracketed
 from flows.discrete.nflows_compat import ActNorm, CompositeTransform
 
 IDENTITY = math.log(math.e - 1)  # softplus of it is one
@@ -62,7 +62,7 @@ def _slope(bend: Tensor, k: Tensor) -> Tensor:
 def _root(target: Tensor, k: Tensor, shift: Tensor) -> Tensor:
     """Solve a + (k - 1) tanh(a + shift) = target for a (N,), to three quarters of the digits."""
 
-    def bent(a: Tensor) -> tuple[Tensor, Tensor]:
+    def bent(a: Tensor) -> Pair:
         bend = torch.tanh(a + shift)
         return a + (k - 1) * bend, _slope(bend, k)
 
