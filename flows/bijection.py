@@ -161,6 +161,12 @@ def _kind(value: Any) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
+def masked_out(module: Any) -> set[str]:
+    """Names of weights that their mask leaves no entry of, as at D = 1: no gradient comes."""
+    masked = ((name, m) for name, m in module.named_modules() if hasattr(m, "mask"))
+    return {f"{name}.weight" for name, m in masked if not m.mask.any()}
+
+
 def parts(transform: nn.Module) -> list[nn.Module]:
     """The Bijections that a transform is composed of, in their order from data to noise."""
     if not isinstance(transform, CompositeTransform):

@@ -175,19 +175,15 @@ def _outcome(row: Row, subject: Subject, dtype: str, suffix: str) -> Outcome:
 
 def _fault(subject: Subject) -> str:
     """What a direction returns instead of (N, D) and (N,); "" if nothing else, or if it raises."""
+    x, context, shape = subject.x[:8], subject.contexts(8), (8, subject.dim)
     for direction in ("forward", "inverse"):
         try:
-            result: Any = getattr(subject.own.transform, direction)(
-                subject.x[:8], subject.contexts(8)
-            )
+            result: Any = getattr(subject.own.transform, direction)(x, context)
         except FOREIGN:  # which fails other rows
             continue
-        expected = [(8, subject.dim), (8,)]
         parts = result if isinstance(result, tuple) else (result,)
         got = [tuple(p.shape) if isinstance(p, Tensor) else type(p).__name__ for p in parts]
-        if got != expected:
-            received = ", ".join(map(str, got))
-            return (
-                f"{direction} must return a tuple of shapes {expected[0]} and (8,), got {received}"
-            )
+        if got != [shape, (8,)]:
+            listed = ", ".join(map(str, got))
+            return f"{direction} must return a tuple of shapes {shape} and (8,), got {listed}"
     return ""

@@ -8,6 +8,7 @@ from nflows.transforms.made import MADE
 from torch import Tensor, nn
 
 import flows
+from flows.bijection import masked_out
 from flows.continuous.cnf import ODE, pieces
 from flows.continuous.shallow import check_context, tanh, value_and_trace
 from flows.continuous.trace import Trace
@@ -22,6 +23,8 @@ class HollowField(nn.Module):
     hidden layers of width ``hidden``; t and the context (N, C) enter both. τ is an MLP with one
     hidden layer, shared by all columns.
     """
+
+    structural_zeros = property(masked_out)
 
     def __init__(
         self, dim: int, *, hidden: int = 64, depth: int = 2, features: int = 8, context_dim: int = 0
@@ -38,12 +41,6 @@ class HollowField(nn.Module):
         net = partial(MADE, dim, hidden, **outer, **plain)
         self.before, self.after = net(), net()
         self.tau = MLP([1 + 2 * features, hidden, 1])
-
-    @property
-    def structural_zeros(self) -> set[str]:
-        """Names of weights that their mask leaves no entry of, as at D = 1: no gradient comes."""
-        masked = ((name, m) for name, m in self.named_modules() if hasattr(m, "mask"))
-        return {f"{name}.weight" for name, m in masked if not m.mask.any()}
 
     def conditioner(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """c (N, D, 2 F) at a scalar t and x (N, D); c_i does not depend on x_i."""

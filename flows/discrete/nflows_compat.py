@@ -17,7 +17,7 @@ from nflows import transforms
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flows.bijection import Pair, concrete
+from flows.bijection import Pair, concrete, masked_out
 from flows.compiled import of_rows
 from flows.linalg import widened
 
@@ -119,6 +119,12 @@ class _Masked(transforms.autoregressive.AutoregressiveTransform):
     """Mixin of the autoregressive maps: a net that starts at zero, and its empty weights."""
 
     iterative = "D passes"
+    structural_zeros = property(masked_out)
+
+    def __init__(self, features: int, hidden: int, **net: Any) -> None:
+        super().__init__(features, hidden, use_residual_blocks=False, **net)
+        nn.init.zeros_(self.autoregressive_net.final_layer.weight)
+        nn.init.zeros_(self.autoregressive_net.final_layer.bias)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> Pair:
         """Noise to data, a pass a column: (N, D) -> (N, D), (N,)."""
@@ -127,26 +133,12 @@ class _Masked(transforms.autoregressive.AutoregressiveTransform):
             x, ladj = self._elementwise_inverse(inputs, self.autoregressive_net(x, context))
         return x, ladj
 
-    def _start_at_zero(self) -> None:
-        nn.init.zeros_(self.autoregressive_net.final_layer.weight)
-        nn.init.zeros_(self.autoregressive_net.final_layer.bias)
-
-    @property
-    def structural_zeros(self) -> set[str]:
-        """Names of weights that their mask leaves no entry of, as at D = 1: no gradient comes."""
-        layers = self.autoregressive_net.named_modules(prefix="autoregressive_net")
-        return {f"{name}.weight" for name, m in layers if hasattr(m, "mask") and not m.mask.any()}
-
 
 class MaskedAffineAutoregressiveTransform(_Masked, transforms.MaskedAffineAutoregressiveTransform):
     """Affine autoregressive map with scale softplus(u + 0.541) + 0.001, which is 1 at u = 0.
 
     The original starts by contracting every column by 0.69.
     """
-
-    def __init__(self, features: int, hidden: int, **net: Any) -> None:
-        super().__init__(features, hidden, use_residual_blocks=False, **net)
-        self._start_at_zero()
 
     def _elementwise_forward(self, inputs: Tensor, parameters: Tensor) -> Pair:
         scale, shift = self._scale_and_shift(parameters)
@@ -294,8 +286,7 @@ class MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
     """Spline autoregressive map; ``num_bins`` and ``tail_bound`` as in nflows."""
 
     def __init__(self, features: int, hidden: int, **net: Any) -> None:
-        super().__init__(features, hidden, use_residual_blocks=False, tails="linear", **net)
-        self._start_at_zero()
+        super().__init__(features, hidden, tails="linear", **net)
 
     def _elementwise(self, inputs: Tensor, raw: Tensor, inverse: bool = False) -> Pair:
         return self._spline(inputs, raw.unflatten(1, (-1, 3 * self.num_bins - 1)), inverse)
