@@ -50,11 +50,7 @@ ROUNDS = 60  # of a root: bisection alone reaches double precision in that many
 
 @torch.no_grad()
 def bracketed(
-    function: Callable[[Tensor], Pair],
-    target: Tensor,
-    low: Tensor,
-    high: Tensor,
-    a: Tensor,
+    function: Callable[[Tensor], Pair], target: Tensor, low: Tensor, high: Tensor, a: Tensor
 ) -> Tensor:
     """The a (N,) between ``low`` and ``high`` where a rising function has a value, without a graph.
 

@@ -222,10 +222,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _backward_with_graph(
-    activation: Activation,
-    inputs: tuple[Tensor, ...],
-    needed: tuple[bool, ...],
-    of_results: Pair,
+    activation: Activation, inputs: tuple[Tensor, ...], needed: tuple[bool, ...], of_results: Pair
 ) -> list[Tensor | None]:
     """Gradients with a graph, for second derivatives: autograd on the plain operations.
 
