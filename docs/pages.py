@@ -29,6 +29,7 @@ from benchmarks.core.formats import markdown, markdown_table
 from benchmarks.core.frame import SCATTERED, processor, time_columns
 from benchmarks.core.naming import counted
 from benchmarks.core.study import registry, study_of
+from benchmarks.datasets.tabular import TABLES
 from benchmarks.execution import suite
 from benchmarks.report import runs
 from benchmarks.report.cells import grid
@@ -134,7 +135,7 @@ class Documents:
             undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
         )
         names = "table note figure figure_note sentence leaders verdicts undecided claims"
-        names += " overview stale families"
+        names += " overview sets families stale"
         environment.globals.update({name: getattr(self, name) for name in names.split()})
         for template in sorted(docs.glob("*.md.jinja")):
             text = environment.from_string(template.read_text()).render()
@@ -143,6 +144,13 @@ class Documents:
     def overview(self) -> str:
         """A row for each run: suite, cases, machine, versions."""
         return _markdown(pd.DataFrame([run.facts() for run in self.runs.values()]))
+
+    def sets(self) -> str:
+        """A row for each real table of the package: source, licence, and what became of columns."""
+        splits = [f"{row.draws} draws" if row.draws else "random" for row in TABLES]
+        frame = pd.DataFrame(TABLES).assign(split=splits, noise=[row.noise for row in TABLES])
+        names = ["name", "dim", "rows", "split", "title", "source", "licence", "columns", "noise"]
+        return _markdown(frame[names].rename(columns=str.capitalize))
 
     def families(self) -> str:
         """A row for each family of this package: how it computes what, and how right it is."""

@@ -15,15 +15,7 @@ from benchmarks import datasets
 from benchmarks.analysis import paired
 from benchmarks.analysis.contests import contests
 from benchmarks.analysis.criteria import LEVEL
-from benchmarks.analysis.improvement import (
-    ERROR,
-    FREEDOM,
-    GAIN,
-    MARK,
-    MARKS,
-    gain_of,
-    improving,
-)
+from benchmarks.analysis.improvement import ERROR, FREEDOM, GAIN, MARK, MARKS, gain_of, improving
 from benchmarks.analysis.improvement import gain_per_doubling as estimate
 from benchmarks.claims import Claim, by_budget, claims
 from benchmarks.claims.trained import LEADS

@@ -181,7 +181,7 @@ def test_what_a_split_does_to_both_cancels(differences: list[float], spread: flo
     """Pairs by split, corrected for overlap where splits are of one table; not where draws are."""
     shared = spread * np.arange(len(differences))
     values = np.array([shared + differences, shared])
-    for split, ratio in (("random", 1 / 8), ("drawn", 0.0)):
+    for split, ratio in (("random", 1 / 8), ("drawn", 0.0), ("disjoint", 0.0)):
         estimate, expected = (
             compare(*models(values, split)).estimate,
             of_repetitions(differences, ratio),

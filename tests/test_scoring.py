@@ -30,14 +30,7 @@ from benchmarks.evaluation.scoring import (
 )
 from benchmarks.execution.versions import standing
 from benchmarks.measure.calls import prepare
-from benchmarks.training.baselines import (
-    BASELINES,
-    BaselineEntry,
-    Covariance,
-    columns,
-    fit,
-    single,
-)
+from benchmarks.training.baselines import BASELINES, BaselineEntry, Covariance, columns, fit, single
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from committed import ROOT

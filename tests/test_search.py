@@ -37,7 +37,7 @@ from benchmarks.studies.search.study import (
     configurations,
     no_density,
 )
-from benchmarks.studies.search.tables import choices, finals, labelled
+from benchmarks.studies.search.tables import finals, labelled, parted
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
@@ -446,7 +446,7 @@ def test_what_another_job_takes_is_measured_for_each_family():
 
 def test_the_ranking_is_by_validation_and_the_answer_names_its_first(folder):
     frame = load(folder)
-    (choice,) = choices(frame)
+    (choice,) = parted(frame)[1]
     assert choice.baselines["model"].tolist() == ["gaussian"]
     assert choice.flows["val_ll"].is_monotonic_decreasing
     first = choice.flows.iloc[0]
@@ -470,15 +470,15 @@ def test_a_baseline_that_is_ahead_or_level_is_the_first_sentence(folder):
     frame = load(folder)
     rows = frame["flow"] == "gaussian"
     ahead = frame.assign(val_ll=frame["val_ll"] + 100.0 * rows)
-    assert choices(ahead)[0].answer.startswith("A Gaussian is ahead of every flow")
-    (choice,) = choices(frame.assign(val_ll=frame["val_ll"] - 100.0 * rows))
+    assert parted(ahead)[1][0].answer.startswith("A Gaussian is ahead of every flow")
+    (choice,) = parted(frame.assign(val_ll=frame["val_ll"] - 100.0 * rows))[1]
     level = choice.baselines["standing"].iloc[0] == "level"
     first = choice.flows["model"].iloc[0]
     assert choice.answer.startswith("A Gaussian is level" if level else first)
 
 
 def test_kept_weights_are_the_density_of_raw_rows_that_was_scored(folder):
-    (choice,) = choices(load(folder))
+    (choice,) = parted(load(folder))[1]
     for _, row in choice.flows.iterrows():
         flow = flows.load(folder / "weights" / row["key"])
         data = datasets.load(choice.data)

@@ -94,13 +94,6 @@ def budget_of(seconds: float, cases: pd.DataFrame) -> str:
     return f"{nominal}{seconds:g} s" if len(searched) else ""
 
 
-def at_largest_budget(cases: pd.DataFrame) -> pd.DataFrame:
-    """Cases of one data set, those of each entrant of a search `within` its largest budget."""
-    if LABEL not in cases:
-        return cases
-    return within(cases, cases[BUDGET].astype(float).groupby(cases[LABEL]).transform("max"))
-
-
 def within(cases: pd.DataFrame, budget: float | pd.Series) -> pd.DataFrame:
     """Cases of one data set that have kept to a budget, s, or to one for each case.
 

@@ -151,6 +151,15 @@ def compare(
     return Comparison(estimate, basis, len(pairs), least, ranks)
 
 
+def rivals(
+    models: Mapping[str, pd.DataFrame], metric: str = "test_ll", gap: float = math.inf
+) -> tuple[str, dict[str, Comparison]]:
+    """The name of the model with the highest mean, and it compared with each of the others."""
+    best = max(models, key=lambda model: float(models[model][metric].mean()), default="")
+    others = {name: own for name, own in models.items() if name != best}
+    return best, {name: compare(models[best], own, metric, gap) for name, own in others.items()}
+
+
 def over_seeds(cases: pd.DataFrame, values: np.ndarray) -> Estimate:
     """Estimate the mean of values (cases,) over the splits of these cases, or over trainings."""
     if _shares_rows(cases):
@@ -243,9 +252,9 @@ def _has_rows(cases: pd.DataFrame) -> bool:
 
 
 def _ratio(cases: pd.DataFrame) -> float:
-    """n_test / n_train of random splits; 0 of draws, NaN where records do not say."""
+    """n_test / n_train of random splits; 0 of draws, which share no rows; NaN if not recorded."""
     facts = facts_of(cases)
-    if facts.get("split") == "drawn":
+    if facts.get("split") in ("drawn", "disjoint"):
         return 0.0
     rows = facts.get("rows")
     return rows["test"] / rows["train"] if isinstance(rows, dict) else math.nan

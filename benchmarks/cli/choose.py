@@ -370,10 +370,10 @@ def _announce(suite: Suite, jobs: int) -> None:
 def _choices_of(folder: Path) -> list[Choice]:
     """The choice that the records of a folder's plan make; none without a training."""
     from benchmarks.report import runs
-    from benchmarks.studies.search.tables import choices
+    from benchmarks.studies.search.tables import parted
 
     (run,) = runs.read([folder])
-    return choices(run.frame[run.frame["study"] == "search"]) if len(run.frame) else []
+    return parted(run.frame[run.frame["study"] == "search"])[1] if len(run.frame) else []
 
 
 def _print(choice: Choice, folder: Path) -> None:

@@ -194,11 +194,7 @@ def verify(sets: Sets = None, plugin: Plugin = None, data_root: DataRoot = None)
 
 @app.command()
 @on_table
-def info(
-    selection: Any,
-    plugin: Plugin = None,
-    data_root: DataRoot = None,
-) -> None:
+def info(selection: Any, plugin: Plugin = None, data_root: DataRoot = None) -> None:
     """Describe a data set; list the faults and remarks of a file of your own.
 
     Exit status: 0, 1 if the file cannot be used as it is, 2 wrong usage.
@@ -219,6 +215,7 @@ def info(
         "dimension": str(data.dim),
         "given": counted(data.context_dim, "column") if data.context_dim else None,
         **{part: f"{len(getattr(data, part)):,} rows" for part in ("train", "val", "test")},
+        "split": data.split,
         "columns": None if data.columns is None else brief(", ".join(data.columns)),
         "units": data.units,
         "entropy": None if data.entropy is None else f"{data.entropy:.6f} nats",

@@ -31,7 +31,7 @@ from flows.registry import Registry
 if TYPE_CHECKING:
     from benchmarks.datasets.disk import Source
 
-Split = Literal["drawn", "random", "published"]
+Split = Literal["drawn", "disjoint", "random", "published"]
 ROWS = {"train": 20_000, "val": 5_000, "test": 20_000}  # of sets that are drawn
 
 
@@ -46,9 +46,10 @@ class Dataset:
     each row if rows are dependent, for clustered standard errors. `modes` (K, dim) holds the
     centres of equally likely modes. `columns` are the names of a table's columns, `remarks` list
     what is doubtful about it. `levels` is the number of grey levels of images, each a step of
-    1 / levels. `split` is what a seed decides: a new draw of all rows, a random split of one table,
-    or nothing, since the published split is kept. `support` (2, width) are lower and upper bounds
-    of each column, infinite where there is none (`bounds`), for a preprocessing that needs them.
+    1 / levels. `split` is what a seed decides: a new draw of all rows, one of disjoint draws from a
+    table, a random split of it, or nothing, since the published split is kept. `support` (2, width)
+    are lower and upper bounds of each column, infinite where there is none (`bounds`), for a
+    preprocessing that needs them.
     Raises ValueError for another shape or type, and for rows outside of the support.
     """
 
@@ -138,17 +139,24 @@ class Dataset:
 Loader = Callable[[Path | None, int], Dataset]
 
 _dims: dict[str, int] = {}  # of sets that are registered with their dimension
+_draws: dict[str, int] = {}  # of sets with disjoint draws, one a seed: their number
 registry: Registry[Loader] = Registry("data set", packages=(__name__,), group="flowgauge.datasets")
 
 
 def register(
-    name: str, *, version: int = 1, pace: int = 1, dim: int | None = None
+    name: str,
+    *,
+    version: int = 1,
+    pace: int = 1,
+    dim: int | None = None,
+    draws: int | None = None,
 ) -> Callable[[Loader], Loader]:
     """Register the decorated loader under `name`; ValueError if another module holds the name.
 
     With `dim`, for a set without context, a suite is planned without loading the set, whose files
-    may be absent. Raise `version` when the rows, their split or their description change, so that
-    earlier records are stale.
+    may be absent. ``draws`` is the number of disjoint draws of a set that has one a seed. Raise
+    `version` when the rows, their split or their description change, so that earlier records are
+    stale.
     """
     module = sys._getframe(1).f_globals["__name__"]  # a loader may be made elsewhere, by `drawn`
 
@@ -156,6 +164,8 @@ def register(
         registry.add(name, loader, module, version=version, pace=pace)
         if dim is not None:
             _dims[name] = dim
+        if draws is not None:
+            _draws[name] = draws
         return loader
 
     return add
@@ -213,7 +223,15 @@ def _original(name: str, root: Path | None = None, seed: int = 0) -> Dataset:
     except OSError:  # the loader raises it too, with more to say
         state = ()
     stamps = tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in state)
+    check_seed(name, seed)
     return _cached(registry[name], root, seed, stamps)
+
+
+def check_seed(name: str, seed: int) -> None:
+    """ValueError for a seed beyond the disjoint draws of a data set that has such."""
+    if (draws := _draws.get(name)) and seed not in range(draws):
+        most = f"{draws} disjoint draws, seeds 0 to {draws - 1}"
+        raise ValueError(f"data set {name!r} has {most}: leave out the seed {seed}")
 
 
 def dim(name: str) -> int:
@@ -317,3 +335,4 @@ def drawn(
 
 from benchmarks.datasets.tables import load_file as load_file  # noqa: E402  # needs what is above
 from benchmarks.datasets.tables import load_frame as load_frame  # noqa: E402  # likewise
+from benchmarks.datasets.tabular import real as real  # noqa: E402  # likewise

@@ -32,9 +32,9 @@ from pandas.api.types import is_complex_dtype, is_integer_dtype, is_numeric_dtyp
 
 from benchmarks.core.formats import brief, number
 from benchmarks.core.naming import counted
-from benchmarks.datasets import Dataset, bounds, counts, names, register, stream
+from benchmarks.datasets import Dataset, counts, names, register, stream
 from benchmarks.datasets.disk import FREE, RATIO, Absent, check_size, read_npy, sha256
-from benchmarks.datasets.tabular import distinct_rows, shuffled_split, standardised
+from benchmarks.datasets.tabular import add_noise, distinct_rows, scaled, shuffled_split
 
 OPTION = re.compile(r":(?:(columns|drop|target|context|support)=|(dropna|dequantise)(?=:|$))")
 SEPARATORS = {";": ".,", "\t": ".,", "|": ".,", r"\s+": ".,", ",": "."}  # with decimal marks
@@ -242,42 +242,37 @@ def _dataset(
         parts["all"] = distinct_rows(tables["all"])
     if selection.dequantise:
         generator = stream(seed, "own/noise")
-        places, steps = list(inspection.steps), torch.tensor(list(inspection.steps.values()))
         for x in parts.values():
-            noise = torch.rand(len(x), len(places), generator=generator, dtype=x.dtype)
-            x[:, places] += noise * steps
+            add_noise(x, inspection.steps, generator)
     if "all" in parts:
         parts = shuffled_split(parts["all"], stream(seed, "own/split"))
     if not parts["train"].std(dim=0).all():
         raise ValueError(f"data file {name!r}: a column is constant in its training part")
-    parts, scaling = standardised(parts)
     sizes = counts(map(len, parts.values()))
     split = "as the file has them" if len(tables) > 1 else "a random 80/10/10 split"
     table = next(iter(tables.values()))
     columns = tuple(map(str, table.columns))
     dim = len(columns) - table.attrs["context"]
-    limits = selection.bounds(columns[:dim])
-    raw = bounds(*(limits.get(column, (-np.inf, np.inf)) for column in columns))
-    for place, step in inspection.steps.items() if selection.dequantise else ():
-        raw[1, place] += step
+    noisy = inspection.steps if selection.dequantise else {}
+    noise = {columns[place]: step for place, step in noisy.items()}
+    limits = {
+        column: (lower, upper + noise.get(column, 0))
+        for column, (lower, upper) in selection.bounds(columns[:dim]).items()
+    }
     if dim < len(columns):
         given = quoted(columns[dim:]) if selection.context else "the other columns"
         split = f"of {quoted(columns[:dim])} given {given}, {split}"
-    return Dataset(
+    return scaled(
         name,
-        dim,
-        parts["train"],
-        parts["val"],
-        parts["test"],
-        units="standardised columns",
+        parts,
+        columns,
+        limits,
         about=f"{source}: {sizes} rows, {split}, standardised with the training mean and sd."
         + sentences(inspection.remarks),
         columns=None if columns == tuple(map(str, range(len(columns)))) else columns,
-        scaling=scaling,
         remarks=tuple(inspection.remarks),
         split="published" if len(tables) > 1 else "random",
         context_dim=len(columns) - dim,
-        support=scaling(raw)[0] if limits else None,
     )
 
 

@@ -20,6 +20,7 @@ from pydantic_core import from_json
 from benchmarks.core.case import Case, Settings, canonical, digest, of_part
 from benchmarks.core.formats import brief
 from benchmarks.core.study import Common, Study, registry
+from benchmarks.datasets import check_seed
 from benchmarks.datasets.tables import admit
 from flows.registry import SIZES, choices
 
@@ -131,6 +132,7 @@ class Suite(Settings, frozen=True):
             if len(listed) > MOST:
                 raise ValueError(f"{where}: {MOST:,} cases are the most: ask for fewer")
             for case in listed:  # a flow's defaults too
+                check_seed(case.dataset or "", case.seeds.data)
                 of_flow = f"{where}: options of {case.flow!r}"
                 check_values(case.options, of_flow)
                 check_sizes({"dim": case.dim, **case.options}, of_flow)

@@ -11,7 +11,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.optimize import isotonic_regression
 
@@ -106,11 +105,6 @@ def legend_of(figure: Any, panels: Iterable[Any], *, in_order: bool = False) -> 
         named |= {handle.get_label(): handle for handle in panel.get_legend_handles_labels()[0]}
     names = sorted(named) if in_order else list(named)
     legend_below(figure, [named[name] for name in names], names)
-
-
-def samples_of(looks: Mapping[str, Mapping[str, Any]]) -> list[Line2D]:
-    """A legend's handle for each look."""
-    return [Line2D([], [], **look) for look in looks.values()]
 
 
 def logarithmic(*axes: Any) -> None:

@@ -15,11 +15,12 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from benchmarks.analysis import improvement
 from benchmarks.analysis.contests import kinds, validations
 from benchmarks.analysis.paired import facts_of
+from benchmarks.analysis.ranking import Ranking
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.formats import number
 from benchmarks.core.frame import arrays_by_case, holding
 from benchmarks.core.naming import named
-from benchmarks.plotting import draw, panels
+from benchmarks.plotting import draw, panels, ranks
 
 Arrays = dict[str, np.ndarray]
 
@@ -66,7 +67,9 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     trained = done[done["updates"] > 0]
     flat = panels.ordered(holding(trained[trained["dim"] == 2], "path_samples"))
     plane = [*portraits(flat), *steps(flat), *trajectories(flat)]
-    return [*plane, *corners(holding(done, "columns")), *training(trained)]
+    ranking = Ranking.of(pd.concat([named(group) for _, group in _sets(frame)]))
+    overall = ranks.figures("density", ranking)
+    return [*overall, *plane, *corners(holding(done, "columns")), *training(trained)]
 
 
 def _sets(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -359,7 +362,8 @@ def _trainings(part: pd.DataFrame) -> Any:
                 panel.set(title=name, xlabel=x, ylabel=label)
             if cpu:
                 line[1].set_xlabel("CPU seconds of training")
-        draw.legend_below(figure, draw.samples_of(looks), list(looks))
+        handles = [Line2D([], [], **look) for look in looks.values()]
+        draw.legend_below(figure, handles, list(looks))
     return figure
 
 

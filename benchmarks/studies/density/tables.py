@@ -15,10 +15,12 @@ from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.improvement import Curve
 from benchmarks.analysis.inference import Standing
 from benchmarks.analysis.models import Models, models_of, notes_of
+from benchmarks.analysis.ranking import Ranking, in_order
 from benchmarks.core.exhibit import RECORDS, Column, Table, columns, scientific
 from benchmarks.core.formats import number
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import ahead_of_flows, of_plugins
+from benchmarks.studies import score
 
 TESTED = f"at a level of {LEVEL:g} over all of its rivals (Student's t, Holm)"
 ABOVE = 3.0  # standard errors above the truth from which on a likelihood is marked
@@ -74,7 +76,10 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     if not sets:
         return []
     summaries = [_summary(models) for models in sets]
-    listed: list[Table | None] = [_overview(sets, summaries)]
+    ranking = Ranking.of(pd.concat([s for models in sets for s in models.every.values()]))
+    overview = _overview(sets, summaries, ranking)
+    scores = [replace(score.table("density", ranking), first=overview.first)] if ranking else []
+    listed: list[Table | None] = [*scores, overview]
     for models, rows in zip(sets, summaries, strict=True):
         listed += [_likelihoods(models, rows), _costs(models), _budgets(models), exactness(models)]
     return [table for table in listed if table is not None]
@@ -108,39 +113,26 @@ def _summary(models: Models) -> pd.DataFrame:
 
 def _stands(models: Models) -> dict[str, dict[str, Any]]:
     """How each done model stands to the best, and to the best flow where that is another."""
-    gap = paired.gap_of(models.done.values())
-    behind = _behind_first(models.done, gap)
+    gap, rows = paired.gap_of(models.done.values()), dict[str, dict[str, Any]]()
+    best, behind = paired.rivals(models.done, gap=gap)
     standings, leads = paired.standing(behind), paired.leader(behind)
-    rows: dict[str, dict[str, Any]] = {
-        model: {
-            "leads": leads and model not in behind,
-            "standing": BESIDE[standings[model]] if model in standings else None,
-        }
-        for model in models.done
-    }
-    for model, lag in behind.items():
-        best = next(iter(models.done.values()))
-        rows[model] |= paired.robust(best, models.done[model], lag.margin)
-    rivals = {"behind": models.done, "behind_flow": models.flows}
-    if list(models.flows)[:1] in ([], list(models.done)[:1]):
-        del rivals["behind_flow"]
-    for name, others in rivals.items():
-        lags = _behind_first(others, gap)
-        for model, row in rows.items():
-            row[name] = 0.0 if model == next(iter(others)) else None
+    firsts = {"behind": (best, behind)}
+    if models.flows and best not in models.flows:
+        firsts["behind_flow"] = paired.rivals(models.flows, gap=gap)
+    for model, seeds in models.done.items():
+        standing = BESIDE[standings[model]] if model in standings else None
+        rows[model] = {"leads": leads and model == best, "standing": standing}
+        if model in behind:
+            rows[model] |= paired.robust(models.done[best], seeds, behind[model].margin)
+        for name, (first, lags) in firsts.items():
+            rows[model][name] = 0.0 if model == first else None
             if model in lags:
-                row |= {name: lags[model].estimate.value, f"{name}_half": lags[model].half}
+                rows[model] |= {name: lags[model].estimate.value, f"{name}_half": lags[model].half}
     return rows
 
 
-def _behind_first(models: dict[str, pd.DataFrame], gap: float) -> dict[str, paired.Comparison]:
-    """The first model compared with each of the others, by their names."""
-    first, *others = models or [""]
-    return {model: paired.compare(models[first], models[model], gap=gap) for model in others}
-
-
-def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
-    """The test log-likelihoods of all data sets; models that have most sets first, by mean rank."""
+def _overview(sets: list[Models], summaries: list[pd.DataFrame], ranking: Ranking | None) -> Table:
+    """The test log-likelihoods of all data sets, `in_order`."""
     every = pd.concat(summaries)
     records = every.groupby("model", sort=False)[RECORDS].sum()
     frame, layout = pd.DataFrame({"model": records.index}), columns("model")
@@ -161,13 +153,13 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame]) -> Table:
         f"Mean log-density of the test rows in nats{given}. Bold: ahead of every other, {TESTED}."
     )
     note += improvement.note(every)
-    means = frame.filter(regex=r"^test_ll\.").apply(pd.to_numeric, errors="coerce")
-    ranks = {"absent": means.isna().sum(axis=1), "rank": means.rank(ascending=False).mean(axis=1)}
-    order = pd.DataFrame(ranks).sort_values(["absent", "rank"], kind="stable").index
+    rows = frame.set_index("model")
+    means = rows.filter(regex=r"^test_ll\.").apply(pd.to_numeric, errors="coerce")
+    frame = rows.loc[in_order(means, ranking)].reset_index()
     best = {m.data: next(iter(m.done)) for m in sets if m.flows}
     first = ahead_of_flows({d: n for d, n in best.items() if not any(n in m.flows for m in sets)})
     title = "Test log-likelihood by data set"
-    return Table("density", title, note, frame.loc[order].reset_index(drop=True), layout, first)
+    return Table("density", title, note, frame, layout, first)
 
 
 def _error_of(summary: pd.DataFrame) -> str:
@@ -282,11 +274,12 @@ def _budgets(models: Models) -> Table | None:
         means = at.groupby("series", sort=False)[["best_ll", "until"]].mean()
         reached = {model: at[at["series"] == model] for model in flows}
         reached = {model: seeds for model, seeds in reached.items() if (seeds["until"] > 0).all()}
-        leader = _leader(reached)
+        leader, others = paired.rivals(reached, "best_ll")
+        ahead = paired.leader(others)
         value, error, leads, until = (f"{p}_at_{name}" for p in ("ll", "se", "leads", "updates"))
         frame[value] = [means["best_ll"][m] if m in reached else UNTRAINED for m in flows]
         frame[error] = [_half(reached[m]) if m in reached else math.nan for m in flows]
-        frame[leads] = [model == leader and not marks[model] for model in flows]
+        frame[leads] = [ahead and model == leader and not marks[model] for model in flows]
         frame[until] = means["until"].tolist()
         parts: dict[str, Any] = {"error": error, "leads": leads, "mark": improvement.MARKS}
         layout[value] = Column(f"Validation LL at {text(budget)}", "nats", digits=".3f", **parts)
@@ -327,13 +320,6 @@ def _half(seeds: pd.DataFrame) -> float:
     if len(seeds) == 1:
         return float(seeds["best_se"].iloc[0])
     return paired.over_seeds(seeds, seeds["best_ll"].to_numpy()).half(LEVEL)
-
-
-def _leader(sides: dict[str, pd.DataFrame]) -> str | None:
-    """The best model if it is ahead of all others over seeds."""
-    best = max(sides, key=lambda model: float(sides[model]["best_ll"].mean()), default="")
-    others = {m: paired.compare(sides[best], s, "best_ll") for m, s in sides.items() if m != best}
-    return best if paired.leader(others) else None
 
 
 def exactness(models: Models, study: str = "density") -> Table | None:

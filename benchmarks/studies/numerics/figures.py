@@ -13,16 +13,8 @@ from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import name_runs
 from benchmarks.plotting import draw
-from benchmarks.studies.numerics.tables import (
-    IDENTITIES,
-    MASS,
-    MASS_NOTE,
-    NAMES,
-    convergence,
-    done,
-    estimates,
-    with_solver,
-)
+from benchmarks.studies.numerics import tables
+from benchmarks.studies.numerics.tables import MASS, MASS_NOTE, done, with_solver
 
 LOOKS = draw.looks(("adjoint", "backprop", "seminorm"))
 LOOKS["adjoint"] |= {"lw": 3.2, "markersize": 7.5}  # seen beneath a seminorm that equals it
@@ -52,8 +44,8 @@ def figures(frame: pd.DataFrame) -> Iterator[Figure]:
     if len(masses):
         yield Figure.of("mass", MASS, MASS_NOTE, _masses, with_solver(masses))
     for identity, picture in (("order", _orders), ("rate", _orders), ("estimate", _estimates)):
-        if len(rows := name_runs(done(frame, identity), *NAMES)):
-            title, note = IDENTITIES[identity]
+        if len(rows := name_runs(done(frame, identity), *tables.NAMES)):
+            title, note = tables.IDENTITIES[identity]
             yield Figure.of(f"identities-{identity}", title, note, picture, rows)
 
 
@@ -117,7 +109,7 @@ def _orders(rows: pd.DataFrame) -> Any:
     with draw.figure() as (figure, axes):
         panel = axes[0, 0]
         for name, row in zip(names, rows.to_dict("records"), strict=True):
-            steps, errors, order = convergence(row)
+            steps, errors, order = tables.convergence(row)
             panel.plot(steps, errors, label=f"{name}: order {order:.2f}", **looks[name])
             marks += steps
         draw.finish(panel, marks=marks, xlabel="steps", ylabel="error")
@@ -127,7 +119,7 @@ def _orders(rows: pd.DataFrame) -> Any:
 
 def _estimates(rows: pd.DataFrame) -> Any:
     """Errors of one probe in R^D and R^K beside theory, a row for each field and noise."""
-    fields = estimates(rows)
+    fields = tables.estimates(rows)
     names = [f"{f.field}, {f.dim} → {f.width:g}, {f.noise}" for f in fields.itertuples()]
     heights, looks = np.arange(len(fields))[::-1], draw.looks(SPACES.values())
     with draw.figure(1, 1, 0.3 * len(fields) + 1) as (figure, axes):

@@ -10,14 +10,7 @@ from itertools import product
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
-from pydantic import (
-    Field,
-    JsonValue,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-)
+from pydantic import Field, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 

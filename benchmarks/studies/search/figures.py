@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,20 +9,11 @@ import pandas as pd
 
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.criteria import LEVEL
-from benchmarks.core.exhibit import RECORDS, Figure
+from benchmarks.core.exhibit import Figure
 from benchmarks.core.store import arrays
-from benchmarks.plotting import draw
-from benchmarks.studies.search.tables import (
-    Choice,
-    by_budget,
-    choices,
-    closed,
-    counted_in,
-    finals,
-    is_race,
-    labelled,
-    on_common_splits,
-)
+from benchmarks.plotting import draw, ranks
+from benchmarks.studies.search import tables
+from benchmarks.studies.search.tables import Choice, by_budget, finals
 
 AXES = {"train_flops": "training (FLOP)", "seconds": "budget (s)"}
 LOOK = {"markersize": 4, "lw": 1.2}
@@ -57,34 +47,26 @@ RANKING = (
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Test likelihood against FLOPs and the seconds of the budget, a row a data set; each race."""
-    races = [
-        Figure(
-            f"choose-{choice.data}",
-            f"{choice.data}: which flow",
-            RANKING,
-            partial(_draw_race, choice),
-            tuple(choice.ranking["key"]),
-        )
-        for choice in choices(frame)
-        if len(choice.flows)
-    ]
-    sets = {str(n): labelled(group) for n, group in frame.groupby("dataset", sort=False)}
-    sets = {name: rows for name, rows in sets.items() if not is_race(rows)}
+    sets, choices = tables.parted(frame)
+    races = []
+    for choice in (choice for choice in choices if len(choice.flows)):
+        name, title = f"choose-{choice.data}", f"{choice.data}: which flow"
+        races.append(Figure.of(name, title, RANKING, _draw_race, choice.ranking, choice))
     scored = [finals(rows) for rows in sets.values()]
-    scored = [on_common_splits(rows) for rows in scored if rows["seconds"].notna().any()]
+    scored = [tables.on_common_splits(rows) for rows in scored if rows["seconds"].notna().any()]
     if not scored:
         return races
-    keys = tuple(key for rows in scored for key in rows["key"])
     title = "Test likelihood against the cost of training"
     budgets = [list(by_budget(rows).values()) for rows in scored]
     marked = [improvement.marked(rows) for of_set in budgets for rows in of_set]
     likelihoods = [pd.concat(of_set, ignore_index=True) for of_set in budgets]
     note = NOTE + improvement.note(pd.concat(marked))
-    every = Figure("frontier", title, note, partial(_draw, likelihoods), keys)
-    return [*_who_closes(sets), *races, every]
+    every = Figure.of("frontier", title, note, _draw, pd.concat(scored), likelihoods)
+    overall = ranks.figures("frontier", tables.ranked(sets))
+    return [*overall, *_who_closes(sets), *races, every]
 
 
-def _draw(sets: list[pd.DataFrame]) -> Any:
+def _draw(_: pd.DataFrame, sets: list[pd.DataFrame]) -> Any:
     rows = pd.concat(sets)
     named, fitted = _named(rows), set(rows.loc[rows["seconds"].isna(), "model"])
     looks = draw.looks(set(named) - fitted)
@@ -184,8 +166,8 @@ def _range(choice: Choice) -> tuple[float, float]:
     return near.min() - margin, near.max() + margin
 
 
-def _draw_race(choice: Choice) -> Any:
-    looks = draw.looks(choice.ranking["model"])
+def _draw_race(ranking: pd.DataFrame, choice: Choice) -> Any:
+    looks = draw.looks(ranking["model"])
     height = max(2.6, 1.2 + 0.28 * len(choice.flows))
     with draw.figure(1, 2, height=height) as (figure, axes):
         scores, curves = axes[0]
@@ -213,17 +195,16 @@ def _draw_race(choice: Choice) -> Any:
 
 def _who_closes(sets: dict[str, pd.DataFrame]) -> list[Figure]:
     """What each flow closes of the gap to the best, of several data sets."""
-    budgets = closed(sets)
+    budgets = tables.closed(sets)
     if len(sets) < 2 or not budgets:
         return []
     last = budgets[max(budgets)]
     flows = last[~last["baseline"]].sort_values("share", key=_values, ascending=False)
     named = flows.groupby(flows["test_nfe"].notna(), sort=False).head(OF_A_KIND)["model"]
-    note = CLOSED.format(", ".join(counted_in(sets)), 1 - LEVEL)
-    keys = tuple(key for rows in budgets.values() for own in rows[RECORDS] for key in own)
+    note = CLOSED.format(", ".join(tables.counted_in(sets)), 1 - LEVEL)
     title = "What training FLOPs buy: the gap to the best that each flow closes"
-    drawing = partial(_draw_closed, budgets, list(named))
-    return [Figure("frontier-leaders", title, note, drawing, keys)]
+    every = pd.concat(budgets.values(), ignore_index=True)
+    return [Figure.of("frontier-leaders", title, note, _draw_closed, every, list(named))]
 
 
 def _values(shares: pd.Series) -> pd.Series:
@@ -231,9 +212,8 @@ def _values(shares: pd.Series) -> pd.Series:
     return shares.map(lambda share: share.value)
 
 
-def _draw_closed(budgets: dict[float, pd.DataFrame], named: list[str]) -> Any:
+def _draw_closed(every: pd.DataFrame, named: list[str]) -> Any:
     looks = draw.looks(named)
-    every = pd.concat(budgets.values(), ignore_index=True)
     every = every.assign(percent=100 * _values(every["share"]))
     flows, fitted = every[~every["baseline"]], every[every["baseline"]]
     with draw.figure(height=4.2) as (figure, axes):

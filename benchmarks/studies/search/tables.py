@@ -11,7 +11,6 @@ import pandas as pd
 
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.contests import (
-    at_largest_budget,
     budget_of,
     lacks_logit,
     validations,
@@ -20,6 +19,7 @@ from benchmarks.analysis.contests import (
 from benchmarks.analysis.criteria import FEWEST, LEVEL, MARGIN
 from benchmarks.analysis.inference import Estimate, Standing, mean_of, of_rows, standings
 from benchmarks.analysis.models import models_of
+from benchmarks.analysis.ranking import Ranking, in_order
 from benchmarks.core.exhibit import RECORDS, Column, Table, columns
 from benchmarks.core.formats import number
 from benchmarks.core.naming import (
@@ -32,6 +32,7 @@ from benchmarks.core.naming import (
     starred,
 )
 from benchmarks.core.store import arrays
+from benchmarks.studies import score
 from benchmarks.studies.density.tables import ROBUST, exactness, note_on_samples
 
 SIZES = ("hidden", "depth", "layers", "bins")  # options that the words of a configuration have
@@ -73,16 +74,15 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 
     Of a race the ranking and the search.
     """
-    sets = [(str(n), labelled(group)) for n, group in frame.groupby("dataset", sort=False)]
-    races = [Choice.of(name, rows) for name, rows in sets if is_race(rows)]
+    sets, races = parted(frame)
     ordered = [table for race in races for table in (ranking(race), trials(race.data, race.rows))]
-    sets = [(name, rows) for name, rows in sets if not is_race(rows)]
-    likelihoods = {name: _likelihoods(name, rows) for name, rows in sets}
+    likelihoods = {name: _likelihoods(name, rows) for name, rows in sets.items()}
     if len(sets) > 1:
-        counted = counted_in(dict(sets))
-        listed = {name: table for name, table in likelihoods.items() if name in counted}
-        ordered += [leaders(dict(sets)), overview(listed)]
-    for name, rows in sets:
+        ranks = ranked(sets)
+        ordered += [score.table("frontier", ranks)] if ranks else []
+        listed = {name: likelihoods[name] for name in counted_in(sets)}
+        ordered += [leaders(sets), overview(listed, ranks)]
+    for name, rows in sets.items():
         others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
         ordered += [table for table in (likelihoods[name], *others) if table is not None]
     earlier = (
@@ -97,7 +97,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         ]
     ordered = [table for table in ordered if len(table.frame)]
     if sets and ordered:
-        ordered[0] = replace(ordered[0], first=baselines_ahead(dict(sets)))
+        ordered[0] = replace(ordered[0], first=baselines_ahead(sets))
     return ordered
 
 
@@ -119,28 +119,24 @@ def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
         means = {model: float(own["test_ll"].mean()) for model, own in seeds.items()}
         most = max(len(own) for own in seeds.values() if own["seconds"].notna().any())
         few |= {m: f"{m} ({len(own)} of {most})" for m, own in seeds.items() if len(own) < most}
-        best = max(means, key=lambda model: means[model])
-        others = [model for model in seeds if model != best]
-        rivals = {m: paired.compare(seeds[best], seeds[m], gap=gap) for m in others}
+        best, rivals = paired.rivals(seeds, gap=gap)
         leads = paired.leader(rivals)
         lags |= {best: 0.0} | {model: lag.estimate.value for model, lag in rivals.items()}
         robust |= {m: paired.robust(seeds[best], seeds[m], lag.margin) for m, lag in rivals.items()}
-        value, error, ahead, mark, behind, behind_half = (
-            f"{part}.{budget:g}"
-            for part in ("test_ll", "half", "leads", "mark", "behind", "behind_half")
-        )
-        marks = {model: improvement.mark(own) for model, own in seeds.items()}
-        frame[value] = [means.get(model) for model in frame["model"]]
-        halves = {model: _half(own) for model, own in seeds.items()}
-        frame[error] = [halves.get(model, np.nan) for model in frame["model"]]
-        frame[mark] = [marks.get(model, "") for model in frame["model"]]
-        frame[ahead] = [leads and model == best for model in frame["model"]]
+        parts = {
+            "test_ll": means,
+            "half": {model: _half(own) for model, own in seeds.items()},
+            "mark": {m: improvement.mark(seeds[m]) if m in seeds else "" for m in frame["model"]},
+            "leads": {model: leads and model == best for model in frame["model"]},
+            "behind": {model: lag.estimate.value for model, lag in rivals.items()},
+            "behind_half": {model: lag.half for model, lag in rivals.items()},
+        }
+        value, error, mark, ahead, behind, behind_half = names = [f"{p}.{budget:g}" for p in parts]
+        frame[names] = pd.DataFrame(parts, frame["model"]).set_axis(frame.index)
         fewer = splits[budget] < splits.max()
         over = f", {counted(int(splits[budget]), 'split')}" if fewer else ""
         at = budget_of(budget, ours)
         columns[value] = Column(at + over, digits=".3f", error=error, leads=ahead, mark=mark)
-        frame[behind] = frame["model"].map({m: lag.estimate.value for m, lag in rivals.items()})
-        frame[behind_half] = frame["model"].map({m: lag.half for m, lag in rivals.items()})
         columns[behind] = Column(f"Behind best, {at}", digits=".3f", error=behind_half)
     summaries = [robust.get(model) or rare.get(model, {}) for model in frame["model"]]
     decided = pd.DataFrame(summaries, frame.index, [*ROBUST]).dropna(axis=1, how="all")
@@ -290,7 +286,7 @@ def _few_rows(scored: pd.DataFrame) -> dict[str, dict[str, str]]:
     return texts
 
 
-def overview(likelihoods: Mapping[str, Table]) -> Table:
+def overview(likelihoods: Mapping[str, Table], ranking: Ranking | None) -> Table:
     """A row a model, a column a data set, from the tables of each set's likelihoods by budget.
 
     Each column has the budget that most models have, the largest if several tie. May be empty.
@@ -315,8 +311,8 @@ def overview(likelihoods: Mapping[str, Table]) -> Table:
             frame[f"{name}.leads"] = rows[column.leads].eq(True).tolist()
             columns[name] = Column(f"{data}, {column.label}", digits=".3f")
     frame[RECORDS] = list(records.values())
-    ranks = pd.DataFrame(means, frame.index).rank(ascending=False).mean(axis=1)
-    frame = frame.loc[ranks.dropna().sort_values(kind="stable").index].reset_index(drop=True)
+    order = in_order(pd.DataFrame(means, frame["model"]).dropna(how="all"), ranking)
+    frame = frame.set_index("model").loc[order].reset_index()
     note = (
         "Distance to the best mean test log-likelihood in nats, on the same splits, ± half of its "
         f"{1 - LEVEL:.0%} interval, after the seconds of updates in each header; baselines are "
@@ -413,6 +409,16 @@ def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
     return Table("frontier-leaders", "Who closes the gap", note, frame, columns=columns)
 
 
+def ranked(sets: Mapping[str, pd.DataFrame]) -> Ranking | None:
+    """Rank the models of rows that are `labelled` within the budget that most of a set have.
+
+    The largest if several tie.
+    """
+    every = [[*by_budget(finals(rows)).values()][::-1] for rows in sets.values()]
+    parts = [max(own, key=lambda cases: cases["model"].nunique()) for own in every if own]
+    return Ranking.of(pd.concat(parts).rename(columns={"model": "series"})) if parts else None
+
+
 def baselines_ahead(sets: Mapping[str, pd.DataFrame]) -> str:
     """A sentence on baselines that are ahead of every flow in validation; empty without any."""
     baselines = {}
@@ -484,7 +490,8 @@ def on_common_splits(scored: pd.DataFrame) -> pd.DataFrame:
 
 def last(rows: pd.DataFrame) -> pd.DataFrame:
     """The `finals` of each model `within` its largest budget, and the baselines."""
-    return _with_budgets(at_largest_budget(finals(rows)))
+    scored = finals(rows)
+    return _with_budgets(within(scored, scored.groupby("model")["seconds"].transform("max")))
 
 
 def _with_budgets(scored: pd.DataFrame) -> pd.DataFrame:
@@ -669,10 +676,11 @@ class Choice:
         return lines
 
 
-def choices(frame: pd.DataFrame) -> list[Choice]:
-    """The choice of each data set of a frame that has a race."""
-    sets = [(str(n), labelled(group)) for n, group in frame.groupby("dataset", sort=False)]
-    return [Choice.of(name, rows) for name, rows in sets if is_race(rows)]
+def parted(frame: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[Choice]]:
+    """The `labelled` rows of each data set without a race, and the choice of each with one."""
+    sets = {str(name): labelled(own) for name, own in frame.groupby("dataset", sort=False)}
+    races = [Choice.of(name, rows) for name, rows in sets.items() if is_race(rows)]
+    return {name: rows for name, rows in sets.items() if not is_race(rows)}, races
 
 
 def _against_the_best(ranking: pd.DataFrame) -> tuple[list[Estimate], list[Standing | None]]:

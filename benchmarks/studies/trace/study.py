@@ -144,11 +144,13 @@ class Traces(Study):
         fields = options.model_dump(include={"flow", "options", "hidden_per_dim"})
         contender = Contender(**fields)
         settings = options.model_dump(include={"gain", "draws", "seconds"})
+        least = min(options.dims)  # what a field offers is the same at all dimensions
+        with torch.random.fork_rng(devices=[]):
+            flow = flows.build(options.flow, least, **contender.complete(options.sizes, least))
+        offered = list(works(field_of(flow), least, options.probes))
         for dim in options.dims:
             complete = contender.complete(options.sizes, dim)
-            with torch.random.fork_rng(devices=[]):
-                field = field_of(flows.build(options.flow, dim, **complete))
-            for work, trace in works(field, dim, options.probes):
+            for work, trace in offered:
                 traced = Contender(
                     flow=options.flow, options={**complete, "trace": canonical(trace)}
                 )

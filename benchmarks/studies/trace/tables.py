@@ -12,15 +12,7 @@ import pandas as pd
 
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.inference import of_repetitions, standard_error
-from benchmarks.core.exhibit import (
-    RECORDS,
-    Column,
-    Table,
-    cells,
-    columns,
-    described,
-    with_interval,
-)
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, columns, described, with_interval
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import series
 
@@ -137,20 +129,12 @@ def _costs(frame: pd.DataFrame) -> list[Table]:
     equal = pd.DataFrame(
         equal_times(rows), columns=[*WHICH, *REACHED, "fitting.prefix", "fitting.mark", RECORDS]
     )
-    varying = WHICH.keys() - {"dim", "exact"}
+    title, varying = "Estimates in the time of exact traces", WHICH.keys() - {"dim", "exact"}
+    cost, error, time = (WHICH | shown for shown in (MEASURED, ESTIMATED, REACHED))
     return [
-        Table.of(name, title, note, rows, WHICH | shown, varying)
-        for name, title, note, rows, shown in (
-            ("trace-cost", "Cost of one evaluation", COST_NOTE, costs, MEASURED),
-            ("trace-error", "Estimates", ERROR_NOTE, estimates, ESTIMATED),
-            (
-                "trace-equal-time",
-                "Estimates in the time of exact traces",
-                TIME_NOTE,
-                equal,
-                REACHED,
-            ),
-        )
+        Table.of("trace-cost", "Cost of one evaluation", COST_NOTE, costs, cost, varying),
+        Table.of("trace-error", "Estimates", ERROR_NOTE, estimates, error, varying),
+        Table.of("trace-equal-time", title, TIME_NOTE, equal, time, varying),
     ]
 
 
