@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flows.registry import SIZES, Member, Registry
+from flows.registry import SIZES, Member, Registry, flat
 
 if TYPE_CHECKING:
     from flows.bijection import Bijection as Bijection
@@ -41,15 +41,16 @@ def register(
     """Register the decorated factory ``(dim, *, options) -> Bijection | Flow`` under a name.
 
     ``uses`` are those of hidden, depth, layers and context_dim that the member takes as keyword
-    arguments; the others are refused at build. A member that ``requires`` a package is listed
-    where that can be found, and should import it in the factory alone; it is a flow of that library
-    if its name begins with the package's, "zuko_maf". Raise ``version`` when a change moves what
-    the member computes, ``pace`` when it moves only how fast: earlier records are then stale.
-    Raises TypeError where the signature lacks one of ``uses`` or an option has no default, and
-    ValueError where the name is taken.
+    arguments, or in a `flows.registry.Sizes`; the others are refused at build. A member that
+    ``requires`` a package is listed where that can be found, and should import it in the factory
+    alone; it is a flow of that library if its name begins with the package's, "zuko_maf". Raise
+    ``version`` when a change moves what the member computes, ``pace`` when it moves only how fast:
+    earlier records are then stale. Raises TypeError where the signature lacks one of ``uses`` or an
+    option has no default, and ValueError where the name is taken.
     """
 
     def decorate(factory: Callable[..., Any]) -> Callable[..., Any]:
+        factory = flat(factory, uses)
         prefixed = requires is not None and name.startswith(f"{requires.lower()}_")
         member = Member(name, factory, tuple(uses), requires if prefixed else None)
         if unknown := [size for size in uses if size not in SIZES]:
@@ -102,17 +103,11 @@ def own() -> list[str]:
 
 
 LATER = {  # names that are imported when first used, since torch takes seconds
-    "Bijection": "flows.bijection",
-    "Flow": "flows.flow",
-    "count_nfe": "flows.counting",
-    "load": "flows.saved",
-    "save": "flows.saved",
-    "capabilities": "flows.families",
-    "Capabilities": "flows.families",
-    "check": "flows.conformance",
-    "Conformance": "flows.conformance",
-    "fit": "flows.fitting",
-    "Fit": "flows.fitting",
+    **{"Bijection": "flows.bijection", "Flow": "flows.flow", "count_nfe": "flows.counting"},
+    **dict.fromkeys(("load", "save"), "flows.saved"),
+    **dict.fromkeys(("capabilities", "Capabilities"), "flows.families"),
+    **dict.fromkeys(("check", "Conformance"), "flows.conformance"),
+    **dict.fromkeys(("fit", "Fit"), "flows.fitting"),
 }
 
 

@@ -1,7 +1,5 @@
 """Bijections from data to noise, and base densities of the noise."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -11,6 +9,8 @@ from nflows.transforms import CompositeTransform, InverseTransform
 from torch import Tensor, nn
 
 from flows.functorch import transformed
+
+Pair = tuple[Tensor, Tensor]  # mostly an image (N, D) and its log-determinant (N,)
 
 
 class Bijection(Protocol):
@@ -35,9 +35,9 @@ class Bijection(Protocol):
       `flows.register` to have it built, compared and reported by name.
     """
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair: ...
 
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair: ...
 
 
 def concrete(x: Tensor) -> bool:
@@ -50,11 +50,7 @@ ROUNDS = 60  # of a root: bisection alone reaches double precision in that many
 
 @torch.no_grad()
 def bracketed(
-    function: Callable[[Tensor], tuple[Tensor, Tensor]],
-    target: Tensor,
-    low: Tensor,
-    high: Tensor,
-    a: Tensor,
+    function: Callable[[Tensor], Pair], target: Tensor, low: Tensor, high: Tensor, a: Tensor
 ) -> Tensor:
     """The a (N,) between ``low`` and ``high`` where a rising function has a value, without a graph.
 
@@ -95,20 +91,16 @@ class Wrapped(nn.Module):
         self.bijection = bijection
         self.iterative: bool | str = getattr(bijection, "iterative", False)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         return self.bijection.forward(x, context)
 
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         return self.bijection.inverse(z, context)
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Noise of data alone: (N, D) -> (N, D)."""
         return _image(self.bijection, "to_noise", "forward", x, context)
 
     def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Data of noise alone: (N, D) -> (N, D)."""
         return _image(self.bijection, "to_data", "inverse", z, context)
 
 
@@ -163,6 +155,12 @@ def base_of(base: nn.Module | None) -> Any:
 
 def _kind(value: Any) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def masked_out(module: Any) -> set[str]:
+    """Names of weights that their mask leaves no entry of, as at D = 1: no gradient comes."""
+    masked = ((name, m) for name, m in module.named_modules() if hasattr(m, "mask"))
+    return {f"{name}.weight" for name, m in masked if not m.mask.any()}
 
 
 def parts(transform: nn.Module) -> list[nn.Module]:

@@ -1,7 +1,5 @@
 """Parameter budgets: the width at which a family has a given number of parameters."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from functools import cache

@@ -3,8 +3,6 @@
 Input checks and noise stay outside: the functions here take inputs that have passed them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import warnings
@@ -17,18 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from flows.bijection import parts, to_data, to_noise, ways
+from flows.bijection import Pair, parts, to_data, to_noise, ways
 from flows.functorch import differentiating_forward, transforming
 from flows.streams import without_stream
 
+Call = Callable[..., Any]
 Stretch = tuple[int, bool, tuple[nn.Module, ...]]  # its place, whether it solves an ODE, its parts
 
 
 def log_density(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
     """Log-density of x: (N, D) -> (N,) nats."""
     z, ladj = transform(x, context)
-    result: Tensor = base.log_prob(z) + of_rows(ladj)
-    return result
+    return base.log_prob(z) + of_rows(ladj)
 
 
 def of_rows(ladj: Tensor) -> Tensor:
@@ -41,9 +39,7 @@ def of_rows(ladj: Tensor) -> Tensor:
     return ladj
 
 
-def data_and_log_density(
-    transform: Any, base: Any, z: Tensor, context: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def data_and_log_density(transform: Any, base: Any, z: Tensor, context: Tensor | None) -> Pair:
     """Data of noise z and their log-densities: (N, D) -> (N, D), (N,)."""
     x, ladj = transform.inverse(z, context)
     return x, base.log_prob(z) - of_rows(ladj)
@@ -71,13 +67,11 @@ class Compiler:
         self.functions = Functions(backend)
         self.solving = _solves(transform)
         self.iterative = bool(ways(transform, inverse=True) - {"ODE"})
-        odes: list[Any] = [m for m in transform.modules() if hasattr(m, "compile_steps")]
+        odes: list[Any] = [m for m in transform.modules() if hasattr(m, "step_functions")]
         for ode in odes:
-            ode.compile_steps(self.functions)
+            ode.step_functions = self.functions
 
-    def __call__(
-        self, function: Callable[..., Any], transform: Any, base: Any, x: Tensor, context: Any
-    ) -> Any:
+    def __call__(self, function: Call, transform: Any, base: Any, x: Tensor, context: Any) -> Any:
         """function(transform, base, x, context); an inverse that iterates stays eager."""
         inverse = function in (data, data_and_log_density)
         if torch.compiler.is_compiling() or (inverse and self.iterative):
@@ -87,12 +81,7 @@ class Compiler:
         return self.run(function, (transform, base), x, context)
 
     def run(
-        self,
-        function: Callable[..., Any],
-        modules: tuple[Any, ...],
-        x: Tensor,
-        context: Tensor | None,
-        place: int = 0,
+        self, function: Call, modules: tuple[Any, ...], x: Tensor, context: Any, place: int = 0
     ) -> Any:
         """function(*modules, x, context), compiled; ``place`` tells modules of equal code apart."""
         inputs = [t if t is None else t.contiguous() for t in (x, context)]
@@ -107,11 +96,11 @@ class _Stretches:
         runs = itertools.groupby(parts(transform), _solves)
         self.stretches: list[Stretch] = [(k, own, tuple(run)) for k, (own, run) in enumerate(runs)]
 
-    def __call__(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        return _cascade([partial(self._run, _forward, s) for s in self.stretches], x, context)
+    def __call__(self, x: Tensor, context: Tensor | None) -> Pair:
+        return _forward([partial(self._run, _forward, s) for s in self.stretches], x, context)
 
-    def inverse(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        return _cascade([partial(self._run, _inverse, s) for s in self.stretches[::-1]], z, context)
+    def inverse(self, z: Tensor, context: Tensor | None) -> Pair:
+        return _forward([partial(self._run, _inverse, s) for s in self.stretches[::-1]], z, context)
 
     def to_noise(self, x: Tensor, context: Tensor | None) -> Tensor:
         for stretch in self.stretches:
@@ -123,24 +112,18 @@ class _Stretches:
             z = self._run(to_data, stretch, z, context)
         return z
 
-    def _run(
-        self, direction: Callable[..., Any], stretch: Stretch, x: Tensor, context: Tensor | None
-    ) -> Any:
+    def _run(self, direction: Call, stretch: Stretch, x: Tensor, context: Tensor | None) -> Any:
         place, solves, run = stretch
         if solves:
             return direction(run, x, context)
         return self.compiler.run(direction, (run,), x, context, place)
 
 
-def _forward(run: tuple[Any, ...], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    return _cascade(run, x, context)
+def _inverse(run: tuple[Any, ...], z: Tensor, context: Tensor | None) -> Pair:
+    return _forward([part.inverse for part in reversed(run)], z, context)
 
 
-def _inverse(run: tuple[Any, ...], z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    return _cascade([part.inverse for part in reversed(run)], z, context)
-
-
-def _cascade(calls: Sequence[Any], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+def _forward(calls: Sequence[Any], x: Tensor, context: Tensor | None) -> Pair:
     """The image of x under one call after the other, and the sum of their log-determinants."""
     total = x.new_zeros(len(x))
     for call in calls:
@@ -165,23 +148,21 @@ class Functions:
     def __init__(self, backend: str) -> None:
         _check_backend(backend)
         self.backend = backend
-        self._known: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._known: dict[tuple[Any, ...], Call] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_known": {}}  # a copy or a pickle compiles anew
 
     def __call__(
-        self,
-        function: Callable[..., Any],
-        place: Hashable,
-        inputs: Sequence[Tensor | None],
-        *arguments: Any,
+        self, function: Call, place: Hashable, inputs: Sequence[Tensor | None], *arguments: Any
     ) -> Any:
         """function(*arguments), compiled; ``inputs`` are the tensors of rows among them.
 
         Raises RuntimeError within torch.func or forward-mode differentiation, at a second
         derivative of the result, and for what torch.compile does not take whole.
         """
+        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
         if transforming() or differentiating_forward():
             raise RuntimeError(
                 f"a compiled view has no torch.func and no forward-mode derivatives: {REMEDY}"
@@ -190,23 +171,20 @@ class Functions:
         kinds = ((min(len(t), 2), t.dtype, t.requires_grad) for t in inputs if t is not None)
         key = (function, place, *modes, *kinds)
         if key not in self._known:
-            own = _with_own_code(function)
+            # a copy for torch to keep versions of; sizes it remembers by the name
+            name = f"{function.__name__}_{next(_numbers)}"
+            code = function.__code__.replace(co_name=name)
+            own = FunctionType(code, function.__globals__, name)
             self._known[key] = torch.compile(own, fullgraph=True, backend=self.backend)
         try:
             with _without_notice(inputs), without_stream():
                 results = self._known[key](*arguments)
-        except _failures() as error:
+        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
             raise RuntimeError(
                 f"{self.backend!r} cannot compile the {function.__name__.replace('_', ' ')} of "
                 f"this flow: {REMEDY} ({str(error).partition(chr(10))[0]})"
             ) from error
         return tree_map_only(Tensor, _watched, results) if torch.is_grad_enabled() else results
-
-
-def _with_own_code(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A copy of a function for torch to keep versions of; sizes it remembers by the name."""
-    name = f"{function.__name__}_{next(_numbers)}"
-    return FunctionType(function.__code__.replace(co_name=name), function.__globals__, name)
 
 
 @contextlib.contextmanager
@@ -232,12 +210,6 @@ def _first_derivative(gradient: Tensor) -> None:
     """Refuse a backward pass that will be differentiated, or mapped by torch.func."""
     if torch.is_grad_enabled() or transforming():
         raise RuntimeError(f"a compiled view has first derivatives alone: {REMEDY}")
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
-
-    return TorchDynamoException, FailOnRecompileLimitHit
 
 
 def _check_backend(backend: str) -> None:

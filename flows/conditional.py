@@ -1,7 +1,5 @@
 """Conditional densities of rows that hold their context: q(y | x) of rows (y, x)."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import torch
@@ -49,8 +47,7 @@ class Conditional(Flow):
 
     def _given(self, n: int) -> Tensor:
         contexts: Any = self.contexts
-        rows: Tensor = contexts[torch.arange(n, device=contexts.device) % len(contexts)]
-        return rows
+        return contexts[torch.arange(n, device=contexts.device) % len(contexts)]
 
     @torch.no_grad()
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:

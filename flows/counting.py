@@ -1,7 +1,5 @@
 """Counting evaluations of the vector field: NFE, the cost unit of continuous flows."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 from collections.abc import Iterator
@@ -36,6 +34,10 @@ class Solve:
     rejected_backward: int = 0
 
 
+def _total(name: str) -> property:
+    return property(lambda nfe: sum(getattr(solve, name) for solve in nfe.solves))
+
+
 @dataclass
 class NFE:
     """Solves within a block, in the order of their start; its properties are sums over them."""
@@ -50,21 +52,8 @@ class NFE:
             self.solves.append(self._known[number])
         return self._known[number]
 
-    @property
-    def forward(self) -> int:
-        return sum(solve.forward for solve in self.solves)
-
-    @property
-    def backward(self) -> int:
-        return sum(solve.backward for solve in self.solves)
-
-    @property
-    def accepted(self) -> int:
-        return sum(solve.accepted for solve in self.solves)
-
-    @property
-    def rejected(self) -> int:
-        return sum(solve.rejected for solve in self.solves)
+    forward, backward = _total("forward"), _total("backward")
+    accepted, rejected = _total("accepted"), _total("rejected")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,5 @@
 """Training a flow on rows of raw data, as in a notebook."""
 
-from __future__ import annotations
-
 import math
 import sys
 import time
@@ -73,8 +71,7 @@ def fit(
     at random, or rows of the same kind. ``preprocessing`` is fitted to the training rows and put
     before the flow: a name of `flows.preprocessing.fit`, which takes the ``support``, or "none"; by
     default "whiten" for a family and "none" for a flow. What is left out of ``batch``, learning
-    rate, AdamW's weight decay and a family's options is what works for most data
-    (`flows.tuning`).
+    rate, AdamW's weight decay and a family's options is what works for most data (`flows.tuning`).
 
     The training follows a `flows.training.Course` of so many ``updates``, or of ``cpu_seconds`` of
     one thread in place of them: a constant rate, which falls in the last 40 %; twenty validations
@@ -115,8 +112,17 @@ def fit(
         if val.shape[1] != rows.shape[1]:
             raise ValueError(f"validation has {val.shape[1]} columns, and data {rows.shape[1]}")
     with torch.inference_mode(False), torch.enable_grad(), Stream(seed):
-        known = tuning(flow, width) if isinstance(flow, str) else None
-        flow, train, val = _prepared(flow, train, val, width, preprocessing, support, options)
+        rate = RATES[False]
+        if isinstance(flow, str):
+            known, preprocessing = tuning(flow, width), preprocessing or "whiten"
+            rate, options = known.rate, {**known.fixed, **known.working, **options}
+            if context := rows.shape[1] - width:
+                options.setdefault("context_dim", context)
+            flow = flows.build(flow, width, **options)
+        elif options:
+            names = ", ".join(options)
+            raise ValueError(f"{names}: options are of a family that is named, not a flow")
+        train, val = _prepared(flow, train, val, width, preprocessing, support)
         decay = DECAYED if weight_decay is None else weight_decay
         optimiser = torch.optim.AdamW(flow.parameters(), weight_decay=decay)
         state = State(flow, optimiser, generator, flow.state_dict())
@@ -124,7 +130,7 @@ def fit(
         epoch = max(1, len(train) // size)
         course = Course(cpu_seconds or updates, DECAY, epoch, count=not cpu_seconds)
         state.follow(course)
-        rate = learning_rate or (known.rate if known else RATES[False])
+        rate = learning_rate or rate
         turns = _Turns(state, train, val, width, size, rate, progress, course)
         loop(state, turns)
         turns.fit.best, _ = state.conclude(turns.log_prob)
@@ -171,7 +177,8 @@ def _inspect(x: Tensor, names: list[Any]) -> None:
 def _numbers(name: str, part: Any) -> np.ndarray:
     """In float64; ValueError that names the columns of a DataFrame that are not numbers."""
     try:
-        array = np.asarray(part.detach().cpu().double() if _real(part) else part)
+        real = isinstance(part, Tensor) and not part.is_complex()
+        array = np.asarray(part.detach().cpu().double() if real else part)
         if np.iscomplexobj(array):
             raise TypeError("complex numbers: give their real and imaginary parts as columns")
         return np.ascontiguousarray(array, dtype=np.float64)
@@ -179,10 +186,6 @@ def _numbers(name: str, part: Any) -> np.ndarray:
         wrong = [c for c in getattr(part, "columns", ()) if not _is_numeric(part[c])]
         what = f"columns {', '.join(map(str, wrong))} of {name}" if wrong else name
         raise ValueError(f"{what} cannot be read as numbers: {error}") from error
-
-
-def _real(part: Any) -> bool:
-    return isinstance(part, Tensor) and not part.is_complex()
 
 
 def _is_numeric(column: Any) -> bool:
@@ -194,24 +197,9 @@ def _is_numeric(column: Any) -> bool:
 
 
 def _prepared(
-    flow: Flow | str,
-    train: Tensor,
-    val: Tensor,
-    width: int,
-    preprocessing: str | None,
-    support: Any,
-    options: dict[str, Any],
-) -> tuple[Flow, Tensor, Tensor]:
-    """The flow behind its preprocessing, initialised, and both parts as it takes them."""
-    if isinstance(flow, str):
-        preprocessing = preprocessing or "whiten"
-        known = tuning(flow, width)
-        options = {**known.fixed, **known.working, **options}
-        if context := train.shape[1] - width:
-            options.setdefault("context_dim", context)
-        flow = flows.build(flow, width, **options)
-    elif options:
-        raise ValueError(f"{', '.join(options)}: options are of a family that is named, not a flow")
+    flow: Flow, train: Tensor, val: Tensor, width: int, preprocessing: str | None, support: Any
+) -> tuple[Tensor, Tensor]:
+    """Put the flow behind its preprocessing and initialise it; both parts as it takes them."""
     weights = list(flow.parameters())
     if not any(p.requires_grad for p in weights) or any(p.is_inference() for p in weights):
         raise ValueError(
@@ -226,7 +214,7 @@ def _prepared(
         flow.to(like)
     train, val = train.to(like), val.to(like)
     flow.initialize(*_split(train[torch.randperm(len(train))[:INITIAL_ROWS]], width))
-    return flow, train, val
+    return train, val
 
 
 def _split(rows: Tensor, width: int) -> tuple[Tensor, Tensor | None]:

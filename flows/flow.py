@@ -114,19 +114,16 @@ class Flow(nn.Module):
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise z of data x: (N, D) -> (N, D)."""
-        z: Tensor = self._run(noise, x, context)
-        return z
+        return self._run(noise, x, context)
 
     @torch.no_grad()
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
         """n samples (n, D) without gradient; an ODE is solved for them alone, not for a density."""
-        samples: Tensor = self._run(data, self._noise(n), context)
-        return samples
+        return self._run(data, self._noise(n), context)
 
     def rsample_and_log_prob(self, n: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """n reparameterised samples (n, D) and their log-densities (n,), in one pass."""
-        samples: tuple[Tensor, Tensor] = self._run(data_and_log_density, self._noise(n), context)
-        return samples
+        return self._run(data_and_log_density, self._noise(n), context)
 
     def _noise(self, n: int) -> Tensor:
         """n samples (n, D) of the base density."""
@@ -138,10 +135,7 @@ class Flow(nn.Module):
             raise ValueError(f"cannot draw {n!r} samples: n is a whole number from 0")
         like = self.reference()
         like = torch.empty(0) if like is None else like
-        z: Tensor = self.base.rsample(
-            torch.empty(n, self.dim, dtype=like.dtype, device=like.device)
-        )
-        return z
+        return self.base.rsample(torch.empty(n, self.dim, dtype=like.dtype, device=like.device))
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Objective of training: the mean negative log-likelihood in nats per sample, a scalar."""
@@ -161,14 +155,14 @@ class Flow(nn.Module):
         inside an ``InverseTransform``.
         """
         context = self.validate(x, context)
-        waiting = {n: m for n, m in self.transform.named_modules() if hasattr(m, "initialize")}
-        names = {id(module): name for name, module in waiting.items()}
+        modules = self.transform.named_modules()
+        waiting: dict[Any, str] = {m: name for name, m in modules if hasattr(m, "initialize")}
 
         def first(module: Any, inputs: tuple[Any, ...]) -> None:
-            if waiting.pop(names[id(module)], None) is not None:
+            if waiting.pop(module, None) is not None:
                 module.initialize(*inputs[: len(signature(module.initialize).parameters)])
 
-        handles = [module.register_forward_pre_hook(first) for module in waiting.values()]
+        handles = [module.register_forward_pre_hook(first) for module in waiting]
         try:
             if handles:
                 self.transform(x, context)
@@ -177,8 +171,8 @@ class Flow(nn.Module):
                 handle.remove()
         if waiting:
             raise ValueError(
-                f"{', '.join(waiting)} cannot be initialised: the pass from data to noise does not "
-                "run it forward"
+                f"{', '.join(waiting.values())} cannot be initialised: the pass from data to noise "
+                "does not run it forward"
             )
         return self
 

@@ -1,7 +1,5 @@
 """Private queries of torch about function transforms, in one place."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -5,8 +5,6 @@ flow as it is measured beside others. What cannot be undone, such as a replaced 
 the process of its block.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import sys

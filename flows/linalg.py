@@ -7,10 +7,7 @@ batched routine with one thread, large ones one at a time with all threads, and 
 do the same.
 """
 
-from __future__ import annotations
-
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,18 +15,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from flows.functorch import transformed
+from flows.threads import one_thread
 
 _LARGE = 128  # rows from which one matrix at a time with all threads is the faster way
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def widened(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
@@ -46,18 +34,13 @@ def widened(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
 def _each(function: Callable[[Tensor], Any], a: Tensor) -> tuple[Tensor, ...]:
     """function(a) as a tuple of tensors, for a batch a of square matrices (..., n, n)."""
     n, batch = a.shape[-1], a.shape[:-2]
+    many = torch.get_num_threads() > 1 and a.device.type == "cpu" and a.numel() > 0
     hidden = transformed(a)  # a batch of vmap's has no axis
-    if a.device.type != "cpu" or torch.get_num_threads() == 1 or a.numel() == 0:
-        results = function(a)
-    elif hidden or (n < _LARGE and a.dim() > 2):
-        with _one_thread():
-            results = function(a)
-    elif a.dim() == 2:
-        results = function(a)
-    else:
+    if many and n >= _LARGE and a.dim() > 2 and not hidden:
         singles = [_tuple(function(matrix)) for matrix in a.reshape(-1, n, n)]
         return tuple(torch.stack(parts).unflatten(0, batch) for parts in zip(*singles, strict=True))
-    return _tuple(results)
+    with one_thread(many and (hidden or a.dim() > 2)):
+        return _tuple(function(a))
 
 
 def _tuple(results: Any) -> tuple[Tensor, ...]:
@@ -78,8 +61,7 @@ class _Inverse(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (inverse,) = ctx.saved_tensors
-        result: Tensor = -inverse.mT @ gradient @ inverse.mT
-        return result
+        return -inverse.mT @ gradient @ inverse.mT
 
 
 class _LogAbsDet(Function):

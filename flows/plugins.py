@@ -1,7 +1,5 @@
 """Plug-ins: Python files, and entry points of other distributions, that register members."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import os
@@ -13,7 +11,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 FOREIGN = (Exception, SystemExit, GeneratorExit)  # of others' code, which must end no command
 LONGEST = 500  # characters of a message that are kept
@@ -56,9 +54,7 @@ def load_plugin(path: str | Path) -> ModuleType:
         raise ValueError(
             f"plug-in {str(path)!r} has the name of {sys.modules[name].__file__!r}: rename one"
         )
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"plug-in {str(path)!r} cannot be imported")
+    spec: Any = importlib.util.spec_from_file_location(name, path)
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         with _import(str(path)), _beside(str(path.parent)):
@@ -70,8 +66,14 @@ def load_plugin(path: str | Path) -> ModuleType:
 
 
 def _broken(path: Path, error: BaseException) -> ValueError:
-    fault = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else described(error)
-    return ValueError(f"plug-in {str(path)!r} cannot be imported: {_where(error, path)}{fault}")
+    """What says why a plug-in cannot be imported, and the line of it that the error came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    line, fault = (lines or [None])[-1], described(error)
+    if isinstance(error, SyntaxError):
+        line, fault = error.lineno, f"SyntaxError: {error.msg}"
+    where = f"line {line}: " if line else ""
+    return ValueError(f"plug-in {str(path)!r} cannot be imported: {where}{fault}")
 
 
 def _installed(path: Path) -> EntryPoint | None:
@@ -192,14 +194,3 @@ def _beside(folder: str) -> Iterator[None]:
     finally:
         if absent:
             sys.path.remove(folder)
-
-
-def _where(error: BaseException, path: Path) -> str:
-    """The line of a plug-in that an error came from."""
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == str(path)
-    ]
-    line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
-    return f"line {line}: " if line else ""

@@ -3,8 +3,6 @@
 Each is counted: after `Flow.prepend` a density is one of the raw data.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -33,8 +31,10 @@ Map = Callable[[Tensor], Tensor]
 class Preprocessing(nn.Module):
     """A Bijection without parameters that is fitted to data.
 
-    ``fit(x, support)`` makes one for data (N, D); ``columnwise`` are those that map each column by
-    itself, and so the bounds of its ``support`` (2, D) too.
+    ``fit(x, support)`` makes one for data (N, D), in float64, and bounds (2, D) of its columns,
+    infinite where there is none. It raises ValueError that names the column for values outside of
+    them, and where the spread is missing that is to become one. ``columnwise`` are those that map
+    each column by itself, and so its bounds too.
     """
 
     columnwise: ClassVar[bool] = False
@@ -63,7 +63,6 @@ class Standardization(_Affine):
 
     @classmethod
     def fit(cls, x: Tensor, support: Tensor | None = None) -> Self:
-        """From data (N, D), in float64; ValueError for a column that is constant."""
         data = _checked(x)
         scale, mean = torch.std_mean(data, 0)
         constant = scale <= 10 * torch.finfo(x.dtype).eps * data.square().mean(0).sqrt()
@@ -79,15 +78,10 @@ class Standardization(_Affine):
 
 
 class Whitening(_Affine):
-    """z = C⁻¹ (x - mean) with C Cᵀ the covariance: a Bijection without parameters.
-
-    ``factor`` (D, D) is the lower triangular C. The log-determinant -Σ log C_ii is counted, so
-    densities stay densities of the raw data.
-    """
+    """z = C⁻¹ (x - mean) with C Cᵀ the covariance, ``factor`` (D, D) its lower triangular C."""
 
     @classmethod
     def fit(cls, x: Tensor, support: Tensor | None = None) -> Self:
-        """From data (N, D), in float64; ValueError where the covariance is singular."""
         data = _checked(x)
         covariance = data.T.cov().reshape(x.shape[1], x.shape[1])
         factor, info = torch.linalg.cholesky_ex(covariance)
@@ -175,10 +169,7 @@ class Logit(_Columns):
 
     @classmethod
     def fit(cls, x: Tensor, support: Tensor | None = None) -> Self:
-        """From data (N, D) and bounds (2, D), of all columns 0 and 1 if there are none.
-
-        ValueError names a column with values outside.
-        """
+        """All bounds are 0 and 1 if there are none."""
         lower, upper = _bounds(x, support, (0.0, 1.0))
         factor = (upper - lower) / (1 - 2 * ALPHA)
         return cls._of(x, lower - ALPHA * factor, factor, torch.isfinite(factor))
@@ -203,10 +194,6 @@ class Log(_Columns):
 
     @classmethod
     def fit(cls, x: Tensor, support: Tensor | None = None) -> Self:
-        """From data (N, D) and bounds (2, D), infinite where there is none.
-
-        ValueError names a column with values outside.
-        """
         lower, upper = _bounds(x, support, (-torch.inf, torch.inf))
         data = x.detach().double().cpu()
         positive = torch.isfinite(lower) | (data > 0).all(0)
@@ -229,7 +216,6 @@ class Asinh(_Columns):
 
     @classmethod
     def fit(cls, x: Tensor, support: Tensor | None = None) -> Self:
-        """From data (N, D), in float64; ValueError for a column that is constant."""
         spread = Standardization.fit(x).factor.double().cpu()
         quarters = torch.from_numpy(np.quantile(_checked(x).numpy(), [0.25, 0.5, 0.75], 0))
         scale = (quarters[2] - quarters[0]) / 1.349
@@ -256,7 +242,6 @@ class Clip(_Columns):
 
     @classmethod
     def fit(cls, x: Tensor, support: Tensor | None = None) -> Self:
-        """From data (N, D), in float64; ValueError for a column that is constant."""
         scaling = Standardization.fit(x)
         return cls(scaling.mean, scaling.factor, scaling.factor > 0)
 
@@ -329,10 +314,7 @@ class RadialGaussianization(_Curves):
 
     @classmethod
     def fit(cls, x: Tensor, support: Tensor | None = None) -> Self:
-        """From whitened data (N, D), by a kernel density of log r, in float64.
-
-        ValueError where all rows are at one distance from the origin.
-        """
+        """From whitened data, by a kernel density of log r."""
         data = _checked(x)
         half_dim = data.shape[1] / 2
         radii = data.square().sum(1)
@@ -378,7 +360,7 @@ class MarginalGaussianization(_Curves):
 
     @classmethod
     def fit(cls, x: Tensor, support: Tensor | None = None) -> Self:
-        """From data (N, D), by a kernel density, in float64; ValueError for a constant column."""
+        """By a kernel density of each column."""
         Standardization.fit(x)  # refuses what has no spread
         curves = [_normal_curve(np.sort(column)) for column in _checked(x).T.numpy()]
         most = max(curve.shape[1] for curve in curves)
@@ -440,10 +422,7 @@ def _log_radius(x: Tensor) -> Tensor:
 
 def _thinned(values: np.ndarray, most: int) -> np.ndarray:
     """Rising values (N,), or as many of them at equal distances in rank."""
-    thinned: np.ndarray = values[
-        np.linspace(0, len(values) - 1, min(len(values), most)).round().astype(int)
-    ]
-    return thinned
+    return values[np.linspace(0, len(values) - 1, min(len(values), most)).round().astype(int)]
 
 
 def _apart(values: np.ndarray, gap: float) -> np.ndarray:
@@ -567,6 +546,5 @@ def _chain(steps: Sequence[Callable[..., nn.Module]], x: Tensor, support: Any) -
 def _carried(step: nn.Module, support: Tensor) -> Tensor:
     """The bounds (2, D) of each column behind a step; infinite where it mixes columns."""
     if all(getattr(part, "columnwise", False) for part in bijections(step)):
-        bounds: Tensor = step(support)[0]
-        return bounds
+        return step(support)[0]
     return support.new_tensor([[-torch.inf], [torch.inf]]).expand_as(support)

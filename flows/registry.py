@@ -4,10 +4,9 @@ One class serves every open set of the project (flows, data sets, studies): a me
 registers itself where it is defined, and no list of members is kept anywhere.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar, get_type_hints
 from weakref import WeakSet
 
 from flows import plugins
@@ -196,16 +195,12 @@ class Registry(Generic[T]):
         for name, entry in sorted(self._members.items()):
             if entry.requires is not None:
                 needing.setdefault(entry.requires, {})[name] = entry
-        return [
-            Library(
-                name=package,
-                members=tuple(entries),
-                version=version_of(package),
-                fault=import_fault(package),
-                remedy=self._remedy(next(iter(entries.values()))),
-            )
-            for package, entries in sorted(needing.items())
-        ]
+        libraries = []
+        for package, entries in sorted(needing.items()):
+            state = version_of(package), import_fault(package)
+            remedy = self._remedy(next(iter(entries.values())))
+            libraries.append(Library(package, tuple(entries), *state, remedy))
+        return libraries
 
     def fault(self, name: str) -> str:
         """Import the package of a member; return why it cannot be used, in one line, or nothing."""
@@ -254,7 +249,6 @@ class Registry(Generic[T]):
         return entry
 
     def _remedy(self, entry: _Entry[T]) -> str:
-        """The command that installs the package of a member."""
         own = f"'flowgauge[{entry.requires}]'"
         return f"pip install {own if self._holds(entry.module) else entry.requires}"
 
@@ -308,7 +302,54 @@ def needed(names: Collection[str] | None = None) -> tuple[str, ...]:
     return (*chosen, *sorted(own - {*files}))
 
 
-SIZES = ("hidden", "depth", "layers", "context_dim")
+class Group:
+    """Base of a frozen dataclass of options, which a factory takes as one argument."""
+
+
+@dataclass(frozen=True)
+class Sizes(Group):
+    """The sizes of a flow: width and depth of its networks, layers, columns of its context."""
+
+    hidden: int = 64
+    depth: int = 2
+    layers: int = 5
+    context_dim: int = 0
+
+    @property
+    def widths(self) -> list[int]:
+        """The width of each hidden layer of a network."""
+        return [self.hidden] * self.depth
+
+
+SIZES = tuple(field.name for field in dataclasses.fields(Sizes))
+
+
+def flat(factory: Callable[..., Any], uses: tuple[str, ...]) -> Callable[..., Any]:
+    """A factory with arguments that default to a `Group` replaced by the members of the group.
+
+    They are keyword options with the values of that default, without sizes beyond ``uses``.
+    """
+    signature, parameters = inspect.signature(factory), []
+    members: dict[str, dict[str, Any]] = {}
+    for name, parameter in signature.parameters.items():
+        if not isinstance(group := parameter.default, Group):
+            parameters.append(parameter)
+            continue
+        members[name] = {m: v for m, v in vars(group).items() if m in uses or m not in SIZES}
+        hints = get_type_hints(type(group))
+        for m, value in members[name].items():
+            parameters.append(parameter.replace(name=m, default=value, annotation=hints[m]))
+
+    @functools.wraps(factory)
+    def flattened(dim: int, **options: Any) -> Any:
+        for name, values in members.items():
+            chosen = {member: options.pop(member) for member in values if member in options}
+            default = signature.parameters[name].default
+            options[name] = dataclasses.replace(default, **chosen)
+        return factory(dim, **options)
+
+    flattened.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return flattened if members else factory
 
 
 @dataclass(frozen=True)

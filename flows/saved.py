@@ -77,7 +77,10 @@ def save(flow: Flow, folder: str | Path, **notes: Any) -> None:
     content = {
         "schema": SCHEMA,
         **asdict(replace(flow.recipe, options={})),
-        "options": {name: _plain(value) for name, value in flow.recipe.options.items()},
+        "options": {
+            name: value.plain() if hasattr(value, "plain") else value
+            for name, value in flow.recipe.options.items()
+        },
         "dtype": str(torch.float32 if like is None else like.dtype).removeprefix("torch."),
         "versions": {"torch": torch.__version__},
         **notes,
@@ -99,13 +102,11 @@ def load(folder: str | Path) -> Flow:
     that are damaged, not finite, or of another version of it.
     """
     try:
-        place = Path(folder)
-        below = sorted(
-            file.parent for level in ("*", "*/*") for file in place.glob(f"{level}/{RECIPE}")
-        )
-        several = len(below) > 1 and not (place / RECIPE).exists()
-        if not several:
-            return _loaded(below[0] if below and not (place / RECIPE).exists() else place)
+        place, files = Path(folder), []
+        if not (place / RECIPE).exists():
+            files = [*place.glob(f"*/{RECIPE}"), *place.glob(f"*/*/{RECIPE}")]
+        if len(below := sorted(file.parent for file in files)) < 2:
+            return _loaded(below[0] if below else place)
     except (Exception, MemoryError) as error:
         text = described(error).removeprefix("ValueError: ")
         raise ValueError(
@@ -145,9 +146,9 @@ def _loaded(folder: Path) -> Flow:
     with safe_open(folder / WEIGHTS, "pt") as file:
         names = file.keys()  # which safe_open does not iterate over
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in names}
-    given = {"dim": dim, **options}
-    with _Bounded(sum(map(math.prod, shapes.values())), f"{RECIPE} has {str(given)[:200]}"):
-        flow = flows.build(name, **given)
+    sizes = {"dim": dim, **options}
+    with _Bounded(sum(map(math.prod, shapes.values())), f"{RECIPE} has {str(sizes)[:200]}"):
+        flow = flows.build(name, **sizes)
     places = [f"transform.{REST * place}{FIRST}" for place in range(len(steps))]
     for key, value in flow.state_dict().items():
         inner = key.removeprefix("transform.")
@@ -173,14 +174,9 @@ def _loaded(folder: Path) -> Flow:
     if scaling := _under(CONTEXT, state):
         flow.scale_context(_restored("standardize", scaling, flow.context_dim or 0))
     for key, value in flow.to(getattr(torch, dtype)).state_dict().items():
-        kinds = {
-            (t.is_floating_point(), None if t.is_floating_point() else t.dtype)
-            for t in (value, state[key])
-        }
-        if len(kinds) > 1:
-            raise ValueError(
-                f"{key} of {WEIGHTS} is of {state[key].dtype}, and {value.dtype} is needed"
-            )
+        given = state[key].dtype
+        if given != value.dtype and not (given.is_floating_point and value.is_floating_point()):
+            raise ValueError(f"{key} of {WEIGHTS} is of {given}, and {value.dtype} is needed")
     flow.load_state_dict(state)
     return flow
 
@@ -251,8 +247,3 @@ def _restored(name: str, tensors: Mapping[str, Tensor], dim: int) -> Any:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _plain(value: Any) -> Any:
-    """An option as JSON: descriptions such as a Solver by their own plain values."""
-    return _plain(value.plain()) if hasattr(value, "plain") else value

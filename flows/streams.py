@@ -1,7 +1,5 @@
 """Random streams that belong to one thread, for code that draws from torch's global ones."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -12,11 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Variable
 from torch.nn import functional as F
-from torch.overrides import (
-    TorchFunctionMode,
-    _get_current_function_mode,
-    _pop_mode_temporarily,
-)
+from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode_temporarily
 
 DRAWING = {  # functions that take a generator
     *("rand", "randn", "randint", "randperm", "randint_like", "normal", "bernoulli", "multinomial"),

@@ -5,11 +5,10 @@ thread may not be scheduled for milliseconds, and a solve has hundreds of region
 microseconds by a second thread, and lose seconds.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -44,11 +43,9 @@ def threads_by_work() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def threads_for(work: int) -> Iterator[None]:
-    """One thread within the block where the ``work`` of an evaluation is small; then as before."""
-    _restore()
+def one_thread(few: bool = True) -> Iterator[None]:
+    """One thread within the block, where ``few``; then as before."""
     before = torch.get_num_threads()
-    few = _few(work, before)
     if few:
         torch.set_num_threads(1)
     try:
@@ -56,6 +53,12 @@ def threads_for(work: int) -> Iterator[None]:
     finally:
         if few:
             torch.set_num_threads(before)
+
+
+def threads_for(work: int) -> AbstractContextManager[None]:
+    """One thread within the block where the ``work`` of an evaluation is small; then as before."""
+    _restore()
+    return one_thread(_few(work, torch.get_num_threads()))
 
 
 def threads_back(work: int, results: Sequence[Tensor]) -> None:

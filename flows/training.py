@@ -1,12 +1,10 @@
 """The one training loop: what a training is between two updates, and what it does at each turn."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -68,11 +66,10 @@ class Course:
     The amount is one of CPU seconds or, with ``count``, of updates. The rate is constant, then
     falls to zero over the last share ``decay``, as 1 - √ of the part of it that is over, in `STEPS`
     steps. There are twenty validations and, as far as a tenth of the seconds allows, up to one in
-    each epoch of ``epoch`` updates. A training whose best
-    validation is long past goes back to its best weights and lets its rate fall from there. The
-    updates at which all this happened are kept: a course that is ``led`` by another repeats it.
-    Hägele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations, 2024,
-    arXiv:2405.18392.
+    each epoch of ``epoch`` updates. A training whose best validation is long past goes back to its
+    best weights and lets its rate fall from there. The updates at which all this happened are kept:
+    a course that is ``led`` by another repeats it. Hägele et al., Scaling Laws and Compute-Optimal
+    Training Beyond Fixed Training Durations, 2024, arXiv:2405.18392.
     """
 
     amount: float
@@ -89,10 +86,10 @@ class Course:
     falls: list[int] = field(default_factory=list)  # updates done at each step of the fall
     returned: list[int] = field(default_factory=list)  # updates done when it went back
     updates: int = 0  # updates done at the end
-    led: Course | None = None
+    led: Self | None = None
 
     @classmethod
-    def led_by(cls, decisions: Mapping[str, Any]) -> Course:
+    def led_by(cls, decisions: Mapping[str, Any]) -> Self:
         """The course that repeats the `decisions` of another; ValueError without all of them."""
         if missing := [name for name in DECISIONS if name not in decisions]:
             raise ValueError(f"a course is led by {', '.join(DECISIONS)}: {missing[0]} is missing")
@@ -244,14 +241,6 @@ class State:
             return math.nan, f"loss {loss.item():.3g}, gradient norm {norm.item():.3g}"
         return loss.item(), ""
 
-    def keep_best(self, score: float) -> None:
-        """Keep the weights if their validation, nats, is the best so far."""
-        if score > self.score:
-            self.score, self.best = score, copy.deepcopy(self.validated.state_dict())
-            self.waiting = 0
-        else:
-            self.waiting += 1
-
     def follow(self, course: Course) -> None:
         """Follow a course, which validates a mean of the weights."""
         self.course, self.mean = course, copy.deepcopy(self.flow)
@@ -259,9 +248,11 @@ class State:
     def note(self, score: float, seconds: float = 0.0, rows: int = 0) -> None:
         """Note a validation of the weights, nats, and what it took on so many rows.
 
-        Go back to the best weights where the course does.
+        Keep the weights if it is the best so far; go back to the best ones where the course does.
         """
-        self.keep_best(score)
+        self.waiting = 0 if score > self.score else self.waiting + 1
+        if not self.waiting:
+            self.score, self.best = score, copy.deepcopy(self.validated.state_dict())
         if course := self.course:
             course.validate(self.update, seconds, rows)
             if course.goes_back(self.update, self.waiting):
@@ -317,7 +308,7 @@ class Turns:
         return bool(self.state.course and self.state.course.due(self.state.update))
 
     def validate(self) -> None:
-        """Validate, and call `State.keep_best`."""
+        """Validate, and call `State.note`."""
         raise NotImplementedError
 
     def observe(self) -> None:

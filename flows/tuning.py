@@ -4,8 +4,6 @@ One table by option serves every family that has the option, those of plug-ins t
 has the families whose own choice differs. `flows.fit` takes the choices that work, a search all.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """torch distributions over vectors as Flows of known density."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any, Self
@@ -40,13 +38,11 @@ class DistributionBase(nn.Module):
         if len(like) == 0:
             return like
         if not torch.is_grad_enabled():
-            sample: Tensor = self.distribution.sample((len(like),))
-            return sample
+            return self.distribution.sample((len(like),))
         if not self.distribution.has_rsample:
             name = type(self.distribution).__name__
             raise NotImplementedError(f"{name} has no reparameterised samples: use sample()")
-        reparameterised: Tensor = self.distribution.rsample((len(like),))
-        return reparameterised
+        return self.distribution.rsample((len(like),))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)

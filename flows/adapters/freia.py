@@ -5,8 +5,6 @@ https://github.com/vislearn/FrEIA. Its 0.2 has no splines, and no distributions:
 N(0, I), and training by likelihood as its readme has it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from itertools import chain, pairwise
@@ -15,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flows.adapters.library import LibraryTransform, Sizes, family, numpy_seeded
+from flows.adapters.library import LibraryTransform, family, numpy_seeded
 from flows.flow import Flow
-from flows.registry import SIZES
+from flows.registry import SIZES, Sizes
 
 
 class FreiaTransform(LibraryTransform):

@@ -1,11 +1,8 @@
 """What the adapters share: families of a library, their bases, transforms and random streams."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,24 +11,8 @@ from torch import Tensor, nn
 
 import flows
 from flows.flow import Flow
-from flows.registry import SIZES
+from flows.registry import SIZES, Sizes
 from flows.streams import Stream, lending
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The sizes of a library's flow: width and depth of its networks, layers, context columns."""
-
-    hidden: int = 64
-    depth: int = 2
-    layers: int = 5
-    context_dim: int = 0
-
-    @property
-    def widths(self) -> list[int]:
-        """The width of each hidden layer of a network."""
-        return [self.hidden] * self.depth
-
 
 Make = Callable[..., Flow]
 
@@ -51,20 +32,16 @@ def family(
     and the options that ``make`` takes by keyword. ``about`` is its docstring if ``make`` has none.
     Building it raises ValueError for fewer columns than ``least``.
     """
-    sizes = Sizes(**defaults)
 
     def decorate(make: Make) -> Make:
-        def factory(dim: int, **options: Any) -> Flow:
+        def factory(dim: int, *, sizes: Sizes = Sizes(**defaults), **options: Any) -> Flow:
             if dim < least:
                 raise ValueError(f"{name} needs {least} columns or more, got dim={dim}")
-            values = {size: options.pop(size) for size in uses if size in options}
-            return make(dim, Sizes(**asdict(sizes) | values), **options)
+            return make(dim, sizes, **options)
 
-        parameter, kind = inspect.Parameter, inspect.Parameter.KEYWORD_ONLY
-        first, *others = inspect.signature(make).parameters.values()
-        given = [parameter(size, kind, default=getattr(sizes, size)) for size in uses]
-        signature = inspect.Signature([first, *given, *(p for p in others if p.kind is kind)])
-        factory.__signature__ = signature  # type: ignore[attr-defined]  # as inspect reads it
+        first, sizes, _ = inspect.signature(factory).parameters.values()
+        options = (p for p in inspect.signature(make).parameters.values() if p.kind is sizes.kind)
+        factory.__signature__ = inspect.Signature([first, sizes, *options])  # type: ignore[attr-defined]
         factory.__doc__ = make.__doc__ or about
         flows.register(name, uses=uses, requires=package)(factory)
         return make
@@ -75,28 +52,22 @@ def family(
 class LibraryBase(nn.Module):
     """The base of a library's flow that is not N(0, I); its tensors are those of that flow.
 
-    ``log_prob`` and ``sample`` are the library's methods, bound to it: the second takes a number of
-    samples, or a shape where ``by_shape`` is set.
+    Its ``sample`` takes a number of samples, or a shape where ``by_shape`` is set.
     """
 
-    def __init__(
-        self,
-        log_prob: Callable[[Tensor], Tensor],
-        sample: Callable[[Any], Tensor],
-        *,
-        by_shape: bool = False,
-    ) -> None:
+    def __init__(self, base: Any, by_shape: bool) -> None:
         super().__init__()
-        self._log_prob, self._sample, self.by_shape = log_prob, sample, by_shape
+        self._base = (base,)  # in a tuple: the transform registers and saves it
+        self.by_shape = by_shape
 
     def log_prob(self, z: Tensor) -> Tensor:
         """(N, D) -> (N,) nats."""
-        return self._log_prob(z)
+        return self._base[0].log_prob(z)
 
     def rsample(self, like: Tensor) -> Tensor:
         """Samples of the shape of ``like`` (n, D)."""
-        count = len(like)
-        return self._sample((count,) if self.by_shape else count).reshape(like.shape)
+        count: Any = (len(like),) if self.by_shape else len(like)
+        return self._base[0].sample(count).reshape(like.shape)
 
 
 def base_of(base: Any, normal: type, *, by_shape: bool = False) -> LibraryBase | None:
@@ -105,7 +76,7 @@ def base_of(base: Any, normal: type, *, by_shape: bool = False) -> LibraryBase |
         own: Any = base
         if not any(bool(t.any()) or t.requires_grad for t in (own.loc, own.log_scale)):
             return None
-    return LibraryBase(base.log_prob, base.sample, by_shape=by_shape)
+    return LibraryBase(base, by_shape)
 
 
 def log_prob_within(distribution: Any, z: Tensor, inner: Tensor) -> Tensor:
@@ -152,11 +123,9 @@ class LibraryTransform(nn.Module):
             self.forward(x)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
         return self._run(x, context, inverse=False)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
         return self._run(z, context, inverse=True)
 
     def _run(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:

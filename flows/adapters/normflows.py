@@ -6,8 +6,6 @@ layers that are stochastic or for images, are left out. Stimper et al., normflow
 for Normalizing Flows, 2023, arXiv:2302.12014.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flows.adapters.library import LibraryTransform, Sizes, base_of, family
+from flows.adapters.library import LibraryTransform, base_of, family
 from flows.flow import Flow
-from flows.registry import SIZES
+from flows.registry import SIZES, Sizes
 
 
 class NormflowsTransform(LibraryTransform):

@@ -4,18 +4,16 @@ Its planar, radial and Sylvester flows, which run from noise to data alone, and 
 for images are left out. Nabergoj and Štrumbelj, https://github.com/davidnabergoj/torchflows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 from torch import Tensor, nn
 
-from flows.adapters.library import LibraryTransform, Make, Sizes, base_of, family
+from flows.adapters.library import LibraryTransform, Make, base_of, family
 from flows.counting import NFE, new_solve
 from flows.flow import Flow
-from flows.registry import SIZES
+from flows.registry import SIZES, Sizes
 
 
 class TorchflowsTransform(LibraryTransform):

@@ -1,19 +1,18 @@
 """zuko's flows as members, and any zuko flow as a Flow; zuko is imported when one is made."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from flows.adapters.library import Sizes, family, log_prob_within
+from flows.adapters.library import family, log_prob_within
 from flows.continuous import Solver, Trace
 from flows.counting import NFE, new_solve
 from flows.flow import Flow
+from flows.registry import Sizes
 from flows.streams import Stream
 
 EXACT = {Trace("exact"): True, Trace("hutchinson"): False}  # the traces that zuko has
@@ -41,20 +40,16 @@ class ZukoTransform(nn.Module):
         return self._call(z, self.flow.transform(context).inv)
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return self._image(x, self.flow.transform(context))
+        return self._call(x, self.flow.transform(context), alone=True)
 
     def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        return self._image(z, self.flow.transform(context).inv)
+        return self._call(z, self.flow.transform(context).inv, alone=True)
 
-    def _image(self, x: Tensor, transform: Any) -> Tensor:
-        y: Tensor = transform(x) if len(x) else x
-        return y
-
-    def _call(self, x: Tensor, transform: Any) -> tuple[Tensor, Tensor]:
+    def _call(self, x: Tensor, transform: Any, alone: bool = False) -> Any:
+        """The image of x, ``alone`` or with the log-determinant."""
         if len(x) == 0:  # which zuko cannot reshape
-            return x, x.new_zeros(0)
-        y, ladj = transform.call_and_ladj(x)
-        return y, ladj
+            return x if alone else (x, x.new_zeros(0))
+        return transform(x) if alone else transform.call_and_ladj(x)
 
 
 class ZukoBase(nn.Module):
@@ -71,8 +66,7 @@ class ZukoBase(nn.Module):
 
     def rsample(self, like: Tensor) -> Tensor:
         """Samples of the shape of ``like`` (n, D)."""
-        samples: Tensor = self._flow[0].base().rsample((len(like),))
-        return samples
+        return self._flow[0].base().rsample((len(like),))
 
 
 class ZukoODE(ZukoTransform):
@@ -104,7 +98,7 @@ class ZukoODE(ZukoTransform):
         """To which the log-determinant is solved: the larger of rtol and atol / 0.01."""
         return float(max(max(ode.rtol, ode.atol / TRACE_SCALE) for ode in self.odes))
 
-    def train(self, mode: bool = True) -> ZukoODE:
+    def train(self, mode: bool = True) -> Self:
         """Set the mode of all modules but the ODEs, which have no gradient in zuko's eval mode."""
         super().train(mode)
         for ode in self.odes:
@@ -133,13 +127,9 @@ class ZukoODE(ZukoTransform):
             ode.atol = values["atol"] * TRACE_SCALE if "atol" in values else ode.atol
         self.noise = self.noise if noise is None else noise
 
-    def _image(self, x: Tensor, transform: Any) -> Tensor:
+    def _call(self, x: Tensor, transform: Any, alone: bool = False) -> Any:
         with self._solve(x):
-            return super()._image(x, transform)
-
-    def _call(self, x: Tensor, transform: Any) -> tuple[Tensor, Tensor]:
-        with self._solve(x):
-            return super()._call(x, transform)
+            return super()._call(x, transform, alone)
 
     @contextlib.contextmanager
     def _solve(self, x: Tensor) -> Iterator[None]:
@@ -228,10 +218,8 @@ COUPLED = 2  # columns that a coupling needs
 def _realnvp(dim: int, sizes: Sizes) -> Flow:
     """zuko's RealNVP: affine couplings over alternating halves, without normalisation between.
 
-    z_a = x_a, z_b = x_b ⊙ s(x_a) + t(x_a) with ln s within ±ln 1000. log_prob and sampling cost
-    O(N L (D H + ℓ H²)) alike, the log-determinant O(N L D). ValueError below two columns. Dinh
-    et al., Density estimation using Real NVP, 2017, arXiv:1605.08803.
-
+    Costs are those of `realnvp`; ln s is within ±ln 1000. ValueError below two columns. Dinh et
+    al., Density estimation using Real NVP, 2017, arXiv:1605.08803.
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     return _built("RealNVP", dim, sizes)
@@ -250,10 +238,9 @@ def _nice(dim: int, sizes: Sizes) -> Flow:
 def _maf(dim: int, sizes: Sizes) -> Flow:
     """zuko's MAF: affine in each column given those before it, the order reversed by layers.
 
-    log_prob costs O(N L (D H + ℓ H²)), a sample D times that; the log-determinant O(N L D). At
-    D = 1 without a context there is nothing to condition on, and no network. Papamakarios et al.,
-    Masked Autoregressive Flow for Density Estimation, 2017, arXiv:1705.07057.
-
+    Costs are those of `maf`. At D = 1 without a context there is nothing to condition on, and no
+    network. Papamakarios et al., Masked Autoregressive Flow for Density Estimation, 2017,
+    arXiv:1705.07057.
     Growth in D at fixed width: log_prob 1, sampling 2.
     """
     return _built("MAF", dim, sizes)
@@ -266,7 +253,6 @@ def _nsf(dim: int, sizes: Sizes, *, bins: int = 8) -> Flow:
     log_prob costs O(N L (D H + ℓ H² + D K H)) with K ``bins``, a sample D times that. At D = 1
     without a context there is no network. Durkan et al., Neural Spline Flows, 2019,
     arXiv:1906.04032.
-
     Growth in D at fixed width: log_prob 1, sampling 2.
     """
     return _built("NSF", dim, sizes, bins=bins)
@@ -367,7 +353,6 @@ def _cnf(
     The error is the largest over the batch; for the log-determinant ``atol`` is a hundred times
     looser, and ELU's slope has a kink, so that log p is off by some dozen times the tolerance. Chen
     et al., Neural Ordinary Differential Equations, 2018, arXiv:1806.07366.
-
     Growth in D at fixed width: log_prob 2, sampling 1.
     """
     from zuko.flows import CNF

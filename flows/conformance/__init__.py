@@ -4,8 +4,6 @@
 defined in the modules `densities` and `conduct`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,15 +14,7 @@ from torch import Tensor
 
 import flows
 from flows.conformance import conduct, densities
-from flows.conformance.subject import (
-    BOTH,
-    Finding,
-    NotApplicable,
-    Refused,
-    Row,
-    Subject,
-    subject_of,
-)
+from flows.conformance.subject import BOTH, NotApplicable, Refused, Row, Subject, subject_of
 from flows.flow import Flow
 from flows.plugins import FOREIGN, described
 from flows.streams import Stream
@@ -172,7 +162,7 @@ def _outcome(row: Row, subject: Subject, dtype: str, suffix: str) -> Outcome:
     outcome = partial(Outcome, row.name + suffix, dtype)
     try:
         with Stream(subject.seed):
-            finding: Finding = row.measure(subject)
+            finding = row.measure(subject)
     except NotApplicable as reason:
         return outcome(None, None, "not applicable", str(reason))
     except FOREIGN as error:
@@ -185,19 +175,15 @@ def _outcome(row: Row, subject: Subject, dtype: str, suffix: str) -> Outcome:
 
 def _fault(subject: Subject) -> str:
     """What a direction returns instead of (N, D) and (N,); "" if nothing else, or if it raises."""
+    x, context, shape = subject.x[:8], subject.contexts(8), (8, subject.dim)
     for direction in ("forward", "inverse"):
         try:
-            result: Any = getattr(subject.own.transform, direction)(
-                subject.x[:8], subject.contexts(8)
-            )
+            result: Any = getattr(subject.own.transform, direction)(x, context)
         except FOREIGN:  # which fails other rows
             continue
-        expected = [(8, subject.dim), (8,)]
         parts = result if isinstance(result, tuple) else (result,)
         got = [tuple(p.shape) if isinstance(p, Tensor) else type(p).__name__ for p in parts]
-        if got != expected:
-            received = ", ".join(map(str, got))
-            return (
-                f"{direction} must return a tuple of shapes {expected[0]} and (8,), got {received}"
-            )
+        if got != [shape, (8,)]:
+            listed = ", ".join(map(str, got))
+            return f"{direction} must return a tuple of shapes {shape} and (8,), got {listed}"
     return ""

@@ -1,7 +1,5 @@
 """Rows on contexts, batches, modes, dtypes, saved state, copies, and input that is not finite."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterator
@@ -85,9 +83,8 @@ def contexts_in_turn(subject: Subject) -> Finding:
             for earlier in order:
                 earlier(used, context)
             context = context.copy_(second) if same else second.clone()
-            differences.append(
-                (call(used, context) - call(copy.deepcopy(fresh), second)).abs().max()
-            )
+            difference = call(used, context) - call(copy.deepcopy(fresh), second)
+            differences.append(difference.abs().max())
     return Finding(torch.stack(differences).max().item(), subject.bound(1e-9, 1e-3))
 
 
@@ -263,6 +260,7 @@ def not_finite(subject: Subject) -> Finding:
     x, context = subject.x[:4], subject.contexts(4)
     transform, base = subject.flow.transform, subject.flow.base
     clean, wrong = log_density(transform, base, x, context), []
+    bound, others = subject.bound(1e-9, 1e-3), torch.tensor([0, 2, 3])
     for value in (math.nan, math.inf, -math.inf):
         spoiled = x.clone()
         spoiled[1, 0] = value
@@ -270,10 +268,7 @@ def not_finite(subject: Subject) -> Finding:
             values = log_density(transform, base, spoiled, context)
         except (ValueError, RuntimeError):
             continue
-        others = torch.tensor([0, 2, 3])
-        unaffected = torch.allclose(
-            values[others], clean[others], atol=subject.bound(1e-9, 1e-3), rtol=0
-        )
+        unaffected = torch.allclose(values[others], clean[others], atol=bound, rtol=0)
         if not unaffected or bool(torch.isfinite(values[1])):
             wrong.append(str(value))
     return Finding(len(wrong), 0, ", ".join(wrong))

@@ -1,8 +1,5 @@
 """Rows on the density: its log-determinant, inverse, mass, samples, loss and gradients."""
 
-from __future__ import annotations
-
-import contextlib
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,19 +9,11 @@ from itertools import takewhile
 from typing import Any
 
 import torch
+from scipy.stats import ks_2samp
 from torch import Tensor
 
 from flows.bijection import StandardNormal, parts, to_data, to_noise
-from flows.conformance.subject import (
-    LOOSEST,
-    ONCE,
-    Finding,
-    NotApplicable,
-    Row,
-    Subject,
-    jitter,
-    tolerance_of,
-)
+from flows.conformance.subject import LOOSEST, ONCE, Finding, NotApplicable, Row, Subject, jitter
 from flows.flow import Flow
 from flows.preprocessing import Logit, Preprocessing
 from flows.streams import Stream
@@ -37,8 +26,8 @@ STANDARD_ERRORS = 4.0  # largest error of their mean
 TAILS = 10.0  # distance of the tails, relative to the points
 SAMPLES = 2000
 UNRESOLVED = 0.05  # of mass, between a grid and half of its points
-GRID = {1: 4001, 2: 181}  # points a side
-COARSE = {1: 1001, 2: 91}  # the same where it is enough
+GRIDS = {1: (1001, 4001), 2: (91, 181)}  # points a side, the first where it is enough
+FINE = {dim: sides[1:] for dim, sides in GRIDS.items()}
 HOPELESS = 1e3  # mass by the coarse grid that no finer one brings to one
 CONTEXTS = 3  # at which the mass is integrated, and given each of which alone samples are drawn
 LEVEL = 1e-4  # of all statistics of samples together
@@ -154,12 +143,13 @@ def images_alone(subject: Subject) -> Finding:
 
 def mass_at_contexts(subject: Subject) -> Finding:
     """How far the integral of the density is from one, at the worst of a few contexts."""
-    if subject.context is None:
-        return resolved_mass(subject)
-    findings, unresolved = [], None
-    for context in subject.context[:CONTEXTS].unique(dim=0):
+    subjects, findings, unresolved = [subject], [], None
+    if subject.context is not None:
+        contexts = subject.context[:CONTEXTS].unique(dim=0)
+        subjects = [replace(subject, context=context[None]) for context in contexts]
+    for given in subjects:
         try:
-            findings.append(resolved_mass(replace(subject, context=context[None])))
+            findings.append(total_mass(replace(given, flow=given.at_many), GRIDS))
         except NotApplicable as reason:
             unresolved = reason
     if not findings and unresolved is not None:
@@ -167,34 +157,24 @@ def mass_at_contexts(subject: Subject) -> Finding:
     return max(findings, key=lambda finding: finding.value / finding.bound)
 
 
-def resolved_mass(subject: Subject) -> Finding:
-    """`total_mass` by a coarse grid where half of its points agree, else by the fine one."""
-    subject = replace(subject, flow=subject.at_many)
-    if subject.dim in COARSE:
-        if not (masses := _masses(subject, COARSE[subject.dim]))[0] < HOPELESS:
-            return _mass_finding(subject, *masses)
-        with contextlib.suppress(NotApplicable):
-            finding = _mass_finding(subject, *masses)
-            if finding.bound < 1.5 * subject.bound(1e-3, 1e-3):
-                return finding
-    return total_mass(subject)
-
-
-def total_mass(subject: Subject) -> Finding:
+def total_mass(subject: Subject, grids: Mapping[int, Sequence[int]] = FINE) -> Finding:
     """How far the integral of the density is from one, by a grid over the samples' reach.
 
-    The grid is uniform in asinh of the distance from the median, so that heavy tails fit. The
-    bound allows for it, by twice as much as half of its points would change the mass.
+    The grid is uniform in asinh of the distance from the median, so that heavy tails fit, and the
+    first of ``grids`` of which half of the points agree. The bound allows for it, by twice as much
+    as half of its points would change the mass.
     """
-    if subject.dim not in GRID:
+    if subject.dim not in grids:
         raise NotApplicable("by quadrature for D up to 2; see log_prob of samples")
-    return _mass_finding(subject, *_masses(subject, GRID[subject.dim]))
-
-
-def _mass_finding(subject: Subject, mass: float, coarse: float, edges: float) -> Finding:
-    if abs(mass - coarse) > UNRESOLVED:
-        raise NotApplicable(f"unresolved by a grid: {mass:.3g}, or {coarse:.3g} by half of it")
-    return Finding(abs(mass - 1), subject.bound(1e-3, 1e-3) + 2 * abs(mass - coarse) + edges)
+    bound = subject.bound(1e-3, 1e-3)
+    for side in grids[subject.dim]:
+        mass, half, edges = _masses(subject, side)
+        slack = 2 * abs(mass - half) + edges
+        if slack < 0.5 * bound or not mass < HOPELESS:
+            break
+    if abs(mass - half) > UNRESOLVED:
+        raise NotApplicable(f"unresolved by a grid: {mass:.3g}, or {half:.3g} by half of it")
+    return Finding(abs(mass - 1), bound + slack)
 
 
 @torch.no_grad()
@@ -278,7 +258,8 @@ def _distances(flow: Flow, noise: Tensor) -> Tensor:
     pairs = [(noise[:, k], fresh[:, k]) for k in range(noise.shape[1])]
     pairs.append((noise.square().sum(1), fresh.square().sum(1)))
     scale = (len(noise) / 2) ** 0.5
-    return torch.tensor([scale * _kolmogorov(a, b) for a, b in pairs], dtype=noise.dtype)
+    distances = [ks_2samp(a, b, method="asymp").statistic for a, b in pairs]
+    return scale * torch.tensor(distances, dtype=noise.dtype)
 
 
 def _deviations(flow: Flow, noise: Tensor) -> Tensor:
@@ -292,31 +273,19 @@ def _deviations(flow: Flow, noise: Tensor) -> Tensor:
     products = noise.detach()[:, :, None] * score[:, None, :] + identity
     terms = torch.cat([score, products.flatten(1)], 1)
     errors = (terms.std(0) / len(noise) ** 0.5).clamp(min=1e-12)
-    deviations: Tensor = terms.mean(0).abs() / errors
-    return deviations
-
-
-def _kolmogorov(a: Tensor, b: Tensor) -> float:
-    both = torch.cat([a, b]).sort().values
-    ranks = [
-        torch.searchsorted(part.sort().values, both, right=True) / len(part) for part in (a, b)
-    ]
-    return (ranks[0] - ranks[1]).abs().max().item()
+    return terms.mean(0).abs() / errors
 
 
 def _against_differences(
-    subject: Subject,
-    objective: Callable[[], Tensor],
-    tensors: Mapping[str, Tensor],
-    directions: int = 1,
+    subject: Subject, objective: Callable[[], Tensor], tensors: dict[str, Tensor], times: int = 1
 ) -> Finding:
-    """The largest relative error of a gradient along random directions of all tensors.
+    """The largest relative error of a gradient along ``times`` random directions of all tensors.
 
     If it is beyond the bound, that of one tensor that is wrong, which is found by halves.
     Central differences, less what a step of twice the length changes in them: that much they are
     off by themselves. The step is larger where an adaptive solver makes the objective rough.
     """
-    step = max(1e-6, 10 * tolerance_of(subject.flow) ** 0.5)
+    step = max(1e-6, 10 * subject.tolerance**0.5)
     named = {name: t for name, t in tensors.items() if t.numel() and t.requires_grad}
     if not named:
         raise NotApplicable("it has no parameters")
@@ -335,8 +304,8 @@ def _against_differences(
         slope = float(sum(slopes))
         return (abs(slope - near) - abs(near - far)) / (1 + abs(near))
 
-    bound = max(1e-5, min(1e6 * tolerance_of(subject.flow), LOOSEST))
-    errors = [error_of(*named) for _ in range(directions)]
+    bound = max(1e-5, min(1e6 * subject.tolerance, LOOSEST))
+    errors = [error_of(*named) for _ in range(times)]
     names, error = list(named), max(errors, key=lambda error: math.inf if error != error else error)
     while not error <= bound and len(names) > 1:
         first, second = names[: len(names) // 2], names[len(names) // 2 :]
@@ -364,17 +333,15 @@ def _difference(
 
 
 def _of_log_prob(
-    subject: Subject,
-    x: Tensor,
-    context: Tensor | None,
-    tensors: Mapping[str, Tensor],
-    directions: int = 1,
+    subject: Subject, x: Tensor, context: Tensor | None, tensors: dict[str, Tensor], times: int = 1
 ) -> Finding:
     """The gradient of a weighted sum of log_prob, for these tensors."""
     weights = torch.randn_like(x[:, 0])
-    return _against_differences(
-        subject, lambda: (subject.flow.log_prob(x, context) * weights).sum(), tensors, directions
-    )
+
+    def objective() -> Tensor:
+        return (subject.flow.log_prob(x, context) * weights).sum()
+
+    return _against_differences(subject, objective, tensors, times)
 
 
 def gradient_for_x(subject: Subject) -> Finding:
@@ -391,7 +358,7 @@ def gradient_for_the_context(subject: Subject) -> Finding:
 
 def gradient_for_parameters(subject: Subject) -> Finding:
     """Error of log_prob's gradient for all parameters; the note names one that is wrong."""
-    parameters = dict(subject.flow.named_parameters())
+    parameters: dict[str, Tensor] = dict(subject.flow.named_parameters())
     return _of_log_prob(subject, subject.x[:FEW], subject.contexts(FEW), parameters)
 
 

@@ -4,8 +4,6 @@ The discrete flows of this project are nflows' transforms with their faults mend
 those of nflows as they are; no study measures them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any

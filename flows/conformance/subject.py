@@ -1,7 +1,5 @@
 """Subjects of the kit, one flow in one dtype, prepared; and rows, what is measured of them."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -62,12 +60,15 @@ class Subject:
 
     @property
     def dim(self) -> int:
-        """D."""
         return self.x.shape[1]
 
     @property
+    def tolerance(self) -> float:
+        """Of the ODEs of `flow`; 0 where none is solved adaptively."""
+        return tolerance_of(self.flow)
+
+    @property
     def dtype(self) -> torch.dtype:
-        """Of parameters and data."""
         return self.x.dtype
 
     @property
@@ -130,19 +131,10 @@ def subject_of(
     own = own.to(dtype)
     estimated = any(getattr(module, "estimated", False) for module in own.modules())
     x, context = x.to(dtype), None if context is None else context.to(dtype)
+    tight = tightened(own, estimated, x, context)
     double = copy.deepcopy(own).double()
-    return Subject(
-        name,
-        original,
-        own,
-        tightened(own, estimated, x, context),
-        tightened(double, estimated, x, context, gradient="backprop"),
-        x,
-        context,
-        seed,
-        estimated,
-        fresh,
-    )
+    double = tightened(double, estimated, x, context, gradient="backprop")
+    return Subject(name, original, own, tight, double, x, context, seed, estimated, fresh)
 
 
 def _built(name: str, dim: int | None, options: Mapping[str, Any]) -> Flow:

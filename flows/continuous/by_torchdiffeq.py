@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint, odeint_adjoint
 
+from flows.bijection import Pair
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
 from flows.continuous.native import Norm
 
@@ -24,14 +25,17 @@ def solve(
     dynamics: Dynamics,
     x: Tensor,
     context: Parts,
-    start: Tensor,
-    end: Tensor,
+    span: Pair,
     by_adjoint: bool,
 ) -> Parts:
-    """x and its integrals at the end, with a graph of its steps or of a solve backward in time."""
-    times = torch.stack([start, end])
+    """x and its integrals at the second of two times, by torchdiffeq.
+
+    With a graph of its steps, or of a solve backward in time.
+    """
+    times = torch.stack(span)
     first, last = times.tolist()
-    kind = _kind(solver)
+    steps = Fixed if solver.fixed else Adaptive
+    kind = Scipy if solver.method == "scipy_solver" else steps
     watched = kind(dynamics, first)
     zeros = [x.new_zeros(len(x)) for _ in range(dynamics.integrals)]
 
@@ -41,23 +45,16 @@ def solve(
             return {"step_t": end, "first_step": solver.first(abs(last - first))}
         return {"grid_constructor": partial(_grid, solver)} if kind is Fixed else {}
 
-    further: dict[str, Any] = {}
+    further: dict[str, Any] = {"method": solver.method, "rtol": solver.rtol, "atol": solver.atol}
     if by_adjoint:
         way = 1.0 if last > first else -1.0  # torchdiffeq negates times that fall
         adjoint = options(way * times[:1].detach())
         adjoint |= {"norm": "seminorm"} if solver.gradient == "seminorm" else {}
-        further = {"adjoint_options": adjoint, "adjoint_params": tuple(dynamics.parameters)}
+        further |= {"adjoint_options": adjoint, "adjoint_params": tuple(dynamics.parameters)}
     steering = {"norm": lambda state: norm(state[0], state[1 : 1 + dynamics.integrals])}
-    solution = (odeint_adjoint if by_adjoint else odeint)(
-        watched,
-        (x, *zeros, *context),
-        times,
-        method=solver.method,
-        rtol=solver.rtol,
-        atol=solver.atol,
-        options={**options(times[1:]), **steering},
-        **further,
-    )
+    further["options"] = {**options(times[1:]), **steering}
+    run = odeint_adjoint if by_adjoint else odeint
+    solution = run(watched, (x, *zeros, *context), times, **further)
     if len(solution[0]) < 2:
         raise SolveError(f"{solver.method} gave up before t={last:.6g}")
     # torchdiffeq interpolates up to the end too, by a graph that holds the last evaluation
@@ -68,13 +65,6 @@ def solve(
     dynamics.progress.begin_adjoint()
     watched.start = last
     return result
-
-
-def _kind(solver: Solver) -> type[_Watched]:
-    """How a method is watched."""
-    if solver.fixed:
-        return Fixed
-    return Scipy if solver.method == "scipy_solver" else Adaptive
 
 
 def _grid(solver: Solver, _: Any, state: Tensor, times: Tensor) -> Tensor:
@@ -117,10 +107,7 @@ class Fixed(_Watched):
             self.progress.check_finite(float(t.detach()))
         return rates
 
-    def callback_step(self, t: Tensor, state: Parts, dt: Tensor) -> None:
-        self.check(t, state, dt)
-
-    callback_step_adjoint = callback_step
+    callback_step = callback_step_adjoint = _Watched.check
 
 
 class Adaptive(_Watched):

@@ -1,15 +1,10 @@
 """The continuous normalizing flow, options that its families share, and the one of exact trace."""
 
-from __future__ import annotations
-
-import dataclasses
-import functools
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from nflows.transforms import CompositeTransform
@@ -27,6 +22,7 @@ from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLPField, TimeName
 from flows.counting import NFE
 from flows.functorch import check_solvable, unfit_for_gradients
+from flows.registry import SIZES, Group
 
 
 class CNF(nn.Module):
@@ -76,7 +72,7 @@ class CNF(nn.Module):
         self.noise: int | None = None
         self.counters: list[NFE] = []
         self.penalties: list[list[Tensor]] = []
-        self.functions: Functions | None = None  # of a compiled view
+        self.step_functions: Functions | None = None  # of a compiled view
         self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
 
     @property
@@ -88,8 +84,7 @@ class CNF(nn.Module):
     def t1(self) -> float | Tensor:
         """The time of the noise; of a parameter where the end time is trained."""
         if hasattr(self, "sqrt_end_time"):
-            end: Tensor = self.t0 + self._sign * self.sqrt_end_time.square()
-            return end
+            return self.t0 + self._sign * self.sqrt_end_time.square()
         return self._end
 
     @property
@@ -108,39 +103,21 @@ class CNF(nn.Module):
         self.solver = self.solver if solver is None else Solver.of(solver)
         self.noise = self.noise if noise is None else noise
 
-    def compile_steps(self, functions: Functions) -> None:
-        """Solve by compiled steps from now on."""
-        self.functions = functions
-
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise: (N, D) -> (N, D), (N,)."""
-        z, ladj = self._solve(x, context, self.t0, self.t1)
-        return z, ladj
+        return self._solve(x, context)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data: (N, D) -> (N, D), (N,)."""
-        x, ladj = self._solve(z, context, self.t1, self.t0)
-        return x, ladj
+        return self._solve(z, context, -1)
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Data to noise without the trace: (N, D) -> (N, D)."""
-        (z,) = self._solve(x, context, self.t0, self.t1, traced=False)
-        return z
+        return self._solve(x, context, traced=False)[0]
 
     def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Noise to data without the trace: (N, D) -> (N, D)."""
-        (x,) = self._solve(z, context, self.t1, self.t0, traced=False)
-        return x
+        return self._solve(z, context, -1, traced=False)[0]
 
-    def _solve(
-        self,
-        x: Tensor,
-        context: Tensor | None,
-        t0: float | Tensor,
-        t1: float | Tensor,
-        traced: bool = True,
-    ) -> Parts:
-        """x at t1 from x at t0, with the trace's integral where it is ``traced``."""
+    def _solve(self, x: Tensor, context: Tensor | None, way: int = 1, traced: bool = True) -> Any:
+        """x at t1 from x at t0, back if ``way`` is -1, and the trace's integral if ``traced``."""
+        t0, t1 = (self.t0, self.t1)[::way]
         if context is not None and arity(self.field.forward) < 3:
             raise ValueError(f"field {type(self.field).__name__} takes no context, but got one")
         check_solvable(x, not self.solver.fixed, self.solver.by_adjoint)
@@ -166,14 +143,14 @@ class CNF(nn.Module):
 
         progress = Progress(self.counters, self.solver.max_steps)
         dynamics = Dynamics(rate, traced + penalised, list(self.field.parameters()), progress)
-        if self.functions is not None:
+        if self.step_functions is not None:
             if not self.solver.native:
                 raise ValueError(
                     f"steps of {self.solver.method!r} by torchdiffeq cannot be compiled: choose a "
                     "method of the native engine, or use the flow itself, not compiled()"
                 )
             fixed = (context, probes, beside)
-            compiled = Compiled(self.functions, evaluation, field, fixed, progress)
+            compiled = Compiled(self.step_functions, evaluation, field, fixed, progress)
             dynamics.rate, dynamics.compiled = compiled.rate, compiled
         end, *integrals = self.solver.integrate(dynamics, x, t0, t1, context)
         for penalties in self.penalties if penalised else ():
@@ -182,7 +159,7 @@ class CNF(nn.Module):
 
 
 @dataclass(frozen=True)
-class Net:
+class Net(Group):
     """The net of a field: arguments of `MLPField` beside the dimension."""
 
     hidden: int = 64
@@ -193,43 +170,13 @@ class Net:
 
 
 @dataclass(frozen=True)
-class ODE:
+class ODE(Group):
     """The ODE of a flow: ``layers`` pieces of time with a field each, and arguments of `CNF`."""
 
     layers: int = 1
     trace: Trace = Trace()
     solver: Solver = Solver()
     train_end_time: bool = False
-
-
-def flat(factory: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a factory: replace arguments that are groups of options by their members.
-
-    A group is a keyword argument whose default is a `Net` or an `ODE`. Its members become
-    keyword-only options of the family, with the values of that default.
-    """
-    signature = inspect.signature(factory, eval_str=True)
-    groups: dict[str, Any] = {}
-    parameters = []
-    for parameter in signature.parameters.values():
-        group = parameter.default
-        if not isinstance(group, Net | ODE):
-            parameters.append(parameter)
-            continue
-        groups[parameter.name], types = group, get_type_hints(type(group))
-        for name, value in vars(group).items():
-            member = parameter.replace(name=name, default=value, annotation=types[name])
-            parameters.append(member)
-
-    @functools.wraps(factory)
-    def flattened(dim: int, **options: Any) -> Any:
-        for name, group in groups.items():
-            chosen = {member: options.pop(member) for member in vars(group) if member in options}
-            options[name] = dataclasses.replace(group, **chosen)
-        return factory(dim, **options)
-
-    flattened.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return flattened
 
 
 def pieces(field: Callable[[], nn.Module], ode: ODE, **options: Any) -> CompositeTransform:
@@ -239,8 +186,7 @@ def pieces(field: Callable[[], nn.Module], ode: ODE, **options: Any) -> Composit
     return CompositeTransform([CNF(field(), t0=t0, t1=t1, **options) for t0, t1 in times])
 
 
-@flows.register("cnf", uses=("hidden", "depth", "layers", "context_dim"))
-@flat
+@flows.register("cnf", uses=SIZES)
 def cnf(
     dim: int, *, net: Net = Net(), ode: ODE = ODE(trace=Trace("closed_form"))
 ) -> CompositeTransform:
@@ -250,7 +196,6 @@ def cnf(
     in closed form, D vector-Jacobian products by the loop. log_prob takes NFE evaluations, a
     sample as many of the field alone. Chen et al., Neural Ordinary Differential Equations, 2018,
     arXiv:1806.07366.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     return pieces(partial(MLPField, dim, **vars(net)), ode)

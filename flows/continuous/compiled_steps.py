@@ -29,16 +29,9 @@ class Evaluation:
     trace: Trace | None
     weights: tuple[tuple[str, float], ...] = ()
 
-    def __call__(
-        self,
-        field: nn.Module,
-        t: Tensor,
-        x: Tensor,
-        context: Tensor | None,
-        probes: Probes | None,
-        beside: Probes | None,
-    ) -> Parts:
-        """(N, D), (N,) and, of penalties, (N,) once more; ``beside`` are the penalties' probes."""
+    def __call__(self, field: nn.Module, t: Tensor, x: Tensor, *fixed: Any) -> Parts:
+        """(N, D), (N,) and, of penalties, (N,) once more; ``fixed`` as in `Fixed`."""
+        context, probes, beside = fixed
         point = Point(field, t, x, context)
         if self.trace is None:
             return (point.dx,)
@@ -64,8 +57,7 @@ class Compiled:
             x = _differentiable(x)
         kind = (self.evaluation, type(self.field))
         arguments = (self.evaluation, self.field, t, x.contiguous(), context, *self.fixed[1:])
-        rates: Parts = self.functions(rate_of_an_ode, kind, (t[None], x, context), *arguments)
-        return rates
+        return self.functions(rate_of_an_ode, kind, (t[None], x, context), *arguments)
 
     def attempt(self, stepper: Stepper, step: Step) -> Attempt:
         """As `Stepper.attempt`, with the graph of all stages."""
@@ -95,24 +87,13 @@ class Compiled:
             rates = rates[0].contiguous(), of_q
         # one function for solves of any length
         stepper = replace(stepper, control=replace(stepper.control, first_step=None))
-        attempt: Attempt = self.functions(
-            function,
-            (stepper, self.evaluation, type(self.field), *more[:1]),
-            [
-                t
-                for t in tree_leaves((step.state, rates, self.fixed[0]))
-                if t is not None and t.dim()
-            ],
-            stepper,
-            self.evaluation,
-            module,
-            step.state,
-            rates,
-            torch.as_tensor(step.length, dtype=y.dtype, device=y.device),
-            torch.stack(list(step.times)),
-            self.fixed,
-            *more,
-        )
+        leaves = tree_leaves((step.state, rates, self.fixed[0]))
+        rows = [t for t in leaves if t is not None and t.dim()]
+        length = torch.as_tensor(step.length, dtype=y.dtype, device=y.device)
+        arguments = (step.state, rates, length, torch.stack(list(step.times)))
+        place = (stepper, self.evaluation, type(self.field), *more[:1])
+        constants = (stepper, self.evaluation, module, self.fixed, *more)
+        attempt: Attempt = self.functions(function, place, rows, *constants, *arguments)
         dx, of_q = attempt.rates
         traces = of_q[:1] if self.evaluation.trace is not None else ()
         values = (dx[0] if dx.dim() > 2 else dx, *traces)  # an adjoint's are x and its gradient
@@ -140,36 +121,30 @@ def rate_of_an_ode(evaluation: Evaluation, field: nn.Module, *arguments: Any) ->
     return evaluation(field, *arguments)
 
 
+def _step(state: State, rates: tuple[Tensor, Rates] | None, length: Tensor, times: Tensor) -> Step:
+    return Step(state, rates, length, times.unbind())
+
+
 def step_of_an_ode(
-    stepper: Stepper,
-    evaluation: Evaluation,
-    field: nn.Module,
-    state: State,
-    rates: tuple[Tensor, Rates] | None,
-    length: Tensor,
-    times: Tensor,
-    fixed: Fixed,
+    stepper: Stepper, evaluation: Evaluation, field: nn.Module, fixed: Fixed, *step: Any
 ) -> Attempt:
-    """One step of the given length with stages at ``times``, as one graph."""
+    """One step, given by the arguments of `_step`, as one graph."""
 
     def rate(t: Tensor, x: Tensor) -> tuple[Tensor, Rates]:
         dx, *of_q = evaluation(field, t, x, *fixed)
         return dx, tuple(of_q)
 
-    return stepper.attempt(rate, Step(state, rates, length, times.unbind()))
+    return stepper.attempt(rate, _step(*step))
 
 
 def step_of_an_adjoint(
     stepper: Stepper,
     evaluation: Evaluation,
     module: nn.Module,
-    state: State,
-    rates: tuple[Tensor, Rates] | None,
-    length: Tensor,
-    times: Tensor,
     fixed: Fixed,
     moving: bool,
     of_integrals: Parts,
+    *step: Any,
 ) -> Attempt:
     """One step of the adjoint's state, as `flows.continuous.native` has it, as one graph."""
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -180,8 +155,7 @@ def step_of_an_adjoint(
         def values(inputs: dict[str, Any]) -> Parts:
             at = inputs["t"][0] if moving else t
             arguments = (at, inputs["x"], *(inputs["contexts"] or [None]), *probes)
-            result: Parts = functional_call(module, inputs["parameters"], arguments)
-            return result
+            return functional_call(module, inputs["parameters"], arguments)
 
         inputs = {"x": y[0], "t": [t] * moving, "contexts": contexts, "parameters": parameters}
         (dx, *of_q), pull = torch.func.vjp(values, inputs)  # type: ignore[misc]  # of no aux
@@ -191,4 +165,4 @@ def step_of_an_adjoint(
             beside_x.append(torch.cat([p.reshape(-1) for p in of["parameters"].values()]))
         return torch.stack([dx, of["x"]]), (*of_q, *(None for _ in of_q), *beside_x)
 
-    return stepper.attempt(rate, Step(state, rates, length, times.unbind()))
+    return stepper.attempt(rate, _step(*step))

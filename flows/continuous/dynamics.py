@@ -1,7 +1,5 @@
 """The right-hand side of one ODE solve: it counts evaluations and stops solves that fail."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,12 +49,8 @@ class Progress:
         """Count a step of an adaptive solver."""
         for nfe in self.counters:
             solve = nfe.of(self.number)
-            if self.backward:
-                solve.accepted_backward += accepted
-                solve.rejected_backward += not accepted
-            else:
-                solve.accepted += accepted
-                solve.rejected += not accepted
+            name = ("accepted" if accepted else "rejected") + "_backward" * self.backward
+            setattr(solve, name, getattr(solve, name) + 1)
 
     def check_step(self, t: float, dt: float) -> None:
         """Raise SolveError before a step of a solve that cannot end."""

@@ -1,17 +1,16 @@
 """FFJORD, trained with a stochastic estimate of its trace, and RNODE, with penalties beside it."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 
 from nflows.transforms import CompositeTransform
 
 import flows
-from flows.continuous.cnf import ODE, Net, flat, pieces
+from flows.continuous.cnf import ODE, Net, pieces
 from flows.continuous.regularizers import Regularized
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import BottleneckMLPField, MLPField
+from flows.registry import SIZES
 
 # The nets of the paper's Table 4 as options of `flows.build("ffjord", ...)`.
 TABLE_4: dict[str, dict[str, Any]] = {
@@ -34,8 +33,7 @@ TABLE_4: dict[str, dict[str, Any]] = {
 }
 
 
-@flows.register("ffjord", uses=("hidden", "depth", "layers", "context_dim"))
-@flat
+@flows.register("ffjord", uses=SIZES)
 def ffjord(
     dim: int, *, net: Net = Net(), ode: ODE = ODE(trace=Trace("hutchinson")), bottleneck: int = 0
 ) -> CompositeTransform:
@@ -46,15 +44,13 @@ def ffjord(
     ``bottleneck`` K the field is g(h(x)) with h in R^K and ``depth`` hidden layers in either, and
     trace="bottleneck" estimates in R^K. `TABLE_4` has the paper's own nets by name.
     Grathwohl et al., FFJORD, 2018, arXiv:1810.01367.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     kind: Any = partial(BottleneckMLPField, bottleneck=bottleneck) if bottleneck else MLPField
     return pieces(partial(kind, dim, **vars(net)), ode)
 
 
-@flows.register("rnode", uses=("hidden", "depth", "layers", "context_dim"))
-@flat
+@flows.register("rnode", uses=SIZES)
 def rnode(
     dim: int,
     *,
@@ -68,7 +64,6 @@ def rnode(
     The loss adds the integrals of ``kinetic`` ½ ‖f‖² and ``jacobian`` ‖εᵀ ∂f/∂x‖² over time, the
     latter of the product that Hutchinson's estimate needs anyway; log_prob and its steps are
     FFJORD's. Finlay et al., How to Train Your Neural ODE, 2020, arXiv:2002.02798.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     regularizers = {"kinetic": kinetic, "jacobian": jacobian}

@@ -1,7 +1,5 @@
 """Flow matching: a continuous flow whose field is fitted by regression, without solving an ODE."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, get_args
 
 import torch
@@ -10,7 +8,7 @@ from torch import Tensor, nn
 
 import flows
 from flows.bijection import fixed_image
-from flows.continuous.cnf import CNF, Net, flat
+from flows.continuous.cnf import CNF, Net
 from flows.continuous.solve import Solver
 from flows.continuous.vector_fields import MLPField
 from flows.flow import Flow
@@ -23,13 +21,12 @@ class FlowMatching(Flow):
 
     ``field`` is one of a `CNF` that takes one t for each row, (N,), too; ``options`` are that
     CNF's. Bijections prepended must be fixed: the regression could shrink the data, as no
-    log-determinant penalises that, so the loss raises ValueError for trainable ones.
-    ``coupling`` decides which noise a row of data gets: an "independent" one, or by
-    "optimal_transport" that of the assignment within the batch with the least squared distances,
-    O(N³) for N rows in the worst case. Raises ValueError for another coupling.
-    Lipman et al., Flow Matching for Generative Modeling, 2022, arXiv:2210.02747; Tong et al.,
-    Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport, 2023,
-    arXiv:2302.00482.
+    log-determinant penalises that, so the loss raises ValueError for trainable ones. ``coupling``
+    decides which noise a row of data gets: an "independent" one, or by "optimal_transport" that of
+    the assignment within the batch with the least squared distances, O(N³) for N rows in the worst
+    case. Raises ValueError for another coupling. Lipman et al., Flow Matching for Generative
+    Modeling, 2022, arXiv:2210.02747; Tong et al., Improving and Generalizing Flow-Based Generative
+    Models with Minibatch Optimal Transport, 2023, arXiv:2302.00482.
     """
 
     objective = "flow matching"
@@ -63,8 +60,7 @@ class FlowMatching(Flow):
         t = torch.rand(len(x), dtype=x.dtype, device=x.device)
         inputs = (t, torch.lerp(noise, x, t[:, None]))
         v = cnf.field(*inputs) if context is None else cnf.field(*inputs, context)
-        loss: Tensor = (v - (x - noise)).square().sum(1).mean()
-        return loss
+        return (v - (x - noise)).square().sum(1).mean()
 
 
 def assignment(x: Tensor, noise: Tensor) -> Tensor:
@@ -76,7 +72,6 @@ def assignment(x: Tensor, noise: Tensor) -> Tensor:
 
 
 @flows.register("flow_matching", uses=("hidden", "depth", "context_dim"))
-@flat
 def flow_matching(
     dim: int, *, net: Net = Net(), coupling: Coupling = "independent", solver: Solver = Solver()
 ) -> FlowMatching:
@@ -86,7 +81,6 @@ def flow_matching(
     takes to solve; log_prob and samples cost what they cost a `cnf` of the same net, and the trace
     is exact, in closed form. The scale of the data matters to the regression: whiten it first.
     Lipman et al., Flow Matching for Generative Modeling, 2022, arXiv:2210.02747.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     field, options = MLPField(dim, **vars(net)), {"trace": "closed_form", "solver": solver}

@@ -1,7 +1,5 @@
 """The hollow CNF: no column conditions itself, so that the trace is a sum of slopes."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch
@@ -10,10 +8,12 @@ from nflows.transforms.made import MADE
 from torch import Tensor, nn
 
 import flows
-from flows.continuous.cnf import ODE, flat, pieces
+from flows.bijection import masked_out
+from flows.continuous.cnf import ODE, pieces
 from flows.continuous.shallow import check_context, tanh, value_and_trace
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLP
+from flows.registry import SIZES
 
 
 class HollowField(nn.Module):
@@ -21,9 +21,10 @@ class HollowField(nn.Module):
 
     The conditioner is a MADE of the columns before i and one of those after it, each with ``depth``
     hidden layers of width ``hidden``; t and the context (N, C) enter both. τ is an MLP with one
-    hidden layer, shared by all columns. Chen and Duvenaud, Neural Networks with Cheap Differential
-    Operators, 2019, arXiv:1912.03579.
+    hidden layer, shared by all columns.
     """
+
+    structural_zeros = property(masked_out)
 
     def __init__(
         self, dim: int, *, hidden: int = 64, depth: int = 2, features: int = 8, context_dim: int = 0
@@ -35,24 +36,11 @@ class HollowField(nn.Module):
             )
         super().__init__()
         self.dim, self.features, self.context_dim = dim, features, context_dim
-        net = partial(
-            MADE,
-            dim,
-            hidden,
-            context_features=1 + context_dim,
-            num_blocks=depth - 1,
-            output_multiplier=features,
-            use_residual_blocks=False,
-            activation=tanh,
-        )
+        plain = {"use_residual_blocks": False, "activation": tanh, "num_blocks": depth - 1}
+        outer = {"context_features": 1 + context_dim, "output_multiplier": features}
+        net = partial(MADE, dim, hidden, **outer, **plain)
         self.before, self.after = net(), net()
         self.tau = MLP([1 + 2 * features, hidden, 1])
-
-    @property
-    def structural_zeros(self) -> set[str]:
-        """Names of weights that their mask leaves no entry of, as at D = 1: no gradient comes."""
-        masked = ((name, m) for name, m in self.named_modules() if hasattr(m, "mask"))
-        return {f"{name}.weight" for name, m in masked if not m.mask.any()}
 
     def conditioner(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """c (N, D, 2 F) at a scalar t and x (N, D); c_i does not depend on x_i."""
@@ -90,8 +78,7 @@ def _beside(x: Tensor, c: Tensor) -> Tensor:
     return torch.cat([x[:, :, None], c], 2).flatten(0, 1)
 
 
-@flows.register("hollow", uses=("hidden", "depth", "layers", "context_dim"))
-@flat
+@flows.register("hollow", uses=SIZES)
 def hollow(
     dim: int,
     *,
@@ -106,7 +93,6 @@ def hollow(
     An evaluation costs O(N (D H F + ℓ H²)) with F ``features``, the exact trace O(N D H) beside
     it, for the slopes of the last step alone. Chen and Duvenaud, Neural Networks
     with Cheap Differential Operators, 2019, arXiv:1912.03579.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     field = partial(

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torchdiffeq._impl.odeint import SOLVERS
 
+from flows.bijection import Pair
 from flows.continuous.dynamics import Dynamics, Parts, Progress
 from flows.functorch import transforming
 from flows.threads import threads_back, threads_for
@@ -46,15 +47,11 @@ class Method:
 @cache
 def embedded(name: str) -> Method:
     """The pair of methods that torchdiffeq has by this name."""
-    solver = SOLVERS[name]
-    tableau = solver.tableau
-    return Method(
-        solver.order,
-        tuple(tableau.alpha.tolist()),
-        tuple(tuple(row.tolist()) for row in tableau.beta),
-        tuple(tableau.c_sol.tolist()),
-        tuple(tableau.c_error.tolist()),
-    )
+    tableau = SOLVERS[name].tableau
+    weights = (tableau.alpha, tableau.c_sol, tableau.c_error)
+    nodes, solution, error = (tuple(values.tolist()) for values in weights)
+    stages = tuple(tuple(row.tolist()) for row in tableau.beta)
+    return Method(SOLVERS[name].order, nodes, stages, solution, error)
 
 
 TABLEAUS: dict[str, Method] = {  # of fixed steps
@@ -161,27 +158,22 @@ class Stepper:
         columns = zip(state.q, zip(*of_q, strict=True), strict=True)
         q = tuple(_sum(part, length, method.solution, column) for part, column in columns)
         end = State(y, q)
-        ratio = self._ratio(state, end, of_y, of_q, length) if self.method.error else None
+        ratio = self._ratio(step, end, of_y, of_q) if self.method.error else None
         return Attempt(end, (of_y[-1], of_q[-1]), ratio)
 
     @torch.no_grad()
     def _ratio(
-        self,
-        start: State,
-        end: State,
-        of_y: Sequence[Tensor],
-        of_q: Sequence[Rates],
-        length: float | Tensor,
+        self, step: Step, end: State, of_y: Sequence[Tensor], of_q: Sequence[Rates]
     ) -> Tensor:
         def scaled(before: Tensor, after: Tensor, rates: Sequence[Tensor | None]) -> Tensor:
             if rates[0] is None:
                 return before.new_zeros(())
-            error = _sum(before.new_zeros(()), length, self.method.error, rates)
+            error = _sum(before.new_zeros(()), step.length, self.method.error, rates)
             return self.control.scaled(error, before, after)
 
         columns = zip(*of_q, strict=True)
-        q = [scaled(*parts) for parts in zip(start.q, end.q, columns, strict=True)]
-        return self.norm(scaled(start.y, end.y, of_y), q)
+        q = [scaled(*parts) for parts in zip(step.state.q, end.q, columns, strict=True)]
+        return self.norm(scaled(step.state.y, end.y, of_y), q)
 
     @torch.no_grad()
     def first_step(
@@ -319,22 +311,15 @@ class Engine:
     seminorm: bool = False
 
     def solve(
-        self,
-        dynamics: Dynamics,
-        x: Tensor,
-        context: Parts,
-        start: Tensor,
-        end: Tensor,
-        by_adjoint: bool = False,
+        self, dynamics: Dynamics, x: Tensor, context: Parts, times: Pair, by_adjoint: bool = False
     ) -> Parts:
-        """x and its integrals at the end, by steps with a graph where gradients are enabled.
+        """x and its integrals at the second of two times, with a graph where gradients are enabled.
 
         ``by_adjoint`` makes it one node of the graph, which solves backward in time.
         """
         if by_adjoint:
-            inputs = (start, end, x, *context, *dynamics.parameters)
-            result: Parts = _Adjoint.apply(self, dynamics, len(context), *inputs)
-            return result
+            inputs = (*times, x, *context, *dynamics.parameters)
+            return _Adjoint.apply(self, dynamics, len(context), *inputs)
 
         def rate(t: Tensor, x: Tensor) -> tuple[Tensor, Rates]:
             dx, *rates = dynamics(t, x, *context)
@@ -343,25 +328,18 @@ class Engine:
         zeros = tuple(x.new_zeros(len(x)) for _ in range(dynamics.integrals))
         first = State(x, zeros)
         attempt = dynamics.compiled.attempt if dynamics.compiled else None
-        y, q = self.run(rate, self.norm, dynamics, first, start, end, attempt)
+        y, q = self.run(rate, self.norm, dynamics, first, times, attempt)
         threads_back(len(x) * dynamics.weights, (y, *q))
         return y, *q
 
     def run(
-        self,
-        rate: Rate,
-        norm: Norm,
-        dynamics: Dynamics,
-        state: State,
-        start: Tensor,
-        end: Tensor,
-        attempt: Callable[..., Attempt] | None = None,
+        self, rate: Rate, norm: Norm, dynamics: Dynamics, state: State, times: Pair, attempt: Any
     ) -> State:
         """The state at the end of one solve; SolveError where it is not finite.
 
-        ``attempt`` takes a Stepper's place where steps are compiled.
+        ``attempt`` takes a Stepper's place where steps are compiled, and else is None.
         """
-        clock, progress = Clock(start, end), dynamics.progress
+        clock, progress = Clock(*times), dynamics.progress
         span = abs(clock.end - clock.start)
         stepper = Stepper(self.method, norm, self.control(span))
         take = partial(attempt, stepper) if attempt else partial(stepper.attempt, rate)
@@ -377,16 +355,10 @@ class Engine:
 class _Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        engine: Engine,
-        dynamics: Dynamics,
-        contexts: int,
-        start: Tensor,
-        end: Tensor,
-        x: Tensor,
-        *inputs: Tensor,
+        ctx: Any, engine: Engine, dynamics: Dynamics, contexts: int, *tensors: Tensor
     ) -> Parts:
-        result = engine.solve(dynamics, x, inputs[:contexts], start, end)
+        (start, end, x), inputs = tensors[:3], tensors[3:]
+        result = engine.solve(dynamics, x, inputs[:contexts], (start, end))
         ctx.engine, ctx.dynamics, ctx.contexts = engine, dynamics, contexts
         ctx.save_for_backward(start, end, *inputs, *result)
         return result
@@ -398,20 +370,16 @@ class _Adjoint(torch.autograd.Function):
         own = len(saved) - len(gradients)  # how many are inputs, not results
         dynamics: Dynamics = ctx.dynamics
         dynamics.progress.begin_adjoint()
-        adjoint = _Augmented(
-            ctx.engine,
-            dynamics,
-            context=saved[: ctx.contexts],
-            parameters=saved[ctx.contexts : own],
-            moving=any(ctx.needs_input_grad[3:5]),
-            gradients=gradients,
-        )
+        context, parameters = saved[: ctx.contexts], saved[ctx.contexts : own]
+        moving = any(ctx.needs_input_grad[3:5])
+        adjoint = _Augmented(ctx.engine, dynamics, context, parameters, moving, gradients)
         before, of_end = adjoint.state(end, saved[own:])
         attempt = None
         if dynamics.compiled:
             fixed = adjoint.moving, adjoint.of_integrals
             attempt = partial(dynamics.compiled.attempt_adjoint, *fixed)
-        after = ctx.engine.run(adjoint.rate, adjoint.norm, dynamics, before, end, start, attempt)
+        times = end, start
+        after = ctx.engine.run(adjoint.rate, adjoint.norm, dynamics, before, times, attempt)
         return None, None, None, *adjoint.gradients_of(after, of_end)
 
 

@@ -1,7 +1,5 @@
 """OT-Flow: a continuous flow down the gradient of a potential, whose trace is in closed form."""
 
-from __future__ import annotations
-
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -10,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import flows
-from flows.continuous.cnf import ODE, flat, pieces
+from flows.bijection import Pair
+from flows.continuous.cnf import ODE, pieces
 from flows.continuous.regularizers import Regularized
 from flows.continuous.shallow import tanh
 from flows.continuous.solve import Solver
@@ -25,7 +24,6 @@ class PotentialField(nn.Module):
     N is a residual net of ``depth`` layers of width ``hidden``: u₀ = σ(K₀ s + b₀), then
     uᵢ = uᵢ₋₁ + h σ(Kᵢ uᵢ₋₁ + bᵢ) with h = 1 / (depth - 1) and σ(a) = log(eᵃ + e⁻ᵃ), so σ' = tanh.
     Gradient and Hessian are recursions over the layers. A has rank min(10, D + 1).
-    Onken et al., OT-Flow, 2021, arXiv:2006.00104.
     """
 
     def __init__(self, dim: int, *, hidden: int = 64, depth: int = 2) -> None:
@@ -51,9 +49,7 @@ class PotentialField(nn.Module):
         """∂Φ/∂t (N,) at time t and x (N, D)."""
         return self._gradient(t, x)[0][:, -1]
 
-    def with_trace(
-        self, t: Tensor, x: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def with_trace(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Pair:
         """dx/dt (N, D) and minus the trace (N,) of the Hessian of Φ in x.
 
         O(N D H) with one layer, O(N D H²) with each further one.
@@ -90,7 +86,6 @@ class PotentialField(nn.Module):
 
 
 @flows.register("ot_flow", uses=("hidden", "depth"))
-@flat
 def ot_flow(
     dim: int,
     *,
@@ -109,7 +104,6 @@ def ot_flow(
     An evaluation costs O(N (D H + ℓ H²)), the trace O(N D H²) for each layer after the first.
     Onken et al., OT-Flow: Fast and Accurate Continuous Normalizing Flows via Optimal Transport,
     2021, arXiv:2006.00104.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     field = partial(PotentialField, dim, hidden=hidden, depth=depth)

@@ -1,7 +1,5 @@
 """The planar CNF: a sum of planar waves that gates of time switch on and off."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch
@@ -9,7 +7,8 @@ from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
 import flows
-from flows.continuous.cnf import ODE, flat, pieces
+from flows.bijection import Pair
+from flows.continuous.cnf import ODE, pieces
 from flows.continuous.shallow import ACTIVATIONS, affine, check_context, paths, value_and_trace
 from flows.continuous.trace import Trace
 
@@ -19,8 +18,7 @@ TANH = ACTIVATIONS["tanh"]
 class PlanarField(nn.Module):
     """dx/dt = Σ_h u_h σ(a_h t + c_h) tanh(w_hᵀx + b_h), a sum of ``hidden`` terms.
 
-    A context (N, C) is added to b through a matrix. Chen et al., Neural Ordinary Differential
-    Equations, 2018, arXiv:1806.07366, section 4.
+    A context (N, C) is added to b through a matrix. Section 4 of the paper of `planar_cnf`.
     """
 
     def __init__(self, dim: int, *, hidden: int = 64, context_dim: int = 0) -> None:
@@ -36,12 +34,9 @@ class PlanarField(nn.Module):
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """dx/dt (N, D) at time t (a scalar, or (N,)) and x (N, D)."""
         waves = TANH.value(affine(x, self.inner.weight, self._bias(context)))
-        dx: Tensor = self.outer(self._gates(t) * waves)
-        return dx
+        return self.outer(self._gates(t) * waves)
 
-    def with_trace(
-        self, t: Tensor, x: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def with_trace(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Pair:
         """dx/dt (N, D) at a scalar t and its trace Σ_h (w_hᵀu_h) σ_h tanh'_h (N,).
 
         The trace costs O(N H + D H) beside the field.
@@ -61,7 +56,6 @@ class PlanarField(nn.Module):
 
 
 @flows.register("planar_cnf", uses=("hidden", "layers", "context_dim"))
-@flat
 def planar_cnf(
     dim: int, *, hidden: int = 64, context_dim: int = 0, ode: ODE = ODE(trace=Trace("closed_form"))
 ) -> CompositeTransform:
@@ -70,7 +64,6 @@ def planar_cnf(
     The continuous limit of a planar flow, of ``hidden`` bends at once. An evaluation costs
     O(N D H), the trace O(N H + D H) beside it. Chen et al., Neural Ordinary Differential
     Equations, 2018, arXiv:1806.07366.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     field = partial(PlanarField, dim, hidden=hidden, context_dim=context_dim)

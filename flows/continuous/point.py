@@ -22,15 +22,10 @@ class Point:
     """
 
     def __init__(
-        self,
-        field: nn.Module,
-        t: Tensor,
-        x: Tensor,
-        context: Tensor | None,
-        width: int | None = None,
+        self, field: nn.Module, t: Tensor, x: Tensor, context: Tensor | None, width: int = 0
     ) -> None:
         self.field, self.t, self.x, self.context = field, t, x, context
-        self.width = x.shape[1] if width is None else width  # of the value: D unless another
+        self.width = width or x.shape[1]  # of the value: D unless another
         self._value: Tensor | None = None
         self._pull: Callable[[Tensor], Tensor] | None = None  # back through the Jacobian
         self._push: Callable[[Tensor], Tensor] | None = None  # and forward, where the field can
@@ -89,16 +84,9 @@ class Point:
         def pull(v: Tensor) -> Tensor:
             if not value.requires_grad:  # a field that does not depend on x
                 return v.new_zeros(*v.shape[:-1], x.shape[1])
-            (result,) = torch.autograd.grad(
-                value,
-                x,
-                v,
-                create_graph=keep,
-                retain_graph=True,
-                materialize_grads=True,
-                is_grads_batched=v.dim() == 3,
-            )
-            return result
+            options: Any = {"retain_graph": True, "create_graph": keep, "materialize_grads": True}
+            options["is_grads_batched"] = v.dim() == 3
+            return torch.autograd.grad(value, x, v, **options)[0]
 
         return value, pull
 
@@ -130,8 +118,7 @@ class Point:
 
         dx, product = push(v) if v.dim() == 2 else vmap(push, out_dims=(None, 0))(v)
         self.keep(dx)
-        result: Tensor = product
-        return result
+        return product
 
 
 def arity(function: Callable[..., Any]) -> int:

@@ -1,6 +1,8 @@
-"""Penalties on the path of a continuous flow: integrals beside log p, for training alone."""
+"""Penalties on the path of a continuous flow: integrals beside log p, for training alone.
 
-from __future__ import annotations
+Finlay et al., How to Train Your Neural ODE, 2020, arXiv:2002.02798; Onken et al., OT-Flow, 2021,
+arXiv:2006.00104.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,18 +19,14 @@ Probes = tuple[Tensor, ...]
 
 
 def kinetic(point: Point, probes: Probes) -> Tensor:
-    """½ ‖f‖² of each row: straight paths at constant speed have the least of it.
-
-    Finlay et al., How to Train Your Neural ODE, 2020, arXiv:2002.02798.
-    """
+    """½ ‖f‖² of each row: straight paths at constant speed have the least of it."""
     return 0.5 * point.dx.square().sum(1)
 
 
 def jacobian(point: Point, probes: Probes) -> Tensor:
     """An estimate of ‖∂f/∂x‖²_F of each row, the mean of ‖εᵀ ∂f/∂x‖² over the probes.
 
-    Where the trace is Hutchinson's the products are those that it needs anyway. Finlay et al.,
-    How to Train Your Neural ODE, 2020, arXiv:2002.02798.
+    Where the trace is Hutchinson's the products are those that it needs anyway.
     """
     point.linearize()
     return torch.stack([point.vjp(probe).square().sum(1) for probe in probes]).mean(0)
@@ -37,8 +35,7 @@ def jacobian(point: Point, probes: Probes) -> Tensor:
 def hjb(point: Point, probes: Probes) -> Tensor:
     """|∂Φ/∂t - ½ ‖∇Φ‖²|: how far a potential is from the Hamilton-Jacobi-Bellman equation.
 
-    For fields f = -∇Φ that offer ``time_derivative(t, x)`` -> ∂Φ/∂t (N,). Onken et al., OT-Flow,
-    2021, arXiv:2006.00104.
+    For fields f = -∇Φ that offer ``time_derivative(t, x)`` -> ∂Φ/∂t (N,).
     """
     field: Any = point.field
     if not hasattr(field, "time_derivative"):
@@ -47,11 +44,8 @@ def hjb(point: Point, probes: Probes) -> Tensor:
     return (rate - 0.5 * point.dx.square().sum(1)).abs()
 
 
-REGULARIZERS: dict[str, Callable[[Point, Probes], Tensor]] = {
-    "kinetic": kinetic,
-    "jacobian": jacobian,
-    "hjb": hjb,
-}
+Regularizer = Callable[[Point, Probes], Tensor]
+REGULARIZERS: dict[str, Regularizer] = {"kinetic": kinetic, "jacobian": jacobian, "hjb": hjb}
 
 
 def weighted(weights: dict[str, float], point: Point, probes: Probes) -> Tensor:
@@ -64,8 +58,9 @@ def checked_weights(weights: Any) -> dict[str, float]:
     """Positive weights by name; ValueError for an unknown name or a negative weight."""
     for name, weight in dict(weights).items():
         if name not in REGULARIZERS:
-            choices = ", ".join(REGULARIZERS)
-            raise ValueError(f"unknown regularizer {name!r}; choose from: {choices}")
+            raise ValueError(
+                f"unknown regularizer {name!r}; choose from: {', '.join(REGULARIZERS)}"
+            )
         if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
             raise ValueError(f"the weight of regularizer {name!r} is from 0, got {weight!r}")
     return {name: float(weight) for name, weight in dict(weights).items() if weight > 0}

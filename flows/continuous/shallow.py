@@ -7,8 +7,6 @@ gradient of a trace is zero, as in the second of a step's stages by dopri5, whic
 the integral, it leaves the trace out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flows.bijection import concrete
+from flows.bijection import Pair, concrete
 from flows.functorch import transforming
 
 
@@ -43,8 +41,7 @@ def tanh(a: Tensor) -> Tensor:
         return torch.tanh(a)
     if transforming():
         return 2 * torch.sigmoid(2 * a) - 1
-    y: Tensor = _Tanh.apply(a) if a.requires_grad else _tanh(a)
-    return y
+    return _Tanh.apply(a) if a.requires_grad else _tanh(a)
 
 
 def _tanh(a: Tensor) -> Tensor:
@@ -65,8 +62,7 @@ class _Tanh(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, of_y: Tensor) -> Tensor:
-        pulled: Tensor = torch.ops.aten.tanh_backward(of_y, *ctx.saved_tensors)
-        return pulled
+        return torch.ops.aten.tanh_backward(of_y, *ctx.saved_tensors)
 
 
 def _tanh_slope(a: Tensor | None, y: Tensor) -> Tensor:
@@ -137,8 +133,8 @@ def paths(weights: Sequence[Tensor]) -> Tensor:
 
 
 def value_and_trace(
-    activation: Activation, x: Tensor, paths: Tensor, layers: Sequence[tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
+    activation: Activation, x: Tensor, paths: Tensor, layers: Sequence[Pair]
+) -> Pair:
     """The MLP's value (N, D) and its trace (N,), from the weight and bias of each layer."""
     inputs = (x, paths, *(tensor for layer in layers for tensor in layer))
     if transforming() or not torch.is_grad_enabled():
@@ -149,7 +145,7 @@ def value_and_trace(
 
 def _forward(
     activation: Activation, x: Tensor, paths: Tensor, *parameters: Tensor
-) -> tuple[tuple[Tensor, Tensor], list[Tensor | None]]:
+) -> tuple[Pair, list[Tensor | None]]:
     """The result; and what the backward pass needs: s₂ᵀM (N, H₁), and a and y of each layer."""
     *hidden, last = zip(parameters[::2], parameters[1::2], strict=True)
     residuals: list[Tensor | None] = []
@@ -171,7 +167,7 @@ def _forward(
 
 class _Node(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, activation: Activation, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, activation: Activation, *inputs: Tensor) -> Pair:
         result, residuals = _forward(activation, *inputs)
         ctx.activation, ctx.inputs = activation, len(inputs)
         ctx.save_for_backward(*inputs, *residuals)
@@ -179,60 +175,45 @@ class _Node(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, of_value: Tensor, of_trace: Tensor) -> Any:
+        activation: Activation = ctx.activation
         saved, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
-        inputs, residuals = saved[: ctx.inputs], saved[ctx.inputs :]
+        inputs, (through, *layers) = saved[: ctx.inputs], saved[ctx.inputs :]
         if torch.is_grad_enabled():
-            return None, *_backward_with_graph(ctx.activation, inputs, needed, (of_value, of_trace))
-        return None, *_backward(ctx.activation, inputs, needed, residuals, of_value, of_trace)
-
-
-def _backward(
-    activation: Activation,
-    inputs: tuple[Tensor, ...],
-    needed: tuple[bool, ...],
-    residuals: tuple[Any, ...],
-    of_value: Tensor,
-    of_trace: Tensor,
-) -> list[Tensor | None]:
-    """Gradients of the inputs that are ``needed``, from those of value (N, D) and trace (N,)."""
-    x, paths, *parameters = inputs
-    through, *layers = residuals
-    passed, values = layers[::2], layers[1::2]  # a, where it was kept, and y
-    slopes = [activation.slope(a, y) for a, y in zip(passed, values, strict=True)]
-    of_row = of_trace[:, None]
-    of_slopes: list[Tensor] = []
-    gradients: list[Tensor | None] = [None] * len(inputs)
-    if _vanishes(of_trace):
-        pass
-    elif through is None:
-        of_slopes = [of_row * paths]
-        gradients[1] = of_trace @ slopes[0] if needed[1] else None
-    else:
-        weighted = of_row * slopes[0]
-        of_slopes = [of_row * through, weighted @ paths.T]
-        gradients[1] = slopes[1].T @ weighted if needed[1] else None
-    of_a = of_value
-    for layer in reversed(range(len(parameters) // 2)):
-        weight, bias = 2 + 2 * layer, 3 + 2 * layer
-        if needed[weight]:
-            gradients[weight] = _product(of_a.T, values[layer - 1] if layer else x)
-        if needed[bias]:
-            gradients[bias] = of_a.sum(0) if inputs[bias].dim() == 1 else of_a
-        if layer:
-            below = layer - 1
-            of_y, slope = of_a @ inputs[weight], slopes[below]
-            if of_slopes:
-                of_a = activation.pull(passed[below], values[below], slope, of_y, of_slopes[below])
-            else:
-                of_a = of_y.mul_(slope)
-        elif needed[0]:
-            gradients[0] = _product(of_a, inputs[weight])
-    return gradients
-
-
-def _vanishes(gradient: Tensor) -> bool:
-    """Whether a gradient is zero; False where the answer would synchronise a device."""
-    return gradient.device.type == "cpu" and concrete(gradient) and not bool(gradient.any())
+            return None, *_backward_with_graph(activation, inputs, needed, (of_value, of_trace))
+        x, paths, *parameters = inputs
+        passed, values = layers[::2], layers[1::2]  # a, where it was kept, and y
+        slopes = [activation.slope(a, y) for a, y in zip(passed, values, strict=True)]
+        of_row = of_trace[:, None]
+        of_slopes: list[Tensor] = []
+        gradients: list[Tensor | None] = [None] * len(inputs)
+        if of_trace.device.type == "cpu" and concrete(of_trace) and not bool(of_trace.any()):
+            pass  # zero; elsewhere the answer would synchronise a device
+        elif through is None:
+            of_slopes = [of_row * paths]
+            gradients[1] = of_trace @ slopes[0] if needed[1] else None
+        else:
+            weighted = of_row * slopes[0]
+            of_slopes = [of_row * through, weighted @ paths.T]
+            gradients[1] = slopes[1].T @ weighted if needed[1] else None
+        of_a = of_value
+        for layer in reversed(range(len(parameters) // 2)):
+            weight, bias = 2 + 2 * layer, 3 + 2 * layer
+            if needed[weight]:
+                gradients[weight] = _product(of_a.T, values[layer - 1] if layer else x)
+            if needed[bias]:
+                gradients[bias] = of_a.sum(0) if inputs[bias].dim() == 1 else of_a
+            if layer:
+                below = layer - 1
+                of_y, slope = of_a @ inputs[weight], slopes[below]
+                if of_slopes:
+                    of_a = activation.pull(
+                        passed[below], values[below], slope, of_y, of_slopes[below]
+                    )
+                else:
+                    of_a = of_y.mul_(slope)
+            elif needed[0]:
+                gradients[0] = _product(of_a, inputs[weight])
+        return None, *gradients
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
@@ -241,10 +222,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _backward_with_graph(
-    activation: Activation,
-    inputs: tuple[Tensor, ...],
-    needed: tuple[bool, ...],
-    of_results: tuple[Tensor, Tensor],
+    activation: Activation, inputs: tuple[Tensor, ...], needed: tuple[bool, ...], of_results: Pair
 ) -> list[Tensor | None]:
     """Gradients with a graph, for second derivatives: autograd on the plain operations.
 

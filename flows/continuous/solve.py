@@ -1,7 +1,5 @@
 """Solving the ODE of a continuous flow: two engines behind one frozen description."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -146,15 +144,16 @@ class Solver(Described):
             dx, *rates = dynamics(start, x, *beside)
             return x + dx, *rates
         norm = _NORMS[self.error_norm]
+        arguments = (dynamics, x, beside, (start, end), self.by_adjoint)
         if not self.native:
-            arguments = (dynamics, x, beside, start, end, self.by_adjoint)
             return by_torchdiffeq.solve(self, norm, *arguments)
         method = TABLEAUS[self.method] if self.fixed else embedded(self.method)
-        engine = Engine(method, self.steps, self._control, norm, self.gradient == "seminorm")
-        return engine.solve(dynamics, x, beside, start, end, self.by_adjoint)
 
-    def _control(self, span: float) -> Control:
-        return Control(self.rtol, self.atol, self.first(span))
+        def control(span: float) -> Control:
+            return Control(self.rtol, self.atol, self.first(span))
+
+        engine = Engine(method, self.steps, control, norm, self.gradient == "seminorm")
+        return engine.solve(*arguments)
 
     def first(self, span: float) -> float | None:
         """Length of the first step of a solve over ``span``; None where the heuristic decides."""

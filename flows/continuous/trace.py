@@ -92,11 +92,8 @@ def hollow(point: Point, trace: Trace, noise: Probes | None = None) -> tuple[Ten
         dx, slopes = field.with_slopes(point.t, point.x, c)
         return point.keep(dx), slopes.sum(1)
     jvp: Any = torch.func.jvp  # its annotation has a third result
-    dx, slopes = jvp(
-        lambda x: field.transformer(point.t, x, c),
-        (point.x.contiguous(),),
-        (torch.ones_like(point.x),),
-    )
+    x, ones = point.x.contiguous(), torch.ones_like(point.x)
+    dx, slopes = jvp(lambda x: field.transformer(point.t, x, c), (x,), (ones,))
     return point.keep(dx), slopes.sum(1)
 
 
@@ -161,8 +158,7 @@ def _width(field: Any, x: Tensor) -> int:
             f"field {type(field).__name__} has no bottleneck: make it a BottleneckField, or use "
             "trace='hutchinson'"
         )
-    width: int = field.bottleneck
-    return width
+    return field.bottleneck
 
 
 TRACES: dict[str, Estimator] = {

@@ -6,7 +6,7 @@ Their layers are affine maps of x whose weights may depend on time, of a kind in
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
@@ -15,14 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flows.continuous.shallow import (
-    ACTIVATIONS,
-    ActivationName,
-    affine,
-    check_context,
-    paths,
-    value_and_trace,
-)
+from flows.bijection import Pair
+from flows.continuous import shallow
+from flows.continuous.shallow import ACTIVATIONS, ActivationName, affine
 
 
 class TimeLayer(nn.Linear):
@@ -46,7 +41,7 @@ class TimeLayer(nn.Linear):
         if gated:
             self.gate = nn.Linear(1, outputs)
 
-    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def at(self, t: Tensor) -> Pair:
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         if self.gate is not None:
@@ -78,7 +73,7 @@ class Hyper(nn.Module):
         nn.init.zeros_(last.weight)  # type: ignore[arg-type]  # a Linear
         nn.init.uniform_(last.bias, -(inputs**-0.5), inputs**-0.5)  # type: ignore[arg-type]  # too
 
-    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def at(self, t: Tensor) -> Pair:
         """As of a `TimeLayer`, with a leading N for t (N, 1)."""
         weights = self.net(t.reshape(-1, 1)).unflatten(1, (self.outputs, self.inputs + 1))
         weights = weights if t.dim() else weights[0]
@@ -98,7 +93,7 @@ class Blend(nn.Module):
         super().__init__()
         self.start, self.end = nn.Linear(inputs, outputs), nn.Linear(inputs, outputs)
 
-    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def at(self, t: Tensor) -> Pair:
         start, end = self.start, self.end
         return torch.lerp(start.weight, end.weight, t), torch.lerp(start.bias, end.bias, t)
 
@@ -143,21 +138,16 @@ def _rotated(links: Sequence[Link], start: int) -> list[Link]:
     return [*links[start:], *links[:start]]
 
 
-def _groups(links: Sequence[Link]) -> Iterator[list[Link]]:
+def _groups(links: Sequence[Link]) -> list[Sequence[Link]]:
     """Runs of links without slopes between them."""
-    group: list[Link] = []
-    for link in links:
-        group.append(link)
-        if link[1] is not None:
-            yield group
-            group = []
-    if group:
-        yield group
+    ends = [index for index, (_, slopes) in enumerate(links, 1) if slopes is not None]
+    bounds = pairwise([0, *ends, len(links)])
+    return [links[first:end] for first, end in bounds if first < end]
 
 
 def _operations(links: Sequence[Link]) -> int:
     """Multiplications of `_close` for all rows, and of the weights that are fused beforehand."""
-    groups = list(_groups(links))
+    groups = _groups(links)
     width = links[0][0].shape[1]
     rows = len(next(slopes for _, slopes in links if slopes is not None))
     shared = sum(group[0][0].shape[1] * w.numel() for group in groups for w, _ in group[1:])
@@ -176,15 +166,12 @@ def _fused(links: Sequence[Link]) -> list[Link]:
     return fused
 
 
-def _close(links: list[Link]) -> Tensor:
+def _close(links: Sequence[Any]) -> Tensor:
     """Trace (N,) of three fused links or more, of which the last may be without slopes."""
     (first, slopes), *inner, (last, closing) = links
-    if slopes is None:
-        raise ValueError("the trace of a product needs slopes after its first weight")
     product = slopes[:, :, None] * first
     for weight, between in inner:
-        product = weight @ product
-        product = product if between is None else between[:, :, None] * product
+        product = between[:, :, None] * (weight @ product)
     if closing is None:
         return torch.einsum("ij,nji->n", last, product)
     return (closing * torch.einsum("ij,nji->ni", last, product)).sum(1)
@@ -230,7 +217,7 @@ class MLP(nn.Module):
             x = x if index or bias is None else x + bias
         return x
 
-    def at(self, t: Tensor, context: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+    def at(self, t: Tensor, context: Tensor | None = None) -> list[Pair]:
         """Weight and bias of each layer at a scalar t; with a context the first's is (N, H)."""
         shift = self._bias(context)
         (weight, bias), *more = [layer.at(t) for layer in self.layers]
@@ -263,39 +250,28 @@ class MLP(nn.Module):
         return value, push
 
     def _bias(self, context: Tensor | None) -> Tensor | None:
-        check_context(self, context, self.context is not None)
+        shallow.check_context(self, context, self.context is not None)
         return None if self.context is None else self.context(context)
 
 
 class MLPField(MLP):
     """dx/dt = f(t, x): an MLP with ``depth`` hidden layers of width ``hidden``.
 
-    ``time`` is one of ignore, concat, squash, concatsquash, hyper, blend (Grathwohl et al., FFJORD,
-    2018, arXiv:1810.01367, and its released code), ``activation`` one of tanh, softplus, elu,
-    swish. At any one t every layer is an affine map, so there is one closed form of the trace for
-    all of them, and a context, which is a bias, leaves it as it is.
+    The other options are those of `MLP`: ``time`` is one of ignore, concat, squash, concatsquash,
+    hyper, blend (Grathwohl et al., FFJORD, 2018, arXiv:1810.01367, and its released code),
+    ``activation`` one of tanh, softplus, elu, swish. At any one t every layer is an affine map, so
+    there is one closed form of the trace for all of them, and a context, which is a bias, leaves it
+    as it is.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        hidden: int = 64,
-        depth: int = 2,
-        activation: ActivationName = "tanh",
-        time: TimeName = "concat",
-        context_dim: int = 0,
-    ) -> None:
+    def __init__(self, dim: int, *, hidden: int = 64, depth: int = 2, **options: Any) -> None:
         if min(dim, hidden, depth) < 1:
             raise ValueError(f"dim, hidden and depth start at 1, got {dim}, {hidden}, {depth}")
-        widths = [dim, *[hidden] * depth, dim]
-        super().__init__(widths, activation=activation, time=time, context_dim=context_dim)
+        super().__init__([dim, *[hidden] * depth, dim], **options)
         self.dim = dim
         self._cache: dict[str, Tensor] | None = None
 
-    def with_trace(
-        self, t: Tensor, x: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def with_trace(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Pair:
         """dx/dt (N, D) and the exact trace of its Jacobian (N,), for about one more product.
 
         One hidden layer: O(N H). Two: O(N H² + D H²). More: O(N H² min(D, H)) for each.
@@ -306,8 +282,8 @@ class MLPField(MLP):
         layers = self.at(t, context)
         cache = {} if self._cache is None else self._cache
         if "paths" not in cache:
-            cache["paths"] = paths([weight for weight, _ in layers])
-        return value_and_trace(self.activation, x, cache["paths"], layers)
+            cache["paths"] = shallow.paths([weight for weight, _ in layers])
+        return shallow.value_and_trace(self.activation, x, cache["paths"], layers)
 
     def for_solve(self) -> MLPField:
         """A view for one solve, in which products of weights that t does not change are kept.
@@ -336,8 +312,7 @@ class BottleneckField(nn.Module):
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """dx/dt (N, D) at time t (a scalar, or (N,)) and x (N, D)."""
-        dx: Tensor = self.decoder(t, self.encoder(t, x, context), context)
-        return dx
+        return self.decoder(t, self.encoder(t, x, context), context)
 
 
 class BottleneckMLPField(BottleneckField):
@@ -358,9 +333,7 @@ class BottleneckMLPField(BottleneckField):
         encoder = MLP([dim, *inner, bottleneck], **options)
         super().__init__(encoder, MLP([bottleneck, *inner, dim], **options), dim, bottleneck)
 
-    def with_trace(
-        self, t: Tensor, x: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def with_trace(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Pair:
         """dx/dt (N, D) and the exact trace of its Jacobian (N,)."""
         encoder: Any = self.encoder
         decoder: Any = self.decoder

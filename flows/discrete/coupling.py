@@ -1,7 +1,5 @@
 """Coupling flows: one half of the columns scales and shifts the other."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import chain, pairwise
 
@@ -10,12 +8,9 @@ from nflows.utils import create_alternating_binary_mask
 from torch import Tensor, nn
 
 import flows
-from flows.discrete.nflows_compat import (
-    ActNorm,
-    AdditiveCouplingTransform,
-    AffineCouplingTransform,
-    CompositeTransform,
-)
+from flows.discrete import nflows_compat as compat
+from flows.discrete.nflows_compat import ActNorm, CompositeTransform
+from flows.registry import SIZES, Sizes
 
 
 class Conditioner(nn.Sequential):
@@ -24,10 +19,8 @@ class Conditioner(nn.Sequential):
     Its last layer starts at zero, so that a coupling starts as the identity.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, hidden: int, depth: int, context_dim: int
-    ) -> None:
-        widths = [inputs + context_dim] + [hidden] * depth
+    def __init__(self, inputs: int, outputs: int, sizes: Sizes) -> None:
+        widths = [inputs + sizes.context_dim, *sizes.widths]
         layers = chain.from_iterable((nn.Linear(n, m), nn.ReLU()) for n, m in pairwise(widths))
         last = nn.Linear(widths[-1], outputs)
         nn.init.zeros_(last.weight)
@@ -36,16 +29,15 @@ class Conditioner(nn.Sequential):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """(N, inputs), (N, context_dim) -> (N, outputs)."""
-        outputs: Tensor = super().forward(x if context is None else torch.cat([x, context], 1))
-        return outputs
+        return super().forward(x if context is None else torch.cat([x, context], 1))
 
 
 def coupling(
-    kind: Callable[..., nn.Module], dim: int, *, even: bool, **conditioner: int
+    kind: Callable[..., nn.Module], dim: int, sizes: Sizes, even: bool = True
 ) -> nn.Module:
     """A coupling over alternating columns; ``even`` ones are transformed, or odd ones.
 
-    ``kind`` is a class with nflows' arguments (mask, net factory), ``conditioner`` the sizes of
+    ``kind`` is a class with nflows' arguments (mask, net factory), ``sizes`` are those of
     its net. ValueError below two columns, where there is no other half to condition on.
     """
     if dim < 2:
@@ -54,45 +46,33 @@ def coupling(
         )
     return kind(
         create_alternating_binary_mask(dim, even),
-        lambda inputs, outputs: Conditioner(inputs, outputs, **conditioner),
+        lambda inputs, outputs: Conditioner(inputs, outputs, sizes),
     )
 
 
-@flows.register("nice", uses=("hidden", "depth", "layers", "context_dim"))
-def nice(
-    dim: int, *, hidden: int = 64, depth: int = 2, layers: int = 8, context_dim: int = 0
-) -> CompositeTransform:
+@flows.register("nice", uses=SIZES)
+def nice(dim: int, *, sizes: Sizes = Sizes(layers=8)) -> CompositeTransform:
     """NICE: additive couplings over alternating halves, and one diagonal scaling at the end.
 
     z_a = x_a, z_b = x_b + t(x_a), whose log-determinant is 0; the scaling, an ActNorm, has all of
     it. log_prob and sampling cost O(N L (D H + ℓ H²)) alike, the log-determinant O(D). Dinh et
     al., NICE: Non-linear Independent Components Estimation, 2014, arXiv:1410.8516.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    sizes = {"hidden": hidden, "depth": depth, "context_dim": context_dim}
-    couplings = (
-        coupling(AdditiveCouplingTransform, dim, even=k % 2 == 0, **sizes) for k in range(layers)
-    )
+    kind = compat.AdditiveCouplingTransform
+    couplings = (coupling(kind, dim, sizes, even=k % 2 == 0) for k in range(sizes.layers))
     return CompositeTransform([*couplings, ActNorm(dim)])
 
 
-@flows.register("realnvp", uses=("hidden", "depth", "layers", "context_dim"))
-def realnvp(
-    dim: int, *, hidden: int = 64, depth: int = 2, layers: int = 8, context_dim: int = 0
-) -> CompositeTransform:
+@flows.register("realnvp", uses=SIZES)
+def realnvp(dim: int, *, sizes: Sizes = Sizes(layers=8)) -> CompositeTransform:
     """RealNVP: affine couplings over alternating halves, ActNorm before each.
 
     z_a = x_a, z_b = x_b ⊙ s(x_a) + t(x_a). log_prob and sampling cost O(N L (D H + ℓ H²)) alike,
     the log-determinant O(N L D). Dinh et al., Density estimation using Real NVP, 2017,
     arXiv:1605.08803; ActNorm in place of batch normalisation, so that rows stay independent.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    sizes = {"hidden": hidden, "depth": depth, "context_dim": context_dim}
-    return CompositeTransform(
-        chain.from_iterable(
-            (ActNorm(dim), coupling(AffineCouplingTransform, dim, even=k % 2 == 0, **sizes))
-            for k in range(layers)
-        )
-    )
+    kind, layers = compat.AffineCouplingTransform, range(sizes.layers)
+    steps = ((ActNorm(dim), coupling(kind, dim, sizes, even=k % 2 == 0)) for k in layers)
+    return CompositeTransform(chain.from_iterable(steps))

@@ -1,7 +1,5 @@
 """The general normalizing flow: a dense Jacobian and its determinant by LU."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from itertools import pairwise
@@ -13,7 +11,7 @@ from torch.nn import functional as F
 
 import flows
 from flows import linalg
-from flows.bijection import concrete
+from flows.bijection import Pair, concrete
 from flows.discrete.nflows_compat import ActNorm, CompositeTransform
 
 LIPSCHITZ = 0.9  # bound on the Lipschitz constant of g
@@ -43,7 +41,7 @@ class TanhMLP(nn.Module):
 
     def with_jacobian(
         self, x: Tensor, weights: list[Tensor], directions: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Pair:
         """g(x) (N, D) and its full Jacobian (N, D, D), by the chain of its layers.
 
         With ``directions`` (N, D, M) the product of the Jacobian with these, (N, D, M).
@@ -124,7 +122,6 @@ def dense(dim: int, *, hidden: int = 64, depth: int = 2, layers: int = 4) -> Com
 
     log_prob costs O(N L (D² H + D³)), a sample some dozens of evaluations of g beside that. It
     is here to measure the cost D³ a sample, which practical families avoid.
-
     Growth in D at fixed width: log_prob 3, sampling 3.
     """
     residual = (DenseResidual(dim, hidden, depth) for _ in range(layers))

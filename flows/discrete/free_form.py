@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 import flows
 from flows import linalg
-from flows.bijection import fixed_image
+from flows.bijection import Pair, fixed_image
 from flows.discrete.dense import TanhMLP
 from flows.flow import Flow
+from flows.registry import SIZES, Sizes
 
 
 class FreeForm(nn.Module):
@@ -25,26 +26,25 @@ class FreeForm(nn.Module):
 
     inexact = True
 
-    def __init__(self, dim: int, hidden: int, depth: int, layers: int, context_dim: int) -> None:
+    def __init__(self, dim: int, sizes: Sizes) -> None:
         super().__init__()
-        nets = [TanhMLP(dim, hidden, depth, context_dim) for _ in range(2 * layers)]
+        inner, layers = (sizes.hidden, sizes.depth, sizes.context_dim), sizes.layers
+        nets = [TanhMLP(dim, *inner) for _ in range(2 * layers)]
         for net in nets:
             nn.init.zeros_(net.layers[-1].weight)
             nn.init.zeros_(net.layers[-1].bias)
         self.encoder, self.decoder = nn.ModuleList(nets[:layers]), nn.ModuleList(nets[layers:])
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         return _with_determinant(self.encoder, x, context)
 
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         return _with_determinant(self.decoder, z, context)
 
     def to_noise(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """Noise of data alone: (N, D) -> (N, D)."""
         return _image(self.encoder, x, context)
 
     def to_data(self, z: Tensor, context: Tensor | None) -> Tensor:
-        """Data of noise alone: (N, D) -> (N, D)."""
         return _image(self.decoder, z, context)
 
 
@@ -54,7 +54,7 @@ def _image(steps: Any, x: Tensor, context: Tensor | None) -> Tensor:
     return x
 
 
-def _with_determinant(steps: Any, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+def _with_determinant(steps: Any, x: Tensor, context: Tensor | None) -> Pair:
     identity, ladj = torch.eye(x.shape[1], dtype=x.dtype, device=x.device), x.new_zeros(len(x))
     for step in steps:
         change, jacobian = step.with_jacobian(_beside(x, context), step.weights())
@@ -62,9 +62,7 @@ def _with_determinant(steps: Any, x: Tensor, context: Tensor | None) -> tuple[Te
     return x, ladj
 
 
-def _with_product(
-    steps: Any, x: Tensor, context: Tensor | None, v: Tensor
-) -> tuple[Tensor, Tensor]:
+def _with_product(steps: Any, x: Tensor, context: Tensor | None, v: Tensor) -> Pair:
     """The image of x (N, D), and the product of the Jacobian with v, both (N, D)."""
     for step in steps:
         inputs = _beside(x, context), step.weights(), v[:, :, None]
@@ -108,16 +106,8 @@ class FreeFormFlow(Flow):
         return loss.mean()
 
 
-@flows.register("free_form", uses=("hidden", "depth", "layers", "context_dim"))
-def free_form(
-    dim: int,
-    *,
-    hidden: int = 64,
-    depth: int = 2,
-    layers: int = 2,
-    context_dim: int = 0,
-    weight: float = 10.0,
-) -> FreeFormFlow:
+@flows.register("free_form", uses=SIZES)
+def free_form(dim: int, *, sizes: Sizes = Sizes(layers=2), weight: float = 10.0) -> FreeFormFlow:
     """Free-form flow: two unconstrained nets, each trained to be the other's inverse.
 
     A training step costs some passes of both, O(N L (D H + ℓ H²)), and no determinant; log_prob
@@ -126,8 +116,6 @@ def free_form(
     ``weight`` of the reconstruction trades likelihood: the density is approximate. Whiten data
     first. Draxler et al., Free-form Flows: Make Any Architecture a Normalizing Flow, 2024,
     arXiv:2310.16624.
-
     Growth in D at fixed width: log_prob 3, sampling 1.
     """
-    transform = FreeForm(dim, hidden, depth, layers, context_dim)
-    return FreeFormFlow(transform, dim, context_dim, weight)
+    return FreeFormFlow(FreeForm(dim, sizes), dim, sizes.context_dim, weight)

@@ -1,7 +1,5 @@
 """Glow for vectors: ActNorm, an invertible linear layer of a kind by name, an affine coupling."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import chain
 from typing import Literal
@@ -10,17 +8,10 @@ from nflows.transforms import RandomPermutation
 from torch import nn
 
 import flows
+from flows.discrete import nflows_compat as compat
 from flows.discrete.coupling import coupling
-from flows.discrete.nflows_compat import (
-    ActNorm,
-    AffineCouplingTransform,
-    CompositeTransform,
-    HouseholderSequence,
-    LULinear,
-    NaiveLinear,
-    QRLinear,
-    SVDLinear,
-)
+from flows.discrete.nflows_compat import ActNorm, CompositeTransform
+from flows.registry import SIZES, Sizes
 
 
 def _reflections(dim: int) -> int:
@@ -31,13 +22,13 @@ def _reflections(dim: int) -> int:
 LinearName = Literal["naive", "lu", "qr", "svd", "householder", "permutation"]
 
 LINEAR: dict[LinearName, Callable[[int], tuple[nn.Module, ...]]] = {
-    "naive": lambda dim: (NaiveLinear(dim),),
-    "lu": lambda dim: (RandomPermutation(dim), LULinear(dim)),
-    "qr": lambda dim: (RandomPermutation(dim), QRLinear(dim, _reflections(dim))),
-    "svd": lambda dim: (RandomPermutation(dim), SVDLinear(dim, _reflections(dim))),
+    "naive": lambda dim: (compat.NaiveLinear(dim),),
+    "lu": lambda dim: (RandomPermutation(dim), compat.LULinear(dim)),
+    "qr": lambda dim: (RandomPermutation(dim), compat.QRLinear(dim, _reflections(dim))),
+    "svd": lambda dim: (RandomPermutation(dim), compat.SVDLinear(dim, _reflections(dim))),
     "householder": lambda dim: (
         RandomPermutation(dim),
-        HouseholderSequence(dim, _reflections(dim)),
+        compat.HouseholderSequence(dim, _reflections(dim)),
     ),
     "permutation": lambda dim: (RandomPermutation(dim),),
 }
@@ -50,15 +41,9 @@ def linear_layer(name: LinearName, dim: int) -> tuple[nn.Module, ...]:
     return LINEAR[name](dim)
 
 
-@flows.register("glow", uses=("hidden", "depth", "layers", "context_dim"))
+@flows.register("glow", uses=SIZES)
 def glow(
-    dim: int,
-    *,
-    hidden: int = 64,
-    depth: int = 2,
-    layers: int = 8,
-    context_dim: int = 0,
-    linear: LinearName = "lu",
+    dim: int, *, sizes: Sizes = Sizes(layers=8), linear: LinearName = "lu"
 ) -> CompositeTransform:
     """Glow: ActNorm, an invertible linear layer and an affine coupling, ``layers`` times.
 
@@ -78,14 +63,8 @@ def glow(
     Orthogonal factors are products of D reflections, one after the other. The rest costs what
     RealNVP costs, and sampling what log_prob costs, naive W solving for its inverse. Kingma and
     Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 2018, arXiv:1807.03039.
-
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
-
-    sizes = {"hidden": hidden, "depth": depth, "context_dim": context_dim}
-
-    def step() -> tuple[nn.Module, ...]:
-        affine = coupling(AffineCouplingTransform, dim, even=True, **sizes)
-        return ActNorm(dim), *linear_layer(linear, dim), affine
-
-    return CompositeTransform(chain.from_iterable(step() for _ in range(layers)))
+    couplings = (coupling(compat.AffineCouplingTransform, dim, sizes) for _ in range(sizes.layers))
+    steps = ((ActNorm(dim), *linear_layer(linear, dim), affine) for affine in couplings)
+    return CompositeTransform(chain.from_iterable(steps))

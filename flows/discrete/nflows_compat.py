@@ -6,20 +6,18 @@ distribution cannot sample in float64, and its ``sample`` cannot draw in parts w
 (`flows.Flow` has a base of its own and takes one context row for all).
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from nflows import transforms
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flows.bijection import concrete
+from flows.bijection import Pair, concrete, masked_out
 from flows.compiled import of_rows
 from flows.linalg import widened
 
@@ -43,24 +41,21 @@ class ReversePermutation(transforms.ReversePermutation):
     """Columns in reverse; the original copies them by index, and adds up its gradient by index."""
 
     @staticmethod
-    def _permute(inputs: Tensor, permutation: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    def _permute(inputs: Tensor, permutation: Tensor, dim: int) -> Pair:
         return inputs.flip(dim), inputs.new_zeros(len(inputs))
 
 
 MISSED = 16  # error of a spline's inverse, at most, in roundings of the tail bound
 
 
-class _Coupling:
+class _Coupling(transforms.coupling.CouplingTransform):
     """Mixin of the couplings: one permutation brings the columns that stay to the front.
 
     The original selects, and later writes, both groups of columns by index, and adds up the
     gradients by index.
     """
 
-    identity_features: Any
-    transform_features: Any
-
-    def __init__(self: Any, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         for name in ("_order", "_places"):
             self.register_buffer(name, None, persistent=False)
@@ -70,22 +65,19 @@ class _Coupling:
         self._order = torch.cat([self.identity_features, self.transform_features])
         self._places = torch.argsort(self._order)
 
-    def _load_from_state_dict(self: Any, *args: Any) -> None:
-        super()._load_from_state_dict(*args)  # type: ignore[misc]  # of nn.Module
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
         self._arrange()
 
-    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> Pair:
         return self._couple("forward", inputs, context)
 
-    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> Pair:
         return self._couple("inverse", inputs, context)
 
-    def _couple(
-        self: Any, direction: str, x: Tensor, context: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _couple(self, direction: str, x: Tensor, context: Tensor | None) -> Pair:
         if self.unconditional_transform is not None or x.dim() != 2:  # images
-            images: tuple[Tensor, Tensor] = getattr(super(), direction)(x, context)
-            return images
+            return getattr(super(), direction)(x, context)
         sizes = (len(self.identity_features), len(self.transform_features))
         kept, changed = x.index_select(1, self._order).split(sizes, 1)
         transform = getattr(self, f"_coupling_transform_{direction}")
@@ -97,86 +89,66 @@ class AffineCouplingTransform(_Coupling, transforms.AffineCouplingTransform):
     """Affine coupling with scale exp(2 tanh(u / 2)), between 0.135 and 7.39, and 1 at u = 0.
 
     The original's scale, sigmoid(u + 2) + 0.001, is at most 1.001 and can only contract
-    (https://github.com/bayesiains/nflows/issues/49). Dinh et al., Density estimation using Real
-    NVP, 2017, arXiv:1605.08803.
+    (https://github.com/bayesiains/nflows/issues/49).
     """
 
-    def _coupling_transform_forward(
-        self, inputs: Tensor, transform_params: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _coupling_transform_forward(self, inputs: Tensor, transform_params: Tensor) -> Pair:
         shift, log_scale = self._shift_and_log_scale(transform_params)
         return torch.addcmul(shift, inputs, log_scale.exp()), log_scale.flatten(1).sum(1)
 
-    def _coupling_transform_inverse(
-        self, inputs: Tensor, transform_params: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _coupling_transform_inverse(self, inputs: Tensor, transform_params: Tensor) -> Pair:
         shift, log_scale = self._shift_and_log_scale(transform_params)
         return (inputs - shift) / log_scale.exp(), -log_scale.flatten(1).sum(1)
 
-    def _shift_and_log_scale(self, transform_params: Tensor) -> tuple[Tensor, Tensor]:
-        shift, unconstrained = transform_params.split(self.num_transform_features, 1)
+    def _shift_and_log_scale(self, raw: Tensor) -> Pair:
+        shift, unconstrained = raw.split(self.num_transform_features, 1)
         return shift, 2 * torch.tanh(unconstrained / 2)
 
 
 class AdditiveCouplingTransform(_Coupling, transforms.AdditiveCouplingTransform):
     """Additive coupling; the original multiplies by ones, and sums their logarithms."""
 
-    def _coupling_transform_forward(
-        self, inputs: Tensor, transform_params: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _coupling_transform_forward(self, inputs: Tensor, transform_params: Tensor) -> Pair:
         return inputs + transform_params, inputs.new_zeros(len(inputs))
 
-    def _coupling_transform_inverse(
-        self, inputs: Tensor, transform_params: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _coupling_transform_inverse(self, inputs: Tensor, transform_params: Tensor) -> Pair:
         return inputs - transform_params, inputs.new_zeros(len(inputs))
 
 
-class _Masked:
+class _Masked(transforms.autoregressive.AutoregressiveTransform):
     """Mixin of the autoregressive maps: a net that starts at zero, and its empty weights."""
 
-    autoregressive_net: Any
-    _elementwise_inverse: Any
     iterative = "D passes"
+    structural_zeros = property(masked_out)
 
-    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def __init__(self, features: int, hidden: int, **net: Any) -> None:
+        super().__init__(features, hidden, use_residual_blocks=False, **net)
+        nn.init.zeros_(self.autoregressive_net.final_layer.weight)
+        nn.init.zeros_(self.autoregressive_net.final_layer.bias)
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> Pair:
         """Noise to data, a pass a column: (N, D) -> (N, D), (N,)."""
         x, ladj = torch.zeros_like(inputs), inputs.new_zeros(len(inputs))
         for _ in range(inputs.shape[1]):
             x, ladj = self._elementwise_inverse(inputs, self.autoregressive_net(x, context))
         return x, ladj
 
-    def _start_at_zero(self) -> None:
-        nn.init.zeros_(self.autoregressive_net.final_layer.weight)
-        nn.init.zeros_(self.autoregressive_net.final_layer.bias)
-
-    @property
-    def structural_zeros(self) -> set[str]:
-        """Names of weights that their mask leaves no entry of, as at D = 1: no gradient comes."""
-        layers = self.autoregressive_net.named_modules(prefix="autoregressive_net")
-        return {f"{name}.weight" for name, m in layers if hasattr(m, "mask") and not m.mask.any()}
-
 
 class MaskedAffineAutoregressiveTransform(_Masked, transforms.MaskedAffineAutoregressiveTransform):
     """Affine autoregressive map with scale softplus(u + 0.541) + 0.001, which is 1 at u = 0.
 
     The original starts by contracting every column by 0.69.
-    Papamakarios et al., Masked Autoregressive Flow, 2017, arXiv:1705.07057.
     """
 
-    def __init__(self, features: int, hidden: int, **net: Any) -> None:
-        super().__init__(features, hidden, use_residual_blocks=False, **net)
-        self._start_at_zero()
-
-    def _elementwise_forward(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def _elementwise_forward(self, inputs: Tensor, parameters: Tensor) -> Pair:
         scale, shift = self._scale_and_shift(parameters)
         return torch.addcmul(shift, inputs, scale), scale.log().sum(1)
 
-    def _elementwise_inverse(self, inputs: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def _elementwise_inverse(self, inputs: Tensor, parameters: Tensor) -> Pair:
         scale, shift = self._scale_and_shift(parameters)
         return (inputs - shift) / scale, -scale.log().sum(1)
 
-    def _scale_and_shift(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def _scale_and_shift(self, parameters: Tensor) -> Pair:
         scale, shift = parameters.unflatten(1, (self.features, 2)).unbind(2)
         return F.softplus(scale + math.log(math.expm1(1 - self._epsilon))) + self._epsilon, shift
 
@@ -205,13 +177,13 @@ class Spline:
         # (..., 3, K + 1): x, y and slope at each knot
         self.table = torch.cat([knots, F.pad(inner, (1, 1), value=1.0)[..., None, :]], -2)
 
-    def double(self) -> Spline:
+    def double(self) -> Self:
         """The same curve, evaluated in float64."""
         other = copy.copy(self)
         other.table = self.table.double()
         return other
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Pair:
         """y and log dy/dx."""
         inside, x0, y0, w, h, s, d0, d1 = self._bin(x, 0)
         rise, slope = _curve((x.clamp(-self.bound, self.bound) - x0) / w, h, s, d0, d1)
@@ -258,7 +230,7 @@ def _knots(raw: Tensor, bound: float) -> Tensor:
     return F.pad(knots, (0, 1), value=bound)
 
 
-def _curve(theta: Tensor, h: Tensor, s: Tensor, d0: Tensor, d1: Tensor) -> tuple[Tensor, Tensor]:
+def _curve(theta: Tensor, h: Tensor, s: Tensor, d0: Tensor, d1: Tensor) -> Pair:
     """Rise above the bin's lower corner at the share theta of its width, and the slope there."""
     rest = 1 - theta
     square, mixed = theta * theta, theta * rest
@@ -276,13 +248,12 @@ class _Splined:
     (https://github.com/bayesiains/nflows/issues/87), misses its point by some 1e-3 where bins are
     steep, runs off its table at a wide tail bound, and cannot be mapped by torch.func. Here the
     entries whose inverse misses are solved again in float64, and ``fallbacks`` counts them.
-    Durkan et al., Neural Spline Flows, 2019, arXiv:1906.04032.
     """
 
     tail_bound: float
     fallbacks = 0
 
-    def _spline(self, x: Tensor, raw: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+    def _spline(self, x: Tensor, raw: Tensor, inverse: bool) -> Pair:
         """(N, d), (N, d, 3K - 1) -> (N, d), (N,)."""
         spline = Spline(raw, self.tail_bound)
         if not inverse:
@@ -305,11 +276,8 @@ class PiecewiseRationalQuadraticCouplingTransform(
 ):
     """Spline coupling; ``mask``, net factory, ``num_bins`` and ``tail_bound`` as in nflows."""
 
-    def _coupling_transform(
-        self, inputs: Tensor, transform_params: Tensor, inverse: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        shape = (self.num_transform_features, 3 * self.num_bins - 1)
-        return self._spline(inputs, transform_params.unflatten(1, shape), inverse)
+    def _coupling_transform(self, inputs: Tensor, raw: Tensor, inverse: bool = False) -> Pair:
+        return self._spline(inputs, raw.unflatten(1, (-1, 3 * self.num_bins - 1)), inverse)
 
 
 class MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
@@ -318,21 +286,17 @@ class MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
     """Spline autoregressive map; ``num_bins`` and ``tail_bound`` as in nflows."""
 
     def __init__(self, features: int, hidden: int, **net: Any) -> None:
-        super().__init__(features, hidden, use_residual_blocks=False, tails="linear", **net)
-        self._start_at_zero()
+        super().__init__(features, hidden, tails="linear", **net)
 
-    def _elementwise(
-        self, inputs: Tensor, autoregressive_params: Tensor, inverse: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        shape = (inputs.shape[1], 3 * self.num_bins - 1)
-        return self._spline(inputs, autoregressive_params.unflatten(1, shape), inverse)
+    def _elementwise(self, inputs: Tensor, raw: Tensor, inverse: bool = False) -> Pair:
+        return self._spline(inputs, raw.unflatten(1, (-1, 3 * self.num_bins - 1)), inverse)
 
 
 _solve_upper = partial(torch.linalg.solve_triangular, upper=True)
 _solve_unit_lower = partial(torch.linalg.solve_triangular, upper=False, unitriangular=True)
 
 
-class _Linear:
+class _Linear(transforms.linear.Linear):
     """Mixin of the linear layers: an optional cache that follows the parameters.
 
     The original keeps its cached weight after an edit, a loaded state or a change of dtype, and
@@ -340,21 +304,13 @@ class _Linear:
     renewed when a parameter has changed (except through ``.data``, which leaves no trace).
     """
 
-    def forward(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
-        if not self._cached():
-            direct: tuple[Tensor, Tensor] = self.forward_no_cache(inputs)
-            return direct
-        cached: tuple[Tensor, Tensor] = super().forward(inputs)  # type: ignore[misc]  # of nflows
-        return cached
+    def forward(self, inputs: Tensor, context: Any = None) -> Pair:
+        return (super().forward if self._cached() else self.forward_no_cache)(inputs)
 
-    def inverse(self: Any, inputs: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
-        if not self._cached():
-            direct: tuple[Tensor, Tensor] = self.inverse_no_cache(inputs)
-            return direct
-        cached: tuple[Tensor, Tensor] = super().inverse(inputs)  # type: ignore[misc]  # of nflows
-        return cached
+    def inverse(self, inputs: Tensor, context: Any = None) -> Pair:
+        return (super().inverse if self._cached() else self.inverse_no_cache)(inputs)
 
-    def _cached(self: Any) -> bool:
+    def _cached(self) -> bool:
         """Whether the cache may serve a call; renew it if a parameter has changed."""
         if not self.using_cache or torch.is_grad_enabled():
             return False
@@ -377,26 +333,20 @@ class NaiveLinear(_Linear, transforms.NaiveLinear):
         super().__init__(features, orthogonal_initialization=False)
         nn.init.orthogonal_(self._weight)
 
-    def forward_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,); O(D³ + N D²)."""
+    def forward_no_cache(self, inputs: Tensor) -> Pair:
         outputs = F.linear(inputs, self._weight, self.bias)
         return outputs, self.logabsdet().expand(len(outputs))
 
-    def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, D) -> (N, D), (N,); O(D³ + N D²)."""
+    def inverse_no_cache(self, inputs: Tensor) -> Pair:
         outputs = widened(torch.linalg.solve, self._weight, (inputs - self.bias).T).T
         return outputs, (-self.logabsdet()).expand(len(outputs))
 
-    def weight_inverse_and_logabsdet(self) -> tuple[Tensor, Tensor]:
-        """W⁻¹ (D, D) and log |det W|; O(D³)."""
-        return self.weight_inverse(), self.logabsdet()
+    weight_inverse_and_logabsdet = transforms.linear.Linear.weight_inverse_and_logabsdet
 
     def weight_inverse(self) -> Tensor:
-        """W⁻¹ (D, D); O(D³)."""
         return widened(torch.linalg.inv, self._weight)
 
     def logabsdet(self) -> Tensor:
-        """log |det W|, a scalar; O(D³)."""
         return widened(lambda weight: torch.linalg.slogdet(weight)[1], self._weight)
 
 
@@ -425,20 +375,19 @@ class LULinear(_Linear, transforms.LULinear):
         )
         self.register_buffer("_places", rows * features + columns, persistent=False)
 
-    def forward_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_no_cache(self, inputs: Tensor) -> Pair:
         lower, upper, diagonal = self._factors()
         outputs = F.linear(F.linear(inputs, upper), lower, self.bias)
         return outputs, diagonal.log().sum().expand(len(inputs))
 
-    def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse_no_cache(self, inputs: Tensor) -> Pair:
         outputs = self._solve((inputs - self.bias).T).T
         return outputs, (-self.logabsdet()).expand(len(inputs))
 
     def weight_inverse(self) -> Tensor:
-        """W⁻¹ (D, D); O(D³)."""
         return self._solve(torch.eye(self.features).to(self.bias))
 
-    def _create_lower_upper(self) -> tuple[Tensor, Tensor]:
+    def _create_lower_upper(self) -> Pair:
         return self._factors()[:2]
 
     def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -462,17 +411,15 @@ class QRLinear(_Linear, transforms.QRLinear):
     the CPU whatever the parameters are.
     """
 
-    def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse_no_cache(self, inputs: Tensor) -> Pair:
         half, _ = self.orthogonal.inverse(inputs - self.bias)
         outputs = widened(_solve_upper, self._create_upper(), half.T).T
         return outputs, (-self.logabsdet()).expand(len(outputs))
 
     def weight_inverse(self) -> Tensor:
-        """W⁻¹ (D, D); O(D³ + K D²)."""
         identity = torch.eye(self.features).to(self.bias)
         upper = widened(_solve_upper, self._create_upper(), identity)
-        inverse: Tensor = self.orthogonal(upper)[0]
-        return inverse
+        return self.orthogonal(upper)[0]
 
 
 class SVDLinear(_Linear, transforms.SVDLinear):
@@ -495,18 +442,15 @@ class HouseholderSequence(transforms.HouseholderSequence):
         super().__init__(features, num_transforms)
 
     def matrix(self) -> Tensor:
-        """W (D, D); O(K D²)."""
-        matrix: Tensor = self.inverse(torch.eye(self.features).to(self.q_vectors))[0]
-        return matrix
+        return self.inverse(torch.eye(self.features).to(self.q_vectors))[0]
 
 
 class ActNorm(transforms.ActNorm):
-    """ActNorm that is set by ``initialize`` alone, and refuses a batch it cannot normalise.
+    """ActNorm of rows that ``initialize`` alone sets, and that refuses what it cannot normalise.
 
     The original initialises itself in the first forward pass in training mode, from whatever
     comes, and turns a constant column or a single row into NaN
-    (https://github.com/bayesiains/nflows/issues/4). Kingma and Dhariwal, Glow: Generative Flow
-    with Invertible 1x1 Convolutions, 2018, arXiv:1807.03039.
+    (https://github.com/bayesiains/nflows/issues/4).
     """
 
     initialized: Any
@@ -516,19 +460,12 @@ class ActNorm(transforms.ActNorm):
         del self.initialized  # a buffer, which forward would read back at every call
         self.initialized = True  # keeps the original from initialising in forward
 
-    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if inputs.dim() != 2:
-            images: tuple[Tensor, Tensor] = super().forward(inputs, context)
-            return images
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> Pair:
         outputs = torch.addcmul(self.shift, inputs, self.scale)
         return outputs, self.log_scale.sum().expand(len(inputs))
 
-    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if inputs.dim() != 2:
-            images: tuple[Tensor, Tensor] = super().inverse(inputs, context)
-            return images
-        outputs = (inputs - self.shift) / self.scale
-        return outputs, (-self.log_scale.sum()).expand(len(inputs))
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> Pair:
+        return (inputs - self.shift) / self.scale, (-self.log_scale.sum()).expand(len(inputs))
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
@@ -561,7 +498,7 @@ class BatchNorm(transforms.BatchNorm):
         self.running_var.copy_(sd.square())
 
 
-def _moments(x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+def _moments(x: Tensor, layer: str) -> Pair:
     """Mean and standard deviation of each column; ValueError where one cannot be divided by."""
     if len(x) < 2:
         raise ValueError(f"{layer} needs at least two rows to initialise, got {len(x)}")

@@ -1,28 +1,22 @@
 """Neural spline flows: rational-quadratic splines by couplings or by masked nets."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from itertools import chain
 from typing import Any
 
 import flows
+from flows.discrete import nflows_compat as compat
 from flows.discrete.autoregressive import made_options
 from flows.discrete.coupling import coupling
 from flows.discrete.glow import LinearName, linear_layer
-from flows.discrete.nflows_compat import (
-    NARROWEST,
-    ActNorm,
-    CompositeTransform,
-    MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
-    PiecewiseRationalQuadraticCouplingTransform,
-)
+from flows.discrete.nflows_compat import ActNorm, CompositeTransform
+from flows.registry import SIZES, Sizes
 
 
 def _spline(bins: int, tail_bound: float) -> dict[str, Any]:
     """nflows' options of a spline; ValueError for invalid ones."""
-    most = round(1 / NARROWEST) - 1
+    most = round(1 / compat.NARROWEST) - 1
     if isinstance(bins, bool) or not isinstance(bins, int) or not 2 <= bins <= most:
         raise ValueError(f"a spline needs bins to be a whole number from 2 to {most}, got {bins!r}")
     if not isinstance(tail_bound, int | float) or not 0 < tail_bound < math.inf:
@@ -30,14 +24,11 @@ def _spline(bins: int, tail_bound: float) -> dict[str, Any]:
     return {"num_bins": bins, "tail_bound": float(tail_bound)}
 
 
-@flows.register("nsf_coupling", uses=("hidden", "depth", "layers", "context_dim"))
+@flows.register("nsf_coupling", uses=SIZES)
 def nsf_coupling(
     dim: int,
     *,
-    hidden: int = 64,
-    depth: int = 2,
-    layers: int = 5,
-    context_dim: int = 0,
+    sizes: Sizes = Sizes(),
     bins: int = 8,
     tail_bound: float = 5.0,
     linear: LinearName = "lu",
@@ -48,29 +39,20 @@ def nsf_coupling(
     ±``tail_bound``; x_b outside. log_prob and sampling cost O(N L (D H K + ℓ H²)) and the linear
     layer of that name, as in Glow; the log-determinant O(N L D K). Durkan et al., Neural Spline
     Flows, 2019, arXiv:1906.04032.
-
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
-    kind = partial(
-        PiecewiseRationalQuadraticCouplingTransform, tails="linear", **_spline(bins, tail_bound)
-    )
-    sizes = {"hidden": hidden, "depth": depth, "context_dim": context_dim}
-    return CompositeTransform(
-        chain.from_iterable(
-            (ActNorm(dim), *linear_layer(linear, dim), coupling(kind, dim, even=True, **sizes))
-            for _ in range(layers)
-        )
-    )
+    splines = _spline(bins, tail_bound)
+    kind = partial(compat.PiecewiseRationalQuadraticCouplingTransform, tails="linear", **splines)
+    layers = range(sizes.layers)
+    steps = ((ActNorm(dim), *linear_layer(linear, dim), coupling(kind, dim, sizes)) for _ in layers)
+    return CompositeTransform(chain.from_iterable(steps))
 
 
-@flows.register("nsf_ar", uses=("hidden", "depth", "layers", "context_dim"))
+@flows.register("nsf_ar", uses=SIZES)
 def nsf_ar(
     dim: int,
     *,
-    hidden: int = 64,
-    depth: int = 2,
-    layers: int = 5,
-    context_dim: int = 0,
+    sizes: Sizes = Sizes(),
     bins: int = 8,
     tail_bound: float = 5.0,
     linear: LinearName = "lu",
@@ -81,13 +63,10 @@ def nsf_ar(
     outside. log_prob is one pass, O(N L (D H K + ℓ H²)) and the linear layer of that name, as in
     Glow; sampling takes D passes, one a column; the log-determinant O(N L D K). Durkan et al.,
     Neural Spline Flows, 2019, arXiv:1906.04032.
-
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
-    kind = MaskedPiecewiseRationalQuadraticAutoregressiveTransform
-    options = made_options(hidden, depth, context_dim) | _spline(bins, tail_bound)
-    return CompositeTransform(
-        chain.from_iterable(
-            (ActNorm(dim), *linear_layer(linear, dim), kind(dim, **options)) for _ in range(layers)
-        )
-    )
+    kind = compat.MaskedPiecewiseRationalQuadraticAutoregressiveTransform
+    options = made_options(sizes) | _spline(bins, tail_bound)
+    layers = range(sizes.layers)
+    steps = ((ActNorm(dim), *linear_layer(linear, dim), kind(dim, **options)) for _ in layers)
+    return CompositeTransform(chain.from_iterable(steps))

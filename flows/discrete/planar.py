@@ -1,7 +1,5 @@
 """Planar flows: each layer bends the space along one direction."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -9,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import flows
-from flows.bijection import bracketed
+from flows.bijection import Pair, bracketed
 from flows.discrete.nflows_compat import ActNorm, CompositeTransform
 
 IDENTITY = math.log(math.e - 1)  # softplus of it is one
@@ -64,7 +62,7 @@ def _slope(bend: Tensor, k: Tensor) -> Tensor:
 def _root(target: Tensor, k: Tensor, shift: Tensor) -> Tensor:
     """Solve a + (k - 1) tanh(a + shift) = target for a (N,), to three quarters of the digits."""
 
-    def bent(a: Tensor) -> tuple[Tensor, Tensor]:
+    def bent(a: Tensor) -> Pair:
         bend = torch.tanh(a + shift)
         return a + (k - 1) * bend, _slope(bend, k)
 
@@ -79,7 +77,6 @@ def planar(dim: int, *, layers: int = 16) -> CompositeTransform:
     log_prob, sampling and the log-determinant cost O(N L D) alike, a sample some ten scalar
     Newton steps a layer beside that. Rezende and Mohamed, Variational Inference with Normalizing
     Flows, 2015, arXiv:1505.05770; there from noise to data, here from data to noise.
-
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
     return CompositeTransform([ActNorm(dim), *(Planar(dim) for _ in range(layers))])

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import flows
-from flows.bijection import bracketed
+from flows.bijection import Pair, bracketed
 from flows.discrete.autoregressive import mixed
 from flows.discrete.nflows_compat import CompositeTransform
+from flows.registry import SIZES, Sizes
 
 HEAD = 32  # width of a head of attention, at most
 WRITTEN_OUT = 64  # columns up to which attention is plain products, which have all derivatives
@@ -52,8 +53,7 @@ class Attention(nn.Module):
             if cache is None:
                 scores = scores + scores.new_full(scores.shape[2:], -torch.inf).triu(1)
             attended = scores.softmax(-1) @ v
-        output: Tensor = self.output(attended.transpose(1, 2).flatten(2))
-        return output
+        return self.output(attended.transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
@@ -69,8 +69,7 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         tokens = tokens + self.attention(self.norms[0](tokens), cache)
-        output: Tensor = tokens + self.mlp(self.norms[1](tokens))
-        return output
+        return tokens + self.mlp(self.norms[1](tokens))
 
 
 class CausalTransformer(nn.Module):
@@ -83,14 +82,13 @@ class CausalTransformer(nn.Module):
     has for every column before it is trained, since its last weights are zero.
     """
 
-    def __init__(
-        self, dim: int, hidden: int, depth: int, context_dim: int, start: Sequence[float]
-    ) -> None:
+    def __init__(self, dim: int, sizes: Sizes, start: Sequence[float]) -> None:
         super().__init__()
+        hidden, context_dim = sizes.hidden, sizes.context_dim
         self.value = nn.Parameter(torch.randn(hidden) * 0.5)
         self.places = nn.Parameter(torch.randn(dim, hidden) * 0.5)
         self.context = nn.Linear(context_dim, hidden) if context_dim else None
-        self.blocks: Any = nn.ModuleList(Block(hidden) for _ in range(depth))
+        self.blocks: Any = nn.ModuleList(Block(hidden) for _ in range(sizes.depth))
         self.norm = nn.LayerNorm(hidden)
         self.last = nn.Linear(hidden, len(start))
         nn.init.zeros_(self.last.weight)
@@ -130,8 +128,7 @@ class CausalTransformer(nn.Module):
             tokens = tokens + self.context(context)[:, None]
         for index, block in enumerate(self.blocks):
             tokens = block(tokens, None if caches is None else caches[index])
-        numbers: Tensor = self.last(self.norm(tokens))
-        return numbers
+        return self.last(self.norm(tokens))
 
 
 class Columnwise(nn.Module):
@@ -148,11 +145,11 @@ class Columnwise(nn.Module):
         self.iterative = columns.iterative
         self.net, self.columns = net, columns
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         z, slopes = _widened(self.columns.forward, x, self.net(x, context))
         return z, slopes.sum(1)
 
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         caches, columns, ladj = self.net.caches(z), [z.new_zeros(len(z))], z.new_zeros(len(z))
         for index, column in enumerate(z.unbind(1)):
             numbers = self.net.following(index, columns[-1], context, caches)
@@ -162,9 +159,7 @@ class Columnwise(nn.Module):
         return torch.stack(columns[1:], 1), ladj
 
 
-def _widened(
-    function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], x: Tensor, numbers: Tensor
-) -> tuple[Tensor, Tensor]:
+def _widened(function: Callable[[Tensor, Tensor], Pair], x: Tensor, numbers: Tensor) -> Pair:
     """function(x, numbers), of half precision in float32."""
     wide = torch.promote_types(x.dtype, torch.float32)
     image, slope = function(x.to(wide), numbers.to(wide))
@@ -181,12 +176,12 @@ class Affine:
 
     iterative, start = "D steps", (0.0, 0.0)
 
-    def forward(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, numbers: Tensor) -> Pair:
         shift, raw = numbers.unbind(-1)
         log_scale = _bounded(raw, SCALES[0])
         return (x - shift) * (-log_scale).exp(), -log_scale
 
-    def inverse(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, numbers: Tensor) -> Pair:
         shift, raw = numbers.unbind(-1)
         log_scale = _bounded(raw, SCALES[0])
         return torch.addcmul(shift, z, log_scale.exp()), log_scale
@@ -207,10 +202,10 @@ class NormalMixture:
         rest = max(0.05, 1 - sum(mean**2 for mean in means) / components)
         self.start = (*[0.0] * components, *means, *[0.5 * math.log(rest)] * components)
 
-    def forward(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, numbers: Tensor) -> Pair:
         return _scores(x, *_mixture(numbers))
 
-    def inverse(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, numbers: Tensor) -> Pair:
         mixture = _mixture(numbers)
         fixed = [part.detach() for part in mixture]
         _, means, log_scales = fixed
@@ -218,7 +213,7 @@ class NormalMixture:
         margin = 1e-3 * (1 + quantiles.abs().amax(-1))
         low, high = quantiles.amin(-1) - margin, quantiles.amax(-1) + margin
 
-        def mapped(x: Tensor) -> tuple[Tensor, Tensor]:
+        def mapped(x: Tensor) -> Pair:
             score, log_slope = _scores(x, *fixed)
             return score, log_slope.exp()
 
@@ -235,9 +230,7 @@ def _mixture(numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return logits.log_softmax(-1), means, _bounded(raw, SCALES[1])
 
 
-def _scores(
-    x: Tensor, log_weights: Tensor, means: Tensor, log_scales: Tensor
-) -> tuple[Tensor, Tensor]:
+def _scores(x: Tensor, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> Pair:
     """z with Φ(z) = F(x), and log dz/dx."""
     u = (x[..., None] - means) * (-log_scales).exp()
     log_density = (log_weights - log_scales - 0.5 * u * u).logsumexp(-1) - HALF_LOG_TAU
@@ -257,8 +250,7 @@ def _scores(
 
 def _mills(w: Tensor) -> Tensor:
     """Φ(w) / φ(w), which stays a number however far w is below zero."""
-    ratio: Tensor = math.sqrt(0.5 * math.pi) * torch.special.erfcx(w * -math.sqrt(0.5))
-    return ratio
+    return math.sqrt(0.5 * math.pi) * torch.special.erfcx(w * -math.sqrt(0.5))
 
 
 def _lower_quantile(log_p: Tensor) -> Tensor:
@@ -274,10 +266,8 @@ def _lower_quantile(log_p: Tensor) -> Tensor:
     return w
 
 
-@flows.register("tarflow", uses=("hidden", "depth", "layers", "context_dim"))
-def tarflow(
-    dim: int, *, hidden: int = 32, depth: int = 2, layers: int = 4, context_dim: int = 0
-) -> CompositeTransform:
+@flows.register("tarflow", uses=SIZES)
+def tarflow(dim: int, *, sizes: Sizes = Sizes(hidden=32, layers=4)) -> CompositeTransform:
     """TarFlow: affine autoregressive maps by causal transformers, a column a token.
 
     z_i = (x_i - b(x_<i)) exp(-a(x_<i)), with an ActNorm and reversed columns before each map.
@@ -285,21 +275,14 @@ def tarflow(
     steps of one column, with cached keys. The log-determinant is the sum -Σ a_i, O(N L D). Up to 64
     columns it has all derivatives, beyond first ones alone. Zhai et al., Normalizing Flows are
     Capable Generative Models, 2024, arXiv:2412.06329.
-
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
-    return _stacked(Affine(), dim, hidden, depth, layers, context_dim)
+    return _stacked(Affine(), dim, sizes)
 
 
-@flows.register("transformer_mixture", uses=("hidden", "depth", "layers", "context_dim"))
+@flows.register("transformer_mixture", uses=SIZES)
 def transformer_mixture(
-    dim: int,
-    *,
-    hidden: int = 32,
-    depth: int = 2,
-    layers: int = 1,
-    context_dim: int = 0,
-    components: int = 10,
+    dim: int, *, sizes: Sizes = Sizes(hidden=32, layers=1), components: int = 10
 ) -> CompositeTransform:
     """Transformer with mixtures: each column is one of K normal components, given those before it.
 
@@ -308,23 +291,13 @@ def transformer_mixture(
     steps of one column, each a root of F. Derivatives as for `tarflow`. Fakoor et al., TraDE:
     Transformers for Density Estimation, 2020, arXiv:2004.02441; Alcorn and Nguyen, The DEformer,
     2021, arXiv:2106.06989. Raises ValueError for fewer than one of ``components``.
-
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
     if isinstance(components, bool) or not isinstance(components, int) or components < 1:
         raise ValueError(f"a mixture needs components to be a whole number from 1: {components!r}")
-    return _stacked(NormalMixture(components), dim, hidden, depth, layers, context_dim)
+    return _stacked(NormalMixture(components), dim, sizes)
 
 
-def _stacked(
-    columns: Affine | NormalMixture,
-    dim: int,
-    hidden: int,
-    depth: int,
-    layers: int,
-    context_dim: int,
-) -> CompositeTransform:
-    nets = (
-        CausalTransformer(dim, hidden, depth, context_dim, columns.start) for _ in range(layers)
-    )
+def _stacked(columns: Affine | NormalMixture, dim: int, sizes: Sizes) -> CompositeTransform:
+    nets = (CausalTransformer(dim, sizes, columns.start) for _ in range(sizes.layers))
     return mixed(dim, [Columnwise(net, columns) for net in nets])
