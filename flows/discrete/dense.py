@@ -46,9 +46,9 @@ class TanhMLP(nn.Module):
 
         With ``directions`` (N, D, M) the product of the Jacobian with these, (N, D, M).
         """
-        jacobian = weights[0][:, : len(weights[-1])]
+        jacobian = weights[0]
         if directions is not None:
-            jacobian = jacobian @ directions
+            jacobian = jacobian[:, : len(weights[-1])] @ directions
         for layer, weight, following in zip(self.layers[:-1], weights, weights[1:], strict=False):
             x = torch.tanh(F.linear(x, weight, layer.bias))
             jacobian = following @ ((1 - x * x)[:, :, None] * jacobian)

@@ -57,7 +57,8 @@ def _image(steps: Any, x: Tensor, context: Tensor | None) -> Tensor:
 def _with_determinant(steps: Any, x: Tensor, context: Tensor | None) -> Pair:
     identity, ladj = torch.eye(x.shape[1], dtype=x.dtype, device=x.device), x.new_zeros(len(x))
     for step in steps:
-        change, jacobian = step.with_jacobian(_beside(x, context), step.weights())
+        directions = None if context is None else identity
+        change, jacobian = step.with_jacobian(_beside(x, context), step.weights(), directions)
         x, ladj = x + change, ladj + linalg.logabsdet(jacobian + identity)
     return x, ladj
 
