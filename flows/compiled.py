@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map_only
 
 from flows.bijection import Pair, parts, to_data, to_noise, ways
 from flows.functorch import differentiating_forward, transforming
+from flows.registry import choices
 from flows.streams import without_stream
 
 Call = Callable[..., Any]
@@ -215,8 +216,6 @@ def _first_derivative(gradient: Tensor) -> None:
 def _check_backend(backend: str) -> None:
     """ValueError for an unknown backend, RuntimeError for inductor without a C++ compiler."""
     if backend not in torch.compiler.list_backends(()):
-        from flows.registry import choices
-
         names = torch.compiler.list_backends()  # without those of debugging
         known = choices(backend, names, "torch.compiler.list_backends()")
         raise ValueError(f"unknown backend {backend!r}; {known}")

@@ -121,20 +121,16 @@ def rate_of_an_ode(evaluation: Evaluation, field: nn.Module, *arguments: Any) ->
     return evaluation(field, *arguments)
 
 
-def _step(state: State, rates: tuple[Tensor, Rates] | None, length: Tensor, times: Tensor) -> Step:
-    return Step(state, rates, length, times.unbind())
-
-
 def step_of_an_ode(
     stepper: Stepper, evaluation: Evaluation, field: nn.Module, fixed: Fixed, *step: Any
 ) -> Attempt:
-    """One step, given by the arguments of `_step`, as one graph."""
+    """One step, given by state, rates, length and times, as one graph."""
 
     def rate(t: Tensor, x: Tensor) -> tuple[Tensor, Rates]:
         dx, *of_q = evaluation(field, t, x, *fixed)
         return dx, tuple(of_q)
 
-    return stepper.attempt(rate, _step(*step))
+    return stepper.attempt(rate, Step(*step[:3], step[3].unbind()))
 
 
 def step_of_an_adjoint(
@@ -165,4 +161,4 @@ def step_of_an_adjoint(
             beside_x.append(torch.cat([p.reshape(-1) for p in of["parameters"].values()]))
         return torch.stack([dx, of["x"]]), (*of_q, *(None for _ in of_q), *beside_x)
 
-    return stepper.attempt(rate, _step(*step))
+    return stepper.attempt(rate, Step(*step[:3], step[3].unbind()))

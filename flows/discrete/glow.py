@@ -11,7 +11,7 @@ import flows
 from flows.discrete import nflows_compat as compat
 from flows.discrete.coupling import coupling
 from flows.discrete.nflows_compat import ActNorm, CompositeTransform
-from flows.registry import SIZES, Sizes
+from flows.registry import SIZES, Sizes, check_choice
 
 
 def _reflections(dim: int) -> int:
@@ -36,8 +36,7 @@ LINEAR: dict[LinearName, Callable[[int], tuple[nn.Module, ...]]] = {
 
 def linear_layer(name: LinearName, dim: int) -> tuple[nn.Module, ...]:
     """The transforms of one linear layer; ValueError with the choices for an unknown name."""
-    if not isinstance(name, str) or name not in LINEAR:
-        raise ValueError(f"unknown linear layer {name!r}; choose from: {', '.join(LINEAR)}")
+    check_choice("linear layer", name, LINEAR)
     return LINEAR[name](dim)
 
 
