@@ -94,13 +94,11 @@ class Flow(nn.Module):
             return log_prob
         exact = log_prob.detach()[far].double()
         if log_prob.dtype != torch.float64:
-            given = (
-                context if context is None else context.detach().expand(len(x), -1)[far].double()
-            )
+            given = [t for t in (x, context) if t is not None]
             with contextlib.suppress(RuntimeError), torch.no_grad():  # which says nothing new
                 flow = copy.deepcopy(self).double()
                 flow.compiler = None
-                exact = flow.log_prob(x.detach()[far].double(), given)
+                exact = flow.log_prob(*(t.detach().expand(len(x), -1)[far].double() for t in given))
         beyond = exact.isnan() & (size[far] > torch.finfo(x.dtype).max ** 0.25)
         return log_prob.masked_scatter(far, exact.masked_fill(beyond, -torch.inf).to(x.dtype))
 

@@ -110,14 +110,15 @@ class CausalTransformer(nn.Module):
         self,
         before: Tensor,
         context: Tensor | None,
-        columns: slice = slice(None),
+        columns: slice | None = None,
         caches: Iterable[Cache | None] = repeat(None),
     ) -> Tensor:
         """Numbers (N, T, P) of T ``columns``, given the column before each (N, T).
 
         With caches, of all columns before that.
         """
-        tokens = before[:, :, None] * self.value + self.places[columns]
+        places = self.places if columns is None else self.places[columns]
+        tokens = before[:, :, None] * self.value + places
         if self.context is not None:
             tokens = tokens + self.context(context)[:, None]
         for block, cache in zip(self.blocks, caches, strict=False):
