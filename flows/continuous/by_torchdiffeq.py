@@ -50,8 +50,8 @@ def solve(
         adjoint = options(way * times[:1].detach())
         adjoint |= {"norm": "seminorm"} if solver.gradient == "seminorm" else {}
         further |= {"adjoint_options": adjoint, "adjoint_params": tuple(dynamics.parameters)}
-    steering = {"norm": lambda state: norm(state[0], state[1 : 1 + dynamics.integrals])}
-    further["options"] = {**options(times[1:]), **steering}
+    count = 1 + dynamics.integrals
+    further["options"] = options(times[1:]) | {"norm": lambda state: norm(state[0], state[1:count])}
     run = odeint_adjoint if by_adjoint else odeint
     solution = run(watched, (x, *zeros, *context), times, **further)
     if len(solution[0]) < 2:
@@ -59,7 +59,7 @@ def solve(
     # torchdiffeq interpolates up to the end too, by a graph that holds the last evaluation
     final = solver.method in FINAL and not by_adjoint
     result = watched.state if final else tuple(part[-1] for part in solution)
-    result = result[: 1 + dynamics.integrals]
+    result = result[:count]
     dynamics.progress.check_state(last, result)
     dynamics.progress.begin_adjoint()
     watched.start = last
