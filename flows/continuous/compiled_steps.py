@@ -126,7 +126,8 @@ def step_of_an_ode(
         dx, *of_q = evaluation(field, t, x, *fixed)
         return dx, tuple(of_q)
 
-    return stepper.attempt(rate, Step(*step[:3], times=step[3].unbind()))
+    state, rates, length, times = step
+    return stepper.attempt(rate, Step(state, rates, length, times.unbind()))
 
 
 def step_of_an_adjoint(
@@ -157,4 +158,5 @@ def step_of_an_adjoint(
             beside_x.append(torch.cat([p.reshape(-1) for p in of["parameters"].values()]))
         return torch.stack([dx, of["x"]]), (*of_q, *(None for _ in of_q), *beside_x)
 
-    return stepper.attempt(rate, Step(*step[:3], times=step[3].unbind()))
+    state, rates, length, times = step
+    return stepper.attempt(rate, Step(state, rates, length, times.unbind()))
