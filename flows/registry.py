@@ -178,7 +178,7 @@ class Registry(Generic[T]):
         ``version`` and ``pace`` are those of `Declared`.
         """
         declared = Declared(version, pace)
-        check_whole(**{f"{k} of {self.kind} {name!r}": v for k, v in declared._asdict().items()})
+        check_whole(**{f"{self.kind} {name!r}: {k}": v for k, v in declared._asdict().items()})
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
             raise ValueError(
                 f"{self.kind} {name!r} of {module} has control characters in its name: rename it"
@@ -426,7 +426,7 @@ class Member:
         complete = self.complete(options)
         sizes = {"dim": dim, **{k: complete[k] for k in SIZES if k in complete}}
         for size, value in sizes.items():
-            check_whole(int(size != "context_dim"), **{f"{size} of flow {self.name!r}": value})
+            check_whole(int(size != "context_dim"), **{f"flow {self.name!r}: {size}": value})
         if self.library is not None and (fault := import_fault(self.library)):
             raise ValueError(
                 f"flow {self.name!r} needs the package {self.library!r}, which {fault}"
