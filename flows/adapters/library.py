@@ -112,12 +112,15 @@ class LibraryTransform(nn.Module):
 
     A random estimate of the log-determinant (``estimated``) has a stream of its own. Otherwise a
     density would move the streams of torch and numpy, and calls with the same seed would differ.
-    ``normalising`` says that the first pass sets an ActNorm.
+    The network has one where it holds a module of the types ``random``; the first pass sets those
+    of ``norm``, its ActNorm.
     """
 
-    def __init__(self, *, estimated: bool, normalising: bool) -> None:
+    def __init__(self, network: nn.Module, random: tuple[type, ...], norm: type) -> None:
         super().__init__()
-        self.estimated, self.normalising = estimated, normalising
+        modules = list(network.modules())
+        self.estimated = any(isinstance(module, random) for module in modules)
+        self.normalising = any(isinstance(module, norm) for module in modules)
         self.noise: int | None = None
         self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
 

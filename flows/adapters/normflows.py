@@ -7,7 +7,6 @@ for Normalizing Flows, 2023, arXiv:2302.12014.
 """
 
 import math
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -31,10 +30,7 @@ class NormflowsTransform(LibraryTransform):
     def __init__(self, model: nn.Module) -> None:
         from normflows.flows import ActNorm, Residual
 
-        kinds = [type(module) for module in model.modules()]
-        estimated = any(issubclass(kind, Residual) for kind in kinds)
-        normalising = any(issubclass(kind, ActNorm) for kind in kinds)
-        super().__init__(estimated=estimated, normalising=normalising)
+        super().__init__(model, (Residual,), ActNorm)
         self.model: Any = model
 
     def _run(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
@@ -69,18 +65,8 @@ def from_normflows(model: nn.Module, dim: int, context_dim: int = 0) -> Flow:
 
 
 PLAIN = ("hidden", "depth", "layers")
-FAMILIES: Mapping[str, tuple[tuple[str, ...], int]] = {  # their sizes, the columns that they need
-    "nice": (PLAIN, 2),
-    "realnvp": (PLAIN, 2),
-    "glow": (PLAIN, 2),
-    "maf": (SIZES, 1),
-    "nsf_coupling": (SIZES, 2),
-    "nsf_ar": (SIZES, 1),
-    "ncsf_coupling": (PLAIN, 2),
-    "ncsf_ar": (PLAIN, 1),
-    "residual": (PLAIN, 1),
-    "planar": (("layers",), 1),
-}
+USES = {"planar": ("layers",), **dict.fromkeys(("maf", "nsf_coupling", "nsf_ar"), SIZES)}
+COUPLED = "nice", "realnvp", "glow", "nsf_coupling", "ncsf_coupling"  # which need two columns
 ABOUT = {
     "nice": """normflows' coupling block without scale, the halves swapped after each.
 
@@ -157,8 +143,10 @@ def _layers(nf: Any, name: str, dim: int, sizes: Sizes) -> list[Any]:
     return [nf.flows.Planar((dim,), act="leaky_relu")]
 
 
-def _family(name: str, uses: tuple[str, ...], least: int) -> None:
-    @family(f"normflows_{name}", "normflows", uses, least=least, about=ABOUT[name])
+def _family(name: str, about: str) -> None:
+    uses, least = USES.get(name, PLAIN), 1 + (name in COUPLED)
+
+    @family(f"normflows_{name}", "normflows", uses, least=least, about=about)
     def flow(dim: int, sizes: Sizes) -> Flow:
         import normflows as nf
 
@@ -171,5 +159,5 @@ def _family(name: str, uses: tuple[str, ...], least: int) -> None:
         return from_normflows(kind(base, parts), dim, sizes.context_dim)
 
 
-for _name, (_uses, _least) in FAMILIES.items():
-    _family(_name, _uses, _least)
+for _name, _about in ABOUT.items():
+    _family(_name, _about)

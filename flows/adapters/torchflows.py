@@ -32,18 +32,13 @@ class TorchflowsTransform(LibraryTransform):
             ResFlowBlock,
         )
 
-        modules = list(flow.modules())
-        norms = [m for m in modules if isinstance(m, ActNorm)]
-        fields = [m.f for m in modules if isinstance(m, ContinuousBijection)]
-        random = InvertibleResNetBlock, ResFlowBlock
-        estimated = any(hasattr(field, "reuse_noise") for field in fields) or any(
-            isinstance(module, random) for module in modules
-        )
-        super().__init__(estimated=estimated, normalising=bool(norms))
+        super().__init__(flow, (InvertibleResNetBlock, ResFlowBlock), ActNorm)
+        fields = [m.f for m in flow.modules() if isinstance(m, ContinuousBijection)]
+        self.estimated |= any(hasattr(field, "reuse_noise") for field in fields)
         self.flow: Any = flow
         self.context_dim = context_dim
         self.counters: list[NFE] = []
-        self.norms: Any = norms
+        self.norms: Any = [m for m in flow.modules() if isinstance(m, ActNorm)]
         self._number = 0
         for field in fields:
             field.register_forward_hook(self._count)

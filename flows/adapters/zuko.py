@@ -322,14 +322,7 @@ def _cnf(
     activations = {"elu": nn.ELU, "tanh": nn.Tanh}
     if activation not in activations:
         raise ValueError(f"zuko_cnf has no activation {activation!r}; choose from: elu, tanh")
-    flow = CNF(
-        dim,
-        sizes.context_dim,
-        hidden_features=sizes.widths,
-        freqs=frequencies,
-        activation=activations[activation],
-        exact=exact,
-        atol=atol,
-        rtol=rtol,
-    )
+    network = {"freqs": frequencies, "activation": activations[activation]}
+    solve = {"exact": exact, "atol": atol, "rtol": rtol}
+    flow = CNF(dim, sizes.context_dim, hidden_features=sizes.widths, **network, **solve)
     return from_zuko(flow, dim, sizes.context_dim)
