@@ -89,34 +89,30 @@ def from_torchflows(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     return Flow(TorchflowsTransform(flow, context_dim), dim, context_dim, base)
 
 
-# name -> (class, what it is, columns that it needs)
-AUTOREGRESSIVE: Mapping[str, tuple[str, str, int]] = {
-    "nice": ("NICE", "couplings by a shift", 2),
-    "realnvp": ("RealNVP", "affine couplings", 1),
-    "inverse_realnvp": ("InverseRealNVP", "affine couplings, inverted", 2),
-    "maf": ("MAF", "affine, each column given those before", 2),
-    "iaf": ("IAF", "its inverse: log_prob in D passes", 2),
-    "nsf_coupling": ("CouplingRQNSF", "couplings by rational-quadratic splines", 2),
-    "nsf_ar": ("MaskedAutoregressiveRQNSF", "the same, autoregressive", 2),
-    "nsf_iaf": ("InverseAutoregressiveRQNSF", "its inverse: log_prob in D passes", 2),
-    "lrs_coupling": ("CouplingLRS", "couplings by linear rational splines", 2),
-    "lrs_ar": ("MaskedAutoregressiveLRS", "the same, autoregressive", 2),
-    "lrs_iaf": ("InverseAutoregressiveLRS", "its inverse: log_prob in D passes", 2),
-    "deep_sf_coupling": ("CouplingDeepSF", "couplings by deep sigmoids", 2),
-    "deep_sf_ar": ("MaskedAutoregressiveDeepSF", "the same, autoregressive", 2),
-    "deep_sf_iaf": ("InverseAutoregressiveDeepSF", "its inverse: log_prob in D passes", 2),
-    "dense_sf_coupling": ("CouplingDenseSF", "couplings by dense sigmoids", 2),
-    "dense_sf_ar": ("MaskedAutoregressiveDenseSF", "the same, autoregressive", 2),
-    "dense_sf_iaf": ("InverseAutoregressiveDenseSF", "its inverse: log_prob in D passes", 2),
-    "deep_dense_sf_coupling": ("CouplingDeepDenseSF", "couplings by deep dense sigmoids", 2),
-    "deep_dense_sf_ar": ("MaskedAutoregressiveDeepDenseSF", "the same, autoregressive", 2),
-    "deep_dense_sf_iaf": ("InverseAutoregressiveDeepDenseSF", "its inverse", 2),
-    "umnn_maf": ("UMNNMAF", "integrals of positive networks, autoregressive", 2),
+# name -> (class, what it is, columns that it needs, its own options)
+AUTOREGRESSIVE: dict[str, tuple[str, str, int, Mapping[str, int]]] = {
+    "nice": ("NICE", "couplings by a shift", 2, {}),
+    "realnvp": ("RealNVP", "affine couplings", 1, {}),
+    "inverse_realnvp": ("InverseRealNVP", "affine couplings, inverted", 2, {}),
+    "maf": ("MAF", "affine, each column given those before", 2, {}),
+    "iaf": ("IAF", "its inverse: log_prob in D passes", 2, {}),
+    "umnn_maf": ("UMNNMAF", "integrals of positive networks, autoregressive", 2, {}),
 }
-SIGMOIDS: Mapping[str, Mapping[str, int]] = {  # units of their layers, and layers of a deep one
-    "dense_sf": {"units": 8},
-    "deep_dense_sf": {"units": 8, "transforms": 2},
+TRANSFORMERS: Mapping[str, tuple[str, str, Mapping[str, int]]] = {  # each in the three `WAYS`
+    "nsf": ("RQNSF", "rational-quadratic splines", {}),
+    "lrs": ("LRS", "linear rational splines", {}),
+    "deep_sf": ("DeepSF", "deep sigmoids", {}),
+    "dense_sf": ("DenseSF", "dense sigmoids", {"units": 8}),  # of their layers
+    "deep_dense_sf": ("DeepDenseSF", "deep dense sigmoids", {"units": 8, "transforms": 2}),
 }
+WAYS = {
+    "coupling": ("Coupling", "couplings by {}"),
+    "ar": ("MaskedAutoregressive", "autoregressive {}"),
+    "iaf": ("InverseAutoregressive", "autoregressive {}, inverted: log_prob in D passes"),
+}
+for _name, (_kind, _about, _own) in TRANSFORMERS.items():
+    for _way, (_prefix, _line) in WAYS.items():
+        AUTOREGRESSIVE[f"{_name}_{_way}"] = (_prefix + _kind, _line.format(_about), 2, _own)
 RESIDUAL = {  # networks of the first two have as many hidden layers as units
     "iresnet": ("InvertibleResNet", "its log-determinant a truncated random series"),
     "resflow": ("ResFlow", "its log-determinant a random estimate"),
@@ -165,9 +161,9 @@ def _arguments(path: str, sizes: Sizes, options: Mapping[str, int]) -> dict[str,
     return {"nn_kwargs": network, **steps}
 
 
-for _name, (_kind, _about, _least) in AUTOREGRESSIVE.items():
-    _own = {"least": _least, "layers": 2, "options": SIGMOIDS.get(_name.rpartition("_")[0], {})}
-    _family(_name, f"finite.autoregressive.architectures.{_kind}", _about, **_own)
+for _name, (_kind, _about, _least, _own) in AUTOREGRESSIVE.items():
+    _path = f"finite.autoregressive.architectures.{_kind}"
+    _family(_name, _path, _about, least=_least, layers=2, options=_own)
 for _name, (_kind, _about) in RESIDUAL.items():
     _path = f"finite.residual.architectures.{_kind}"
     _family(_name, _path, _about, "hidden", "layers", hidden=12, layers=2)

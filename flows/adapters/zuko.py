@@ -183,32 +183,24 @@ def from_zuko(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
         raise TypeError(f"from_zuko takes a zuko Flow, got {type(flow).__name__}")
     odes = [module for module in flow.modules() if isinstance(module, FFJTransform)]
     if not odes:  # one might never end
-        _check_dimensions(flow, dim, context_dim)
-    normal = _standard_normal(flow.base(), dim) and not any(True for _ in flow.base.parameters())
+        like = next(iter((*flow.parameters(), *flow.buffers())), torch.empty(0))
+        context = like.new_zeros(1, context_dim) if context_dim else None
+        try:
+            with torch.no_grad():
+                flow(context).log_prob(like.new_zeros(1, dim))
+        except RuntimeError as error:
+            raise ValueError(
+                f"this zuko flow does not take dim={dim} with context_dim={context_dim}: give "
+                "those that it was made with"
+            ) from error
+    base: Any = flow.base()
+    normal = isinstance(base, Independent) and isinstance(base.base_dist, Normal)
+    if normal:
+        loc, scale = base.base_dist.loc, base.base_dist.scale
+        normal = base.event_shape == (dim,) and bool((loc == 0).all() and (scale == 1).all())
+    normal = normal and not any(True for _ in flow.base.parameters())
     transform = ZukoODE(flow, odes) if odes else ZukoTransform(flow)
     return Flow(transform, dim, context_dim, None if normal else ZukoBase(flow))
-
-
-def _check_dimensions(flow: Any, dim: int, context_dim: int) -> None:
-    """ValueError for a flow that has other dimensions."""
-    like = next(iter((*flow.parameters(), *flow.buffers())), torch.empty(0))
-    try:
-        with torch.no_grad():
-            context = like.new_zeros(1, context_dim) if context_dim else None
-            flow(context).log_prob(like.new_zeros(1, dim))
-    except RuntimeError as error:
-        raise ValueError(
-            f"this zuko flow does not take dim={dim} with context_dim={context_dim}: give those "
-            "that it was made with"
-        ) from error
-
-
-def _standard_normal(base: Any, dim: int) -> bool:
-    """Whether a distribution is N(0, I) in R^D with parameters of its own."""
-    if not isinstance(base, Independent) or not isinstance(base.base_dist, Normal):
-        return False
-    loc, scale = base.base_dist.loc, base.base_dist.scale
-    return base.event_shape == (dim,) and bool((loc == 0).all() and (scale == 1).all())
 
 
 # name -> (class, columns that it needs, its layers, its own options)
