@@ -59,7 +59,7 @@ DECIDING = {  # undecided claims by name, and what would decide them
     ),
     "useful-instrument": (
         "*Large tables in disjoint draws would*: the correction for overlapping splits has a "
-        "floor, however many there are. Ten tables, one flow, five draws and 60 s each are 50 "
+        "floor, however many there are. Three tables, one flow, five draws and 60 s each are 15 "
         "minutes of one core, without the search."
     ),
     "continuous-faster-density": (

@@ -154,9 +154,11 @@ class Documents:
 
     def families(self) -> str:
         """A row for each family of this package: how it computes what, and how right it is."""
-        rows = [{"Family": f"`{name}`", **vars(flows.capabilities(name))} for name in flows.own()]
+        rows = [{"Family": name, **vars(flows.capabilities(name))} for name in flows.own()]
         frame = pd.DataFrame(rows).replace({True: "yes", False: "–"})
-        return _markdown(frame.rename(columns=lambda name: name.capitalize()))
+        return _markdown(
+            frame.rename(columns=lambda name: name if "_" in name else name.capitalize())
+        )
 
     def stale(self) -> str:
         """A line for each reason for which records of a run are stale."""

@@ -8,8 +8,8 @@ from functools import partial
 from itertools import takewhile
 from typing import Any
 
+import scipy  # whose statistics take long to import
 import torch
-from scipy.stats import ks_2samp
 from torch import Tensor
 
 from flows.bijection import StandardNormal, parts, to_data, to_noise
@@ -254,7 +254,7 @@ def _distances(flow: Flow, noise: Tensor) -> Tensor:
     pairs = [(noise[:, k], fresh[:, k]) for k in range(noise.shape[1])]
     pairs.append((noise.square().sum(1), fresh.square().sum(1)))
     scale = (len(noise) / 2) ** 0.5
-    distances = [ks_2samp(a, b, method="asymp").statistic for a, b in pairs]
+    distances = [scipy.stats.ks_2samp(a, b, method="asymp").statistic for a, b in pairs]
     return scale * torch.tensor(distances, dtype=noise.dtype)
 
 
