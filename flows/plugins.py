@@ -137,7 +137,7 @@ def _import(plugin: str) -> Iterator[None]:
     from flows.isolation import unchanged
 
     _importing.append(plugin)
-    output = _Head()
+    output = io.StringIO()
     ours = [module for name, module in sys.modules.items() if name.partition(".")[0] == "flows"]
     before = [
         (module, name, value)
@@ -156,18 +156,10 @@ def _import(plugin: str) -> Iterator[None]:
         later = flows.LATER.keys() & vars(flows).keys()  # which the module never has itself
         for name in later:
             delattr(flows, name)
-        if text := " | ".join(output.getvalue().split("\n")).strip(" |"):
+        if text := output.getvalue()[:LONGEST].replace("\n", " | ").strip(" |"):
             warnings.warn(f"plug-in {plugin!r} printed (kept apart): {text}", stacklevel=4)
     if names := [*later, *(f"{module.__name__}.{name}" for module, name, _ in moved)]:
         raise ValueError(f"it replaces {names[0]}: give its own function another name")
-
-
-class _Head(io.StringIO):
-    """Keeps the beginning of what is written."""
-
-    def write(self, text: str) -> int:
-        super().write(text[: LONGEST - len(self.getvalue())])
-        return len(text)
 
 
 @contextmanager

@@ -532,19 +532,15 @@ def fit(name: str, x: Tensor, support: Tensor | None = None) -> nn.Module:
 
 
 def _chain(steps: Sequence[Callable[..., nn.Module]], x: Tensor, support: Any) -> nn.Module:
-    """Fit each step to the output of those before."""
+    """Fit each step to the output of those before, the bounds (2, D) of columns carried along."""
     parts: list[nn.Module] = []
     for step in steps:
         if parts:
             x = parts[-1](x)[0]
-            support = support if support is None else _carried(parts[-1], support.to(x))
+            if support is not None:
+                support, ends = support.to(x), [[-torch.inf], [torch.inf]]
+                apart = all(getattr(part, "columnwise", False) for part in bijections(parts[-1]))
+                support = parts[-1](support)[0] if apart else x.new_tensor(ends).expand_as(support)
         parts.append(step(x, support))
     composed: nn.Module = CompositeTransform(parts)
     return parts[0] if len(parts) == 1 else composed
-
-
-def _carried(step: nn.Module, support: Tensor) -> Tensor:
-    """The bounds (2, D) of each column behind a step; infinite where it mixes columns."""
-    if all(getattr(part, "columnwise", False) for part in bijections(step)):
-        return step(support)[0]
-    return support.new_tensor([[-torch.inf], [torch.inf]]).expand_as(support)

@@ -210,15 +210,12 @@ class Registry(Generic[T]):
     def libraries(self) -> list[Library]:
         """The packages that members need, in order, each imported if it is installed."""
         self._discover()
-        needing: dict[str, dict[str, _Entry[T]]] = {}
-        for name, entry in sorted(self._members.items()):
-            if entry.requires is not None:
-                needing.setdefault(entry.requires, {})[name] = entry
         libraries = []
-        for package, entries in sorted(needing.items()):
+        for package in sorted({e.requires for e in self._members.values() if e.requires}):
+            names = sorted(n for n, e in self._members.items() if e.requires == package)
             state = version_of(package), import_fault(package)
-            remedy = self._remedy(next(iter(entries.values())))
-            libraries.append(Library(package, tuple(entries), *state, remedy))
+            remedy = self._remedy(self._members[names[0]])
+            libraries.append(Library(package, tuple(names), *state, remedy))
         return libraries
 
     def fault(self, name: str) -> str:
@@ -299,11 +296,6 @@ class Registry(Generic[T]):
             fault = self.left_out[name] = described(error)
             warnings.warn(f"{label} was left out: {fault}", stacklevel=3)
 
-    def _plugins(self, names: Collection[str] | None = None) -> set[str]:
-        """The plug-ins that have registered members, of these names if any are given."""
-        entries = self._members.items()
-        return {e.plugin for name, e in entries if names is None or name in names} - {""}
-
 
 _importing = threading.RLock()  # also where filters of warnings change, which all threads share
 _registries: WeakSet[Registry[Any]] = WeakSet()
@@ -314,11 +306,10 @@ def needed(names: Collection[str] | None = None) -> tuple[str, ...]:
 
     They register one of them, or nothing at all: what those change is meant for all.
     """
-    own = {plugin for registry in _registries for plugin in registry._plugins(names)}
-    with_members = {plugin for registry in _registries for plugin in registry._plugins()}
-    files = plugins.loaded_files()
-    chosen = [file for file in files if file in own or file not in with_members]
-    return (*chosen, *sorted(own - {*files}))
+    entries = [item for registry in _registries for item in registry._members.items()]
+    own = {e.plugin for name, e in entries if names is None or name in names} - {""}
+    others, files = {e.plugin for _, e in entries} - own, plugins.loaded_files()
+    return (*(file for file in files if file not in others), *sorted(own - {*files}))
 
 
 class Group:

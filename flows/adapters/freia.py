@@ -30,12 +30,9 @@ class FreiaTransform(LibraryTransform):
     def __init__(self, network: nn.Module) -> None:
         from FrEIA.modules import ActNorm, IResNetLayer
 
-        modules = list(network.modules())
-        residual = [module for module in modules if isinstance(module, IResNetLayer)]
-        normalising = any(isinstance(module, ActNorm) for module in modules)
-        super().__init__(estimated=bool(residual), normalising=normalising)
+        super().__init__(network, (IResNetLayer,), ActNorm)
         self.network: Any = network
-        self.residual: Any = residual
+        self.residual: Any = [m for m in network.modules() if isinstance(m, IResNetLayer)]
 
     def _run(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
         given, graph = [] if context is None else [context], torch.is_grad_enabled()

@@ -2,7 +2,8 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,24 +25,27 @@ def family(
     *,
     least: int = 1,
     about: str = "",
+    options: Mapping[str, int] = MappingProxyType({}),
     **defaults: int,
 ) -> Callable[[Make], Make]:
     """Register a library's family by ``make(dim, sizes, **options)``, which builds its Flow.
 
     The member takes the sizes of ``uses``, whose values are those of `Sizes` but for ``defaults``,
-    and the options that ``make`` takes by keyword. ``about`` is its docstring if ``make`` has none.
+    ``options`` with their defaults, and those that ``make`` takes by keyword. ``about`` is its
+    docstring if ``make`` has none.
     Building it raises ValueError for fewer columns than ``least``.
     """
 
     def decorate(make: Make) -> Make:
-        def factory(dim: int, *, sizes: Sizes = Sizes(**defaults), **options: Any) -> Flow:
+        def factory(dim: int, *, sizes: Sizes = Sizes(**defaults), **given: Any) -> Flow:
             if dim < least:
                 raise ValueError(f"{name} needs {least} columns or more, got dim={dim}")
-            return make(dim, sizes, **options)
+            return make(dim, sizes, **given)
 
         first, sizes, _ = inspect.signature(factory).parameters.values()
-        options = (p for p in inspect.signature(make).parameters.values() if p.kind is sizes.kind)
-        factory.__signature__ = inspect.Signature([first, sizes, *options])  # type: ignore[attr-defined]
+        taken = [p for p in inspect.signature(make).parameters.values() if p.kind is sizes.kind]
+        taken += [sizes.replace(name=k, default=v, annotation=int) for k, v in options.items()]
+        factory.__signature__ = inspect.Signature([first, sizes, *taken])  # type: ignore[attr-defined]
         factory.__doc__ = make.__doc__ or about
         flows.register(name, uses=uses, requires=package)(factory)
         return make
@@ -108,12 +112,15 @@ class LibraryTransform(nn.Module):
 
     A random estimate of the log-determinant (``estimated``) has a stream of its own. Otherwise a
     density would move the streams of torch and numpy, and calls with the same seed would differ.
-    ``normalising`` says that the first pass sets an ActNorm.
+    The network has one where it holds a module of the types ``random``; the first pass sets those
+    of ``norm``, its ActNorm.
     """
 
-    def __init__(self, *, estimated: bool, normalising: bool) -> None:
+    def __init__(self, network: nn.Module, random: tuple[type, ...], norm: type) -> None:
         super().__init__()
-        self.estimated, self.normalising = estimated, normalising
+        modules = list(network.modules())
+        self.estimated = any(isinstance(module, random) for module in modules)
+        self.normalising = any(isinstance(module, norm) for module in modules)
         self.noise: int | None = None
         self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
 

@@ -7,7 +7,7 @@ for Normalizing Flows, 2023, arXiv:2302.12014.
 """
 
 import math
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,10 +30,7 @@ class NormflowsTransform(LibraryTransform):
     def __init__(self, model: nn.Module) -> None:
         from normflows.flows import ActNorm, Residual
 
-        kinds = [type(module) for module in model.modules()]
-        estimated = any(issubclass(kind, Residual) for kind in kinds)
-        normalising = any(issubclass(kind, ActNorm) for kind in kinds)
-        super().__init__(estimated=estimated, normalising=normalising)
+        super().__init__(model, (Residual,), ActNorm)
         self.model: Any = model
 
     def _run(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
@@ -68,148 +65,99 @@ def from_normflows(model: nn.Module, dim: int, context_dim: int = 0) -> Flow:
 
 
 PLAIN = ("hidden", "depth", "layers")
-Layers = Callable[[Any, int, Sizes], list[Any]]  # of one transformation, from noise to data
+USES = {"planar": ("layers",), **dict.fromkeys(("maf", "nsf_coupling", "nsf_ar"), SIZES)}
+COUPLED = "nice", "realnvp", "glow", "nsf_coupling", "ncsf_coupling"  # which need two columns
+ABOUT = {
+    "nice": """normflows' coupling block without scale, the halves swapped after each.
 
+    Dinh et al., 2014, arXiv:1410.8516.""",
+    "realnvp": """normflows' affine coupling block, the halves swapped after each, as in its readme.
 
-def _member(
-    name: str, uses: tuple[str, ...] | None = None, least: int = 1, angles: bool = False
-) -> Callable[[Layers], Layers]:
-    """Register a family by the layers of one of its transformations, whose docstring it has.
-
-    They are made of normflows, D and the sizes. The base is N(0, I), or of ``angles`` uniform on
-    [-π, π].
-    """
-
-    def decorate(make: Layers) -> Layers:
-        def flow(dim: int, sizes: Sizes) -> Flow:
-            import normflows
-
-            parts = [part for _ in range(sizes.layers) for part in make(normflows, dim, sizes)]
-            base = normflows.distributions.DiagGaussian(dim, trainable=False)
-            if angles:
-                width = torch.full((dim,), 2 * math.pi)
-                base = normflows.distributions.UniformGaussian(dim, range(dim), width)
-            kind = "ConditionalNormalizingFlow" if sizes.context_dim else "NormalizingFlow"
-            model = getattr(normflows, kind)(base, parts)
-            return from_normflows(model, dim, sizes.context_dim)
-
-        flow.__doc__ = make.__doc__
-        family(f"normflows_{name}", "normflows", uses or SIZES, least=least)(flow)
-        return make
-
-    return decorate
-
-
-def _halves(nf: Any, dim: int, sizes: Sizes, outputs: int) -> Any:
-    """The network of a coupling: the first half of the columns, rounded up, to the second."""
-    widths = [(dim + 1) // 2, *sizes.widths, outputs * (dim // 2)]
-    return nf.nets.MLP(widths, init_zeros=True)
-
-
-@_member("nice", PLAIN, least=2)
-def _nice(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
-    """normflows' coupling block without scale, the halves swapped after each.
-
-    Dinh et al., 2014, arXiv:1410.8516.
-    """
-    network = _halves(nf, dim, sizes, 1)
-    return [nf.flows.AffineCouplingBlock(network, scale=False), nf.flows.Permute(dim, mode="swap")]
-
-
-@_member("realnvp", PLAIN, least=2)
-def _realnvp(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
-    """normflows' affine coupling block, the halves swapped after each, as its readme has it.
-
-    Dinh et al., 2017, arXiv:1605.08803.
-    """
-    network = _halves(nf, dim, sizes, 2)
-    return [nf.flows.AffineCouplingBlock(network), nf.flows.Permute(dim, mode="swap")]
-
-
-@_member("glow", PLAIN, least=2)
-def _glow(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
-    """normflows' Glow for vectors: coupling by a sigmoid, an LU layer and ActNorm.
+    Dinh et al., 2017, arXiv:1605.08803.""",
+    "glow": """normflows' Glow for vectors: coupling by a sigmoid, an LU layer and ActNorm.
 
     ActNorm is set by the first batch that passes, data or noise; ``initialize`` gives it data. The
-    model's ``reverse_kld`` would give it noise. Kingma and Dhariwal, 2018, arXiv:1807.03039.
-    """
-    coupling = nf.flows.AffineCouplingBlock(_halves(nf, dim, sizes, 2), scale_map="sigmoid")
-    return [coupling, nf.flows.InvertibleAffine(dim), nf.flows.ActNorm((dim,))]
-
-
-@_member("maf")
-def _maf(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
-    """normflows' MaskedAffineAutoregressive, whose sampling is one pass, and an LU layer.
+    model's ``reverse_kld`` would give it noise. Kingma and Dhariwal, 2018, arXiv:1807.03039.""",
+    "maf": """normflows' MaskedAffineAutoregressive, whose sampling is one pass, and an LU layer.
 
     So log_prob takes D passes: normflows runs it in the direction of an IAF. Papamakarios et al.,
-    2017, arXiv:1705.07057.
-    """
-    layer = nf.flows.MaskedAffineAutoregressive(
-        dim, sizes.hidden, sizes.context_dim or None, num_blocks=sizes.depth
-    )
-    return [layer, nf.flows.LULinearPermute(dim)]
+    2017, arXiv:1705.07057.""",
+    "nsf_coupling": """normflows' coupled rational-quadratic splines on [-3, 3], and an LU layer.
 
+    Durkan et al., 2019, arXiv:1906.04032.""",
+    "nsf_ar": """normflows' autoregressive rational-quadratic splines on [-3, 3], and an LU layer.
 
-@_member("nsf_coupling", least=2)
-def _nsf_coupling(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
-    """normflows' coupled rational-quadratic splines on [-3, 3], and an LU layer.
-
-    Durkan et al., 2019, arXiv:1906.04032.
-    """
-    layer = nf.flows.CoupledRationalQuadraticSpline(
-        dim, sizes.depth, sizes.hidden, sizes.context_dim or None
-    )
-    return [layer, nf.flows.LULinearPermute(dim)]
-
-
-@_member("nsf_ar")
-def _nsf_ar(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
-    """normflows' autoregressive rational-quadratic splines on [-3, 3], and an LU layer.
-
-    log_prob is one pass, a sample D. Durkan et al., 2019, arXiv:1906.04032.
-    """
-    layer = nf.flows.AutoregressiveRationalQuadraticSpline(
-        dim, sizes.depth, sizes.hidden, sizes.context_dim or None
-    )
-    return [layer, nf.flows.LULinearPermute(dim)]
-
-
-@_member("ncsf_coupling", PLAIN, least=2, angles=True)
-def _ncsf_coupling(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
-    """normflows' circular coupled splines for angles in [-π, π), two with opposite masks.
+    log_prob is one pass, a sample D. Durkan et al., 2019, arXiv:1906.04032.""",
+    "ncsf_coupling": """normflows' circular coupled splines for angles in [-π, π), masked in turn.
 
     Other values are taken modulo 2π, so that it is a density on the torus and not on R^D. Rezende
-    et al., Normalizing Flows on Tori and Spheres, 2020, arXiv:2002.02428.
-    """
-    kind = nf.flows.CircularCoupledRationalQuadraticSpline
-    given = dim, sizes.depth, sizes.hidden, range(dim)
-    pair = [kind(*given, tail_bound=math.pi, reverse_mask=mirrored) for mirrored in (False, True)]
-    return [*pair, nf.flows.PeriodicWrap(range(dim), math.pi)]
-
-
-@_member("ncsf_ar", PLAIN, angles=True)
-def _ncsf_ar(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
-    """normflows' circular autoregressive splines for angles, as its coupled ones."""
-    kind = nf.flows.CircularAutoregressiveRationalQuadraticSpline
-    spline = kind(dim, sizes.depth, sizes.hidden, range(dim), tail_bound=math.pi)
-    return [spline, nf.flows.PeriodicWrap(range(dim), math.pi)]
-
-
-@_member("residual", PLAIN)
-def _residual(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
-    """normflows' residual flow of Lipschitz networks, and ActNorm.
+    et al., Normalizing Flows on Tori and Spheres, 2020, arXiv:2002.02428.""",
+    "ncsf_ar": "normflows' circular autoregressive splines for angles, as its coupled ones.",
+    "residual": """normflows' residual flow of Lipschitz networks, and ActNorm.
 
     The log-determinant is exact at D = 2 in ``eval()``, and else a random estimate of a power
-    series. Chen et al., 2019, arXiv:1906.02735.
-    """
-    network = nf.nets.LipschitzMLP([dim, *sizes.widths, dim], lipschitz_const=0.9)
-    return [nf.flows.Residual(network), nf.flows.ActNorm((dim,))]
+    series. Chen et al., 2019, arXiv:1906.02735.""",
+    "planar": """normflows' planar flow with leaky ReLU, its only planar one with an inverse.
+
+    Rezende and Mohamed, 2015, arXiv:1505.05770.""",
+}
 
 
-@_member("planar", uses=("layers",))
-def _planar(nf: Any, dim: int, sizes: Sizes) -> list[Any]:
-    """normflows' planar flow with leaky ReLU, the only one of its planar flows with an inverse.
+def _layers(nf: Any, name: str, dim: int, sizes: Sizes) -> list[Any]:
+    """The layers of one transformation of a family, made of normflows, from noise to data."""
+    circular = {"ind_circ": range(dim), "tail_bound": math.pi}
+    given, context = (dim, sizes.depth, sizes.hidden), sizes.context_dim or None
 
-    Rezende and Mohamed, 2015, arXiv:1505.05770.
-    """
+    def coupling(outputs: int, **scale: Any) -> Any:
+        """The first half of the columns, rounded up, to the second."""
+        widths = [(dim + 1) // 2, *sizes.widths, outputs * (dim // 2)]
+        return nf.flows.AffineCouplingBlock(nf.nets.MLP(widths, init_zeros=True), **scale)
+
+    match name:
+        case "nice":
+            return [coupling(1, scale=False), nf.flows.Permute(dim, mode="swap")]
+        case "realnvp":
+            return [coupling(2), nf.flows.Permute(dim, mode="swap")]
+        case "glow":
+            layers = [coupling(2, scale_map="sigmoid"), nf.flows.InvertibleAffine(dim)]
+            return [*layers, nf.flows.ActNorm((dim,))]
+        case "maf":
+            kind = partial(nf.flows.MaskedAffineAutoregressive, num_blocks=sizes.depth)
+            return [kind(dim, sizes.hidden, context), nf.flows.LULinearPermute(dim)]
+        case "nsf_coupling":
+            spline = nf.flows.CoupledRationalQuadraticSpline(*given, context)
+            return [spline, nf.flows.LULinearPermute(dim)]
+        case "nsf_ar":
+            spline = nf.flows.AutoregressiveRationalQuadraticSpline(*given, context)
+            return [spline, nf.flows.LULinearPermute(dim)]
+        case "ncsf_coupling":
+            kind = partial(nf.flows.CircularCoupledRationalQuadraticSpline, *given, **circular)
+            pair = [kind(reverse_mask=mirrored) for mirrored in (False, True)]
+            return [*pair, nf.flows.PeriodicWrap(range(dim), math.pi)]
+        case "ncsf_ar":
+            spline = nf.flows.CircularAutoregressiveRationalQuadraticSpline(*given, **circular)
+            return [spline, nf.flows.PeriodicWrap(range(dim), math.pi)]
+        case "residual":
+            network = nf.nets.LipschitzMLP([dim, *sizes.widths, dim], lipschitz_const=0.9)
+            return [nf.flows.Residual(network), nf.flows.ActNorm((dim,))]
     return [nf.flows.Planar((dim,), act="leaky_relu")]
+
+
+def _family(name: str, about: str) -> None:
+    uses, least = USES.get(name, PLAIN), 1 + (name in COUPLED)
+
+    @family(f"normflows_{name}", "normflows", uses, least=least, about=about)
+    def flow(dim: int, sizes: Sizes) -> Flow:
+        import normflows as nf
+
+        parts = [part for _ in range(sizes.layers) for part in _layers(nf, name, dim, sizes)]
+        base = nf.distributions.DiagGaussian(dim, trainable=False)
+        if name.startswith("ncsf"):  # of angles: uniform on [-π, π]
+            width = torch.full((dim,), 2 * math.pi)
+            base = nf.distributions.UniformGaussian(dim, range(dim), width)
+        kind = nf.ConditionalNormalizingFlow if sizes.context_dim else nf.NormalizingFlow
+        return from_normflows(kind(base, parts), dim, sizes.context_dim)
+
+
+for _name, _about in ABOUT.items():
+    _family(_name, _about)

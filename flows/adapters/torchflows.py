@@ -4,13 +4,13 @@ Its planar, radial and Sylvester flows, which run from noise to data alone, and 
 for images are left out. Nabergoj and Štrumbelj, https://github.com/davidnabergoj/torchflows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from torch import Tensor, nn
 
-from flows.adapters.library import LibraryTransform, Make, base_of, family
+from flows.adapters.library import LibraryTransform, base_of, family
 from flows.counting import NFE, new_solve
 from flows.flow import Flow
 from flows.registry import SIZES, Sizes
@@ -32,18 +32,13 @@ class TorchflowsTransform(LibraryTransform):
             ResFlowBlock,
         )
 
-        modules = list(flow.modules())
-        norms = [m for m in modules if isinstance(m, ActNorm)]
-        fields = [m.f for m in modules if isinstance(m, ContinuousBijection)]
-        random = InvertibleResNetBlock, ResFlowBlock
-        estimated = any(hasattr(field, "reuse_noise") for field in fields) or any(
-            isinstance(module, random) for module in modules
-        )
-        super().__init__(estimated=estimated, normalising=bool(norms))
+        super().__init__(flow, (InvertibleResNetBlock, ResFlowBlock), ActNorm)
+        fields = [m.f for m in flow.modules() if isinstance(m, ContinuousBijection)]
+        self.estimated |= any(hasattr(field, "reuse_noise") for field in fields)
         self.flow: Any = flow
         self.context_dim = context_dim
         self.counters: list[NFE] = []
-        self.norms: Any = norms
+        self.norms: Any = [m for m in flow.modules() if isinstance(m, ActNorm)]
         self._number = 0
         for field in fields:
             field.register_forward_hook(self._count)
@@ -94,30 +89,30 @@ def from_torchflows(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     return Flow(TorchflowsTransform(flow, context_dim), dim, context_dim, base)
 
 
-# name -> (class, what it is, columns that it needs)
-AUTOREGRESSIVE: Mapping[str, tuple[str, str, int]] = {
-    "nice": ("NICE", "couplings by a shift", 2),
-    "realnvp": ("RealNVP", "affine couplings", 1),
-    "inverse_realnvp": ("InverseRealNVP", "affine couplings, inverted", 2),
-    "maf": ("MAF", "affine, each column given those before", 2),
-    "iaf": ("IAF", "its inverse: log_prob in D passes", 2),
-    "nsf_coupling": ("CouplingRQNSF", "couplings by rational-quadratic splines", 2),
-    "nsf_ar": ("MaskedAutoregressiveRQNSF", "the same, autoregressive", 2),
-    "nsf_iaf": ("InverseAutoregressiveRQNSF", "its inverse: log_prob in D passes", 2),
-    "lrs_coupling": ("CouplingLRS", "couplings by linear rational splines", 2),
-    "lrs_ar": ("MaskedAutoregressiveLRS", "the same, autoregressive", 2),
-    "lrs_iaf": ("InverseAutoregressiveLRS", "its inverse: log_prob in D passes", 2),
-    "deep_sf_coupling": ("CouplingDeepSF", "couplings by deep sigmoids", 2),
-    "deep_sf_ar": ("MaskedAutoregressiveDeepSF", "the same, autoregressive", 2),
-    "deep_sf_iaf": ("InverseAutoregressiveDeepSF", "its inverse: log_prob in D passes", 2),
-    "dense_sf_coupling": ("CouplingDenseSF", "couplings by dense sigmoids", 2),
-    "dense_sf_ar": ("MaskedAutoregressiveDenseSF", "the same, autoregressive", 2),
-    "dense_sf_iaf": ("InverseAutoregressiveDenseSF", "its inverse: log_prob in D passes", 2),
-    "deep_dense_sf_coupling": ("CouplingDeepDenseSF", "couplings by deep dense sigmoids", 2),
-    "deep_dense_sf_ar": ("MaskedAutoregressiveDeepDenseSF", "the same, autoregressive", 2),
-    "deep_dense_sf_iaf": ("InverseAutoregressiveDeepDenseSF", "its inverse", 2),
-    "umnn_maf": ("UMNNMAF", "integrals of positive networks, autoregressive", 2),
+# name -> (class, what it is, columns that it needs, its own options)
+AUTOREGRESSIVE: dict[str, tuple[str, str, int, Mapping[str, int]]] = {
+    "nice": ("NICE", "couplings by a shift", 2, {}),
+    "realnvp": ("RealNVP", "affine couplings", 1, {}),
+    "inverse_realnvp": ("InverseRealNVP", "affine couplings, inverted", 2, {}),
+    "maf": ("MAF", "affine, each column given those before", 2, {}),
+    "iaf": ("IAF", "its inverse: log_prob in D passes", 2, {}),
+    "umnn_maf": ("UMNNMAF", "integrals of positive networks, autoregressive", 2, {}),
 }
+TRANSFORMERS: Mapping[str, tuple[str, str, Mapping[str, int]]] = {  # each in the three `WAYS`
+    "nsf": ("RQNSF", "rational-quadratic splines", {}),
+    "lrs": ("LRS", "linear rational splines", {}),
+    "deep_sf": ("DeepSF", "deep sigmoids", {}),
+    "dense_sf": ("DenseSF", "dense sigmoids", {"units": 8}),  # of their layers
+    "deep_dense_sf": ("DeepDenseSF", "deep dense sigmoids", {"units": 8, "transforms": 2}),
+}
+WAYS = {
+    "coupling": ("Coupling", "couplings by {}"),
+    "ar": ("MaskedAutoregressive", "autoregressive {}"),
+    "iaf": ("InverseAutoregressive", "autoregressive {}, inverted: log_prob in D passes"),
+}
+for _name, (_kind, _about, _own) in TRANSFORMERS.items():
+    for _way, (_prefix, _line) in WAYS.items():
+        AUTOREGRESSIVE[f"{_name}_{_way}"] = (_prefix + _kind, _line.format(_about), 2, _own)
 RESIDUAL = {  # networks of the first two have as many hidden layers as units
     "iresnet": ("InvertibleResNet", "its log-determinant a truncated random series"),
     "resflow": ("ResFlow", "its log-determinant a random estimate"),
@@ -131,78 +126,48 @@ CONTINUOUS = {
 }
 
 
-def _build(path: str, dim: int, context_dim: int = 0, **given: Any) -> Flow:
-    """The flow of a class at a dotted path below torchflows' bijections."""
-    from torchflows.flows import ContinuousFlow
-    from torchflows.flows import Flow as TorchflowsFlow
-
+def _family(name: str, path: str, about: str, *uses: str, **described: Any) -> None:
+    """Register the family of a class at a dotted path below torchflows' bijections."""
     module, _, kind = path.rpartition(".")
-    bijection = getattr(import_module(f"torchflows.bijections.{module}"), kind)
-    model: Any = ContinuousFlow if path.startswith("continuous.") else TorchflowsFlow
-    if context_dim:
-        given["context_shape"] = (context_dim,)
-    return from_torchflows(model(bijection((dim,), **given)), dim, context_dim)
-
-
-def _autoregressive(name: str, kind: str, about: str, least: int) -> None:
-    """Register an autoregressive family.
-
-    ``units`` are those of a dense sigmoid's layers; a deep one composes ``transforms`` of them.
-    """
-    path = f"finite.autoregressive.architectures.{kind}"
-
-    def plain(dim: int, sizes: Sizes, **given: Any) -> Flow:
-        network = {"n_hidden": sizes.hidden, "n_layers": sizes.depth + 1}
-        given |= {"n_layers": sizes.layers, "conditioner_kwargs": network}
-        return _build(path, dim, sizes.context_dim, **given)
-
-    def dense(dim: int, sizes: Sizes, *, units: int = 8) -> Flow:
-        return plain(dim, sizes, transformer_kwargs={"hidden_size": units})
-
-    def deep_dense(dim: int, sizes: Sizes, *, units: int = 8, transforms: int = 2) -> Flow:
-        transformer = {"hidden_size": units, "n_hidden_layers": transforms}
-        return plain(dim, sizes, transformer_kwargs=transformer)
-
-    make = {"dense": dense, "deep_dense": deep_dense}.get(name.partition("_sf")[0], plain)
-    _member(name, kind, about, least=least, layers=2)(make)
-
-
-def _residual(name: str, kind: str, about: str) -> None:
-    @_member(name, kind, about, "hidden", "layers", hidden=12, layers=2)
-    def flow(dim: int, sizes: Sizes) -> Flow:
-        path = f"finite.residual.architectures.{kind}"
-        return _build(path, dim, n_layers=sizes.layers, layer_kwargs={"hidden_size": sizes.hidden})
-
-
-def _continuous(name: str, path: str, about: str) -> None:
-    path = f"continuous.{path}"
-
-    def potential(dim: int, sizes: Sizes) -> Flow:
-        return _build(path, dim, time_derivative_kwargs={"hidden_size": sizes.hidden})
-
-    def runge_kutta(dim: int, sizes: Sizes, **given: Any) -> Flow:
-        network = {"hidden_size": sizes.hidden, "n_hidden_layers": sizes.depth - 1}
-        return _build(path, dim, nn_kwargs=network, **given)
-
-    def euler(dim: int, sizes: Sizes, *, euler_steps: int = 150) -> Flow:
-        return runge_kutta(dim, sizes, n_steps=euler_steps)
-
-    make = {"ot_flow": potential, "ddnf": euler}.get(name, runge_kutta)
-    uses = ("hidden",) if name == "ot_flow" else ("hidden", "depth")
-    _member(name, path.rpartition(".")[2], about, *uses)(make)
-
-
-def _member(
-    name: str, kind: str, about: str, *uses: str, **defaults: int
-) -> Callable[[Make], Make]:
-    """The decorator that registers a family of a class of torchflows."""
     line = f"torchflows' {kind}: {about}."
-    return family(f"torchflows_{name}", "torchflows", uses or SIZES, about=line, **defaults)
+
+    @family(f"torchflows_{name}", "torchflows", uses or SIZES, about=line, **described)
+    def flow(dim: int, sizes: Sizes, **options: int) -> Flow:
+        from torchflows.flows import ContinuousFlow
+        from torchflows.flows import Flow as TorchflowsFlow
+
+        given = _arguments(path, sizes, options)
+        if sizes.context_dim:
+            given["context_shape"] = (sizes.context_dim,)
+        bijection = getattr(import_module(f"torchflows.bijections.{module}"), kind)((dim,), **given)
+        model: Any = ContinuousFlow if path.startswith("continuous.") else TorchflowsFlow
+        return from_torchflows(model(bijection), dim, sizes.context_dim)
 
 
-for _name, (_kind, _about, _least) in AUTOREGRESSIVE.items():
-    _autoregressive(_name, _kind, _about, _least)
+def _arguments(path: str, sizes: Sizes, options: Mapping[str, int]) -> dict[str, Any]:
+    """What a class's constructor takes for these sizes and the family's own options."""
+    if path.startswith("finite.autoregressive."):
+        names = {"units": "hidden_size", "transforms": "n_hidden_layers"}
+        units = {names[option]: value for option, value in options.items()}
+        network = {"n_hidden": sizes.hidden, "n_layers": sizes.depth + 1}
+        given = {"n_layers": sizes.layers, "conditioner_kwargs": network}
+        return given | ({"transformer_kwargs": units} if units else {})
+    if path.startswith("finite.residual."):
+        return {"n_layers": sizes.layers, "layer_kwargs": {"hidden_size": sizes.hidden}}
+    if path == "continuous.otflow.OTFlowBijection":
+        return {"time_derivative_kwargs": {"hidden_size": sizes.hidden}}
+    network = {"hidden_size": sizes.hidden, "n_hidden_layers": sizes.depth - 1}
+    steps = {"n_steps": options["euler_steps"]} if options else {}
+    return {"nn_kwargs": network, **steps}
+
+
+for _name, (_kind, _about, _least, _own) in AUTOREGRESSIVE.items():
+    _path = f"finite.autoregressive.architectures.{_kind}"
+    _family(_name, _path, _about, least=_least, layers=2, options=_own)
 for _name, (_kind, _about) in RESIDUAL.items():
-    _residual(_name, _kind, _about)
-for _name, (_path, _about) in CONTINUOUS.items():
-    _continuous(_name, _path, _about)
+    _path = f"finite.residual.architectures.{_kind}"
+    _family(_name, _path, _about, "hidden", "layers", hidden=12, layers=2)
+for _name, (_kind, _about) in CONTINUOUS.items():
+    _uses = ("hidden",) if _name == "ot_flow" else ("hidden", "depth")
+    _steps = {"euler_steps": 150} if _name == "ddnf" else {}
+    _family(_name, f"continuous.{_kind}", _about, *_uses, options=_steps)

@@ -183,153 +183,107 @@ def from_zuko(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
         raise TypeError(f"from_zuko takes a zuko Flow, got {type(flow).__name__}")
     odes = [module for module in flow.modules() if isinstance(module, FFJTransform)]
     if not odes:  # one might never end
-        _check_dimensions(flow, dim, context_dim)
-    normal = _standard_normal(flow.base(), dim) and not any(True for _ in flow.base.parameters())
+        like = next(iter((*flow.parameters(), *flow.buffers())), torch.empty(0))
+        context = like.new_zeros(1, context_dim) if context_dim else None
+        try:
+            with torch.no_grad():
+                flow(context).log_prob(like.new_zeros(1, dim))
+        except RuntimeError as error:
+            raise ValueError(
+                f"this zuko flow does not take dim={dim} with context_dim={context_dim}: give "
+                "those that it was made with"
+            ) from error
+    base: Any = flow.base()
+    normal = isinstance(base, Independent) and isinstance(base.base_dist, Normal)
+    if normal:
+        loc, scale = base.base_dist.loc, base.base_dist.scale
+        normal = base.event_shape == (dim,) and bool((loc == 0).all() and (scale == 1).all())
+    normal = normal and not any(True for _ in flow.base.parameters())
     transform = ZukoODE(flow, odes) if odes else ZukoTransform(flow)
     return Flow(transform, dim, context_dim, None if normal else ZukoBase(flow))
 
 
-def _check_dimensions(flow: Any, dim: int, context_dim: int) -> None:
-    """ValueError for a flow that has other dimensions."""
-    like = next(iter((*flow.parameters(), *flow.buffers())), torch.empty(0))
-    try:
-        with torch.no_grad():
-            context = like.new_zeros(1, context_dim) if context_dim else None
-            flow(context).log_prob(like.new_zeros(1, dim))
-    except RuntimeError as error:
-        raise ValueError(
-            f"this zuko flow does not take dim={dim} with context_dim={context_dim}: give those "
-            "that it was made with"
-        ) from error
-
-
-def _standard_normal(base: Any, dim: int) -> bool:
-    """Whether a distribution is N(0, I) in R^D with parameters of its own."""
-    if not isinstance(base, Independent) or not isinstance(base.base_dist, Normal):
-        return False
-    loc, scale = base.base_dist.loc, base.base_dist.scale
-    return base.event_shape == (dim,) and bool((loc == 0).all() and (scale == 1).all())
-
-
-COUPLED = 2  # columns that a coupling needs
-
-
-@family("zuko_realnvp", "zuko", least=COUPLED, layers=8)
-def _realnvp(dim: int, sizes: Sizes) -> Flow:
-    """zuko's RealNVP: affine couplings over alternating halves, without normalisation between.
+# name -> (class, columns that it needs, its layers, its own options)
+FAMILIES: Mapping[str, tuple[str, int, int, Mapping[str, int]]] = {
+    "realnvp": ("RealNVP", 2, 8, {}),
+    "nice": ("NICE", 2, 8, {}),
+    "maf": ("MAF", 1, 5, {}),
+    "nsf": ("NSF", 1, 5, {"bins": 8}),
+    "ncsf": ("NCSF", 1, 3, {"bins": 8}),
+    "naf": ("NAF", 1, 3, {"signal": 16}),
+    "unaf": ("UNAF", 1, 3, {"signal": 16}),
+    "sospf": ("SOSPF", 1, 3, {"degree": 4, "polynomials": 3}),
+    "bpf": ("BPF", 1, 3, {"degree": 16}),
+    "gf": ("GF", 1, 3, {"components": 8}),
+}
+ABOUT = {
+    "realnvp": """zuko's RealNVP: affine couplings of alternating halves, no normalisation between.
 
     Costs are those of `realnvp`; ln s is within ±ln 1000. ValueError below two columns. Dinh et
     al., Density estimation using Real NVP, 2017, arXiv:1605.08803.
-    Growth in D at fixed width: log_prob 1, sampling 1.
-    """
-    return _built("RealNVP", dim, sizes)
+    Growth in D at fixed width: log_prob 1, sampling 1.""",
+    "nice": """zuko's NICE, which is affine by default and thus the same flow as its RealNVP.
 
-
-@family("zuko_nice", "zuko", least=COUPLED, layers=8)
-def _nice(dim: int, sizes: Sizes) -> Flow:
-    """zuko's NICE, which is affine by default and thus the same flow as its RealNVP.
-
-    ValueError below two columns. Dinh et al., NICE, 2014, arXiv:1410.8516.
-    """
-    return _built("NICE", dim, sizes)
-
-
-@family("zuko_maf", "zuko")
-def _maf(dim: int, sizes: Sizes) -> Flow:
-    """zuko's MAF: affine in each column given those before it, the order reversed by layers.
+    ValueError below two columns. Dinh et al., NICE, 2014, arXiv:1410.8516.""",
+    "maf": """zuko's MAF: affine in each column given those before it, the order reversed by layers.
 
     Costs are those of `maf`. At D = 1 without a context there is nothing to condition on, and no
     network. Papamakarios et al., Masked Autoregressive Flow for Density Estimation, 2017,
     arXiv:1705.07057.
-    Growth in D at fixed width: log_prob 1, sampling 2.
-    """
-    return _built("MAF", dim, sizes)
-
-
-@family("zuko_nsf", "zuko")
-def _nsf(dim: int, sizes: Sizes, *, bins: int = 8) -> Flow:
-    """zuko's NSF: autoregressive rational-quadratic splines on [-5, 5], the identity outside.
+    Growth in D at fixed width: log_prob 1, sampling 2.""",
+    "nsf": """zuko's NSF: autoregressive rational-quadratic splines on [-5, 5], identity outside.
 
     log_prob costs O(N L (D H + ℓ H² + D K H)) with K ``bins``, a sample D times that. At D = 1
     without a context there is no network. Durkan et al., Neural Spline Flows, 2019,
     arXiv:1906.04032.
-    Growth in D at fixed width: log_prob 1, sampling 2.
-    """
-    return _built("NSF", dim, sizes, bins=bins)
-
-
-@family("zuko_ncsf", "zuko", layers=3)
-def _ncsf(dim: int, sizes: Sizes, *, bins: int = 8) -> Flow:
-    """zuko's NCSF: circular splines for angles in [-π, π), where its noise is uniform.
+    Growth in D at fixed width: log_prob 1, sampling 2.""",
+    "ncsf": """zuko's NCSF: circular splines for angles in [-π, π), where its noise is uniform.
 
     Other values are taken modulo 2π, so that it is a density on the torus and not on R^D.
-    Rezende et al., Normalizing Flows on Tori and Spheres, 2020, arXiv:2002.02428.
-    """
-    return _built("NCSF", dim, sizes, bins=bins)
-
-
-@family("zuko_naf", "zuko", layers=3)
-def _naf(dim: int, sizes: Sizes, *, signal: int = 16) -> Flow:
-    """zuko's NAF: a monotone network in each column, given ``signal`` features of those before it.
+    Rezende et al., Normalizing Flows on Tori and Spheres, 2020, arXiv:2002.02428.""",
+    "naf": """zuko's NAF: a monotone network in each column, by ``signal`` features of those before.
 
     Width and depth are those of the network that gives the features, and of the monotone one.
     Between layers a soft clip to [-11, 11]. The inverse is bisection on [-10, 10] and does not
     exist outside: standardise the columns. In ``eval()`` it has gradients for the data alone. Huang
-    et al., 2018, arXiv:1804.00779.
-    """
-    monotone = {"hidden_features": [max(sizes.hidden, 2)] * sizes.depth}  # its units work in pairs
-    return _built("NAF", dim, sizes, signal=signal, network=monotone)
-
-
-@family("zuko_unaf", "zuko", layers=3)
-def _unaf(dim: int, sizes: Sizes, *, signal: int = 16) -> Flow:
-    """zuko's UNAF: the integral of a positive network in each column, by 32 nodes of Gauss.
+    et al., 2018, arXiv:1804.00779.""",
+    "unaf": """zuko's UNAF: the integral of a positive network in each column, by 32 nodes of Gauss.
 
     Sizes, soft clip, inverse and ``eval()`` are as in `zuko_naf`. A sample costs some thousand
     evaluations of the integrand. Wehenkel and Louppe, Unconstrained Monotonic
-    Neural Networks, 2019, arXiv:1908.05164.
-    """
-    return _built("UNAF", dim, sizes, signal=signal, network={"hidden_features": sizes.widths})
-
-
-@family("zuko_sospf", "zuko", layers=3)
-def _sospf(dim: int, sizes: Sizes, *, degree: int = 4, polynomials: int = 3) -> Flow:
-    """zuko's SOSPF: the integral of a sum of squared polynomials in each column.
+    Neural Networks, 2019, arXiv:1908.05164.""",
+    "sospf": """zuko's SOSPF: the integral of a sum of squared polynomials in each column.
 
     Between layers a soft clip to [-11, 11]; the inverse is bisection on [-10, 10]: standardise the
-    columns. Jaini et al., Sum-of-Squares Polynomial Flow, 2019, arXiv:1905.02325.
-    """
-    return _built("SOSPF", dim, sizes, degree=degree, polynomials=polynomials)
+    columns. Jaini et al., Sum-of-Squares Polynomial Flow, 2019, arXiv:1905.02325.""",
+    "bpf": """zuko's BPF: a Bernstein polynomial in each column on [-5, 5], linear outside.
 
-
-@family("zuko_bpf", "zuko", layers=3)
-def _bpf(dim: int, sizes: Sizes, *, degree: int = 16) -> Flow:
-    """zuko's BPF: a Bernstein polynomial in each column on [-5, 5], linear outside.
-
-    The inverse is bisection. Sick et al., 2020, arXiv:2004.00464.
-    """
-    return _built("BPF", dim, sizes, degree=degree)
-
-
-@family("zuko_gf", "zuko", layers=3)
-def _gf(dim: int, sizes: Sizes, *, components: int = 8) -> Flow:
-    """zuko's GF: a mixture's distribution function in each column, rotations between.
+    The inverse is bisection. Sick et al., 2020, arXiv:2004.00464.""",
+    "gf": """zuko's GF: a mixture's distribution function in each column, rotations between.
 
     Width and depth are those of the network of a context; without a context there is none. The
     inverse is bisection on [-10, 10]: standardise the columns. Meng et al., Gaussianization Flows,
-    2020, arXiv:2003.01941.
-    """
-    return _built("GF", dim, sizes, networks=bool(sizes.context_dim), components=components)
+    2020, arXiv:2003.01941.""",
+}
+MONOTONE = {"NAF": 2, "UNAF": 1}  # least width of its monotone networks: units of NAF work in pairs
 
 
-def _built(kind: str, dim: int, sizes: Sizes, networks: bool = True, **options: Any) -> Flow:
-    """The flow of a class of zuko, whose ``networks`` have the widths of the sizes."""
-    from zuko import flows
+def _family(name: str, kind: str, least: int, layers: int, own: Any) -> None:
+    @family(f"zuko_{name}", "zuko", least=least, about=ABOUT[name], options=own, layers=layers)
+    def flow(dim: int, sizes: Sizes, **options: Any) -> Flow:
+        from zuko import flows
 
-    if networks:
-        options["hidden_features"] = sizes.widths
-    flow = getattr(flows, kind)(dim, sizes.context_dim, transforms=sizes.layers, **options)
-    return from_zuko(flow, dim, sizes.context_dim)
+        if kind in MONOTONE:
+            widths = [max(width, MONOTONE[kind]) for width in sizes.widths]
+            options["network"] = {"hidden_features": widths}
+        if kind != "GF" or sizes.context_dim:  # whose networks are of a context alone
+            options["hidden_features"] = sizes.widths
+        model = getattr(flows, kind)(dim, sizes.context_dim, transforms=sizes.layers, **options)
+        return from_zuko(model, dim, sizes.context_dim)
+
+
+for _name, _row in FAMILIES.items():
+    _family(_name, *_row)
 
 
 @family("zuko_cnf", "zuko", ("hidden", "depth", "context_dim"))
@@ -360,14 +314,7 @@ def _cnf(
     activations = {"elu": nn.ELU, "tanh": nn.Tanh}
     if activation not in activations:
         raise ValueError(f"zuko_cnf has no activation {activation!r}; choose from: elu, tanh")
-    flow = CNF(
-        dim,
-        sizes.context_dim,
-        hidden_features=sizes.widths,
-        freqs=frequencies,
-        activation=activations[activation],
-        exact=exact,
-        atol=atol,
-        rtol=rtol,
-    )
+    network = {"freqs": frequencies, "activation": activations[activation]}
+    solve = {"exact": exact, "atol": atol, "rtol": rtol}
+    flow = CNF(dim, sizes.context_dim, hidden_features=sizes.widths, **network, **solve)
     return from_zuko(flow, dim, sizes.context_dim)

@@ -161,7 +161,7 @@ def _judged(
 def _outcome(row: Row, subject: Subject, dtype: str, suffix: str) -> Outcome:
     outcome = partial(Outcome, row.name + suffix, dtype)
     try:
-        with Stream(subject.seed):
+        with Stream(subject.seed), torch.set_grad_enabled(row.graph):
             finding = row.measure(subject)
     except NotApplicable as reason:
         return outcome(None, None, "not applicable", str(reason))

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -21,7 +21,6 @@ IN_TURN = 13  # rows; no other batch has as many, since a cache may go by their 
 UNMOVED = 1e-6  # nats by which the tolerance of an ODE may move what does not depend on a context
 
 
-@torch.no_grad()
 def columns_of_the_context(subject: Subject) -> Finding:
     """How many columns of the context do not move log_prob when they move.
 
@@ -38,27 +37,20 @@ def columns_of_the_context(subject: Subject) -> Finding:
     return Finding(len(unused), 0, f"without effect: {', '.join(unused)}" if unused else "")
 
 
-@torch.no_grad()
 def one_context_for_all_rows(subject: Subject) -> Finding:
     """Difference between a context of one row and the same at every row.
 
     The larger of that of log_prob, in nats, and that of samples from the same noise.
     """
     context, x = subject.needed_contexts(FEW)[:1], subject.x[:FEW]
-    differences = []
-    for call in (lambda c: subject.flow.log_prob(x, c), lambda c: _drawn(subject, c)):
-        one, many = call(context), call(context.repeat(FEW, 1))
-        differences.append((one - many).abs().max())
-    return Finding(torch.stack(differences).max().item(), subject.bound(1e-9, 1e-3))
+    values = []
+    for given in (context, context.repeat(FEW, 1)):
+        with Stream(subject.seed):
+            samples = subject.flow.sample(FEW, given)
+        values.append(torch.cat([samples, subject.flow.log_prob(x, given)[:, None]], 1))
+    return Finding((values[0] - values[1]).abs().max().item(), subject.bound(1e-9, 1e-3))
 
 
-def _drawn(subject: Subject, context: Tensor) -> Tensor:
-    """Samples of the seed's noise."""
-    with Stream(subject.seed):
-        return subject.flow.sample(FEW, context)
-
-
-@torch.no_grad()
 def contexts_in_turn(subject: Subject) -> Finding:
     """Difference between a flow that was used with other contexts before and one that was not.
 
@@ -88,7 +80,6 @@ def contexts_in_turn(subject: Subject) -> Finding:
     return Finding(torch.stack(differences).max().item(), subject.bound(1e-9, 1e-3))
 
 
-@torch.no_grad()
 def batch_independence(subject: Subject) -> Finding:
     """How much a row's log_prob moves, in nats: alone, in parts, in another order, among others.
 
@@ -99,7 +90,6 @@ def batch_independence(subject: Subject) -> Finding:
     return Finding(_moves(flow.log_prob, subject).max().item(), subject.bound(1e-9, 1e-3, flow))
 
 
-@torch.no_grad()
 def batch_independence_of_samples(subject: Subject) -> Finding:
     """How much a row's sample moves among others, relative to the largest, or in nats."""
     flow = _frozen(subject)
@@ -137,7 +127,6 @@ def _frozen(subject: Subject) -> Flow:
         raise NotApplicable("each row has noise of its own") from error
 
 
-@torch.no_grad()
 def train_and_eval(subject: Subject) -> Finding:
     """Change of log_prob between the modes of training and of evaluation."""
     flow = copy.deepcopy(subject.own)
@@ -152,7 +141,6 @@ def _log_prob_of(flow: Flow, subject: Subject) -> Tensor:
     return flow.using(noise=0).log_prob(subject.x[:POINTS].to(dtype), context)
 
 
-@torch.no_grad()
 def cache_in_evaluation(subject: Subject) -> Finding:
     """Difference of log_prob between a flow used in eval() before its parameters moved and another.
 
@@ -168,7 +156,6 @@ def cache_in_evaluation(subject: Subject) -> Finding:
     return Finding((values[0] - values[1]).abs().max().item(), 1e-9)
 
 
-@torch.no_grad()
 def inputs_changed_in_place(subject: Subject) -> Finding:
     """How many of its input tensors the transform changes."""
     context, changed = subject.contexts(16), []
@@ -214,7 +201,6 @@ def dtype_and_device(subject: Subject) -> Finding:
     return Finding(len(wrong), 0, ", ".join(wrong))
 
 
-@torch.no_grad()
 def state_through_safetensors(subject: Subject) -> Finding:
     """Change of log_prob when the saved state is loaded into another flow of its kind.
 
@@ -225,22 +211,19 @@ def state_through_safetensors(subject: Subject) -> Finding:
     with Stream(subject.seed + 1):
         fresh = copy.deepcopy(subject.own) if subject.fresh is None else subject.fresh()
     fresh.load_state_dict(read, strict=True)
-    if subject.fresh is None and (beside := list(_beside_the_state(subject.own))):
+    saved = {id(tensor) for tensor in (*subject.own.parameters(), *subject.own.buffers())}
+    beside = [
+        f"{prefix}.{name}"
+        for prefix, module in subject.own.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor) and id(value) not in saved
+    ]
+    if subject.fresh is None and beside:
         return Finding(len(beside), 0.0, f"not in the state: {', '.join(beside)}")
     change = _log_prob_of(fresh, subject) - _log_prob_of(subject.own, subject)
     return Finding(change.abs().max().item(), 0.0)
 
 
-def _beside_the_state(flow: Flow) -> Iterator[str]:
-    """Names of tensors that are attributes of a module and in no state_dict."""
-    saved = {id(t) for t in (*flow.parameters(), *flow.buffers())}
-    for prefix, module in flow.named_modules():
-        for name, value in vars(module).items():
-            if isinstance(value, Tensor) and id(value) not in saved:
-                yield f"{prefix}.{name}"
-
-
-@torch.no_grad()
 def deepcopy(subject: Subject) -> Finding:
     """Change of log_prob in a copy, and in the flow when the copy's parameters are moved."""
     original = subject.own if subject.original is None else subject.original
@@ -251,7 +234,6 @@ def deepcopy(subject: Subject) -> Finding:
     return Finding(max(in_copy, in_flow), 0.0)
 
 
-@torch.no_grad()
 def not_finite(subject: Subject) -> Finding:
     """Of three bad values in one row, how many the transform hides or spreads to other rows.
 
@@ -293,9 +275,9 @@ rows = (
     Row("train and eval", train_and_eval, ONCE),
     Row("cache in evaluation", cache_in_evaluation, ONCE),
     Row("inputs changed in place", inputs_changed_in_place, ONCE),
-    Row("dtype and device", dtype_and_device),
+    Row("dtype and device", dtype_and_device, graph=True),
     Row("state through safetensors", state_through_safetensors, ONCE),
     Row("deepcopy", deepcopy, ONCE),
     Row("NaN and infinity", not_finite, ONCE),
-    Row("small batches", small_batches, ONCE),
+    Row("small batches", small_batches, ONCE, graph=True),
 )

@@ -100,7 +100,6 @@ def estimated_log_determinant(subject: Subject) -> Finding:
     return Finding((off / error).max().item(), STANDARD_ERRORS)
 
 
-@torch.no_grad()
 def round_trip(subject: Subject, there: str = "forward", scale: float = 1.0) -> Finding:
     """Error of the points that went there, back and there again, relative to the largest.
 
@@ -127,7 +126,6 @@ def _relative(y: Tensor, x: Tensor) -> Tensor:
     return (y - x).abs().amax(1) / max(1.0, x.abs().max().item())
 
 
-@torch.no_grad()
 def images_alone(subject: Subject) -> Finding:
     """Relative error of noise and of data that come without a log-determinant, the larger."""
     transform: Any = subject.flow.transform
@@ -198,7 +196,6 @@ def _masses(subject: Subject, side: int) -> tuple[float, float, float]:
     return masses.sum().item(), coarse, edges
 
 
-@torch.no_grad()
 def log_prob_of_samples(subject: Subject) -> Finding:
     """log_prob of samples against the base density less the inverse's log-determinant."""
     context = subject.contexts(64)
@@ -207,7 +204,6 @@ def log_prob_of_samples(subject: Subject) -> Finding:
     return Finding(error, subject.bound(1e-7, 5e-3))
 
 
-@torch.no_grad()
 def mass_outside(subject: Subject) -> Finding:
     """Share of samples outside of a column's bounds, the largest of those that a `Logit` maps.
 
@@ -332,34 +328,25 @@ def _difference(
     return (values[0] - values[1]) / (2 * step)
 
 
-def _of_log_prob(
-    subject: Subject, x: Tensor, context: Tensor | None, tensors: dict[str, Tensor], times: int = 1
-) -> Finding:
-    """The gradient of a weighted sum of log_prob, for these tensors."""
+def gradient_of_log_prob(subject: Subject, of: str) -> Finding:
+    """Error of log_prob's gradient for "x", "the context" or the flow's "parameters".
+
+    Of a weighted sum, against central differences, relative to one and the slope. The note names a
+    parameter that is wrong.
+    """
+    x, context, times = subject.x[:FEW].clone(), subject.contexts(FEW), 1
+    tensors: dict[str, Tensor] = dict(subject.flow.named_parameters())
+    if of == "x":
+        tensors = {"x": x.requires_grad_()}
+    elif of == "the context":
+        context, times = subject.needed_contexts(FEW).requires_grad_(), DIRECTIONS
+        tensors = {"context": context}
     weights = torch.randn_like(x[:, 0])
 
     def objective() -> Tensor:
         return (subject.flow.log_prob(x, context) * weights).sum()
 
     return _against_differences(subject, objective, tensors, times)
-
-
-def gradient_for_x(subject: Subject) -> Finding:
-    """Error of log_prob's gradient against central differences, relative to one and the slope."""
-    x = subject.x[:FEW].clone().requires_grad_()
-    return _of_log_prob(subject, x, subject.contexts(FEW), {"x": x})
-
-
-def gradient_for_the_context(subject: Subject) -> Finding:
-    """Error of log_prob's gradient for the context against central differences, the same way."""
-    context = subject.needed_contexts(FEW).requires_grad_()
-    return _of_log_prob(subject, subject.x[:FEW], context, {"context": context}, DIRECTIONS)
-
-
-def gradient_for_parameters(subject: Subject) -> Finding:
-    """Error of log_prob's gradient for all parameters; the note names one that is wrong."""
-    parameters: dict[str, Tensor] = dict(subject.flow.named_parameters())
-    return _of_log_prob(subject, subject.x[:FEW], subject.contexts(FEW), parameters)
 
 
 def gradient_of_samples(subject: Subject) -> Finding:
@@ -381,7 +368,6 @@ def gradient_of_samples(subject: Subject) -> Finding:
         raise NotApplicable(f"its samples have no gradient: {error}") from error
 
 
-@torch.no_grad()
 def loss(subject: Subject) -> Finding:
     """How far a loss of its own is from the mean of -log_prob, in nats."""
     flow = subject.flow
@@ -421,9 +407,9 @@ def parameters_without_gradient(subject: Subject) -> Finding:
 
 
 rows = (
-    Row("log-determinant", log_determinant),
-    Row("inverse log-determinant", partial(log_determinant, direction="inverse")),
-    Row("estimated log-determinant", estimated_log_determinant),
+    Row("log-determinant", log_determinant, graph=True),
+    Row("inverse log-determinant", partial(log_determinant, direction="inverse"), graph=True),
+    Row("estimated log-determinant", estimated_log_determinant, graph=True),
     Row("round trip from data", round_trip),
     Row("round trip from noise", partial(round_trip, there="inverse")),
     Row("images alone", images_alone),
@@ -431,11 +417,12 @@ rows = (
     Row("total mass", mass_at_contexts, ONCE),
     Row("log_prob of samples", log_prob_of_samples),
     Row("mass outside the support", mass_outside, ONCE),
-    Row("samples and density", samples_and_density, ONCE),
-    Row("gradient for x", gradient_for_x, ONCE),
-    Row("gradient for the context", gradient_for_the_context, ONCE),
-    Row("gradient for parameters", gradient_for_parameters, ONCE),
-    Row("gradient of samples", gradient_of_samples, ONCE),
+    Row("samples and density", samples_and_density, ONCE, graph=True),
+    *(
+        Row(f"gradient for {of}", partial(gradient_of_log_prob, of=of), ONCE, graph=True)
+        for of in ("x", "the context", "parameters")
+    ),
+    Row("gradient of samples", gradient_of_samples, ONCE, graph=True),
     Row("loss", loss, ONCE),
-    Row("parameters without gradient", parameters_without_gradient, ONCE),
+    Row("parameters without gradient", parameters_without_gradient, ONCE, graph=True),
 )

@@ -32,6 +32,7 @@ SLOW = {  # smaller ones, by the beginning of a family's name
     "torchflows_deep_dense_sf": {**SIGMOIDS, "units": 2, "transforms": 1},
     "torchflows_umnn_maf": SIGMOIDS,
 }
+TAILS: Any = {"tails": "linear", "tail_bound": 3.0}  # of splines
 Build = Callable[[int, int, int], Any]  # of D, width and number of layers
 
 
@@ -73,9 +74,11 @@ def _families() -> Iterator[tuple[str, Build]]:
     for spline in ("Linear", "Quadratic", "Cubic", "RationalQuadratic"):
         name = "nsf" if spline == "RationalQuadratic" else spline.lower()
         kind = getattr(t, f"Piecewise{spline}CouplingTransform")
-        yield f"{name}_coupling", partial(_couplings, kind)
-    yield "nsf_ar", partial(_autoregressive, _spline)
-    yield "iaf", partial(_autoregressive, _inverse)
+        yield f"{name}_coupling", partial(_couplings, partial(kind, **TAILS))
+    splines = partial(t.MaskedPiecewiseRationalQuadraticAutoregressiveTransform, **TAILS)
+    yield "nsf_ar", partial(_autoregressive, partial(splines, num_blocks=1))
+    affine = partial(t.MaskedAffineAutoregressiveTransform, num_blocks=1)
+    yield "iaf", partial(_autoregressive, lambda *sizes: t.InverseTransform(affine(*sizes)))
     yield "lu", lambda dim, *_: t.LULinear(dim)
     yield "lu_cached", lambda dim, *_: t.LULinear(dim, using_cache=True)
     yield "naive_linear", lambda dim, *_: t.NaiveLinear(dim)
@@ -97,21 +100,10 @@ def _glow(dim: int, hidden: int, layers: int) -> Any:
 
 def _couplings(kind: Any, dim: int, hidden: int, layers: int) -> Any:
     net = partial(ResidualNet, hidden_features=hidden, num_blocks=1)
-    tails: Any = {"tails": "linear", "tail_bound": 3.0}
-    parts = [kind(mask(dim, k % 2 == 0), net, **tails) for k in range(layers)]
+    parts = [kind(mask(dim, k % 2 == 0), net) for k in range(layers)]
     return t.CompositeTransform(parts)
 
 
 def _autoregressive(kind: Callable[[int, int], Any], dim: int, hidden: int, layers: int) -> Any:
     parts = [(t.ReversePermutation(dim), kind(dim, hidden)) for _ in range(layers)]
     return t.CompositeTransform([part for pair in parts for part in pair])
-
-
-def _spline(dim: int, hidden: int) -> Any:
-    return t.MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
-        dim, hidden, tails="linear", tail_bound=3.0, num_blocks=1
-    )
-
-
-def _inverse(dim: int, hidden: int) -> Any:
-    return t.InverseTransform(t.MaskedAffineAutoregressiveTransform(dim, hidden, num_blocks=1))

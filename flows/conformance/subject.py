@@ -119,7 +119,14 @@ def subject_of(
         if dim is not None or options:
             names = ", ".join([*(["dim"] if dim is not None else []), *options])
             raise ValueError(f"{names} is for a registered name: this Flow is built already")
-        own, name, original = _copied(flow).double(), type(flow.transform).__name__, flow
+        try:
+            own = copy.deepcopy(flow).double()
+        except RuntimeError as error:  # torch's, for tensors with a graph
+            raise ValueError(
+                "check copies the flow, but it holds a tensor with a graph (after a forward pass "
+                "of a parametrised module, say): detach it, or check a flow that was not yet run"
+            ) from error
+        name, original = type(flow.transform).__name__, flow
         context = _drawn(own) if context is None else context
         x = _points(own, context) if x is None else x
     else:
@@ -146,16 +153,6 @@ def _built(name: str, dim: int | None, options: Mapping[str, Any]) -> Flow:
         if dim == 1 and "dim=1" in str(error):
             raise Refused(str(error)) from error
         raise
-
-
-def _copied(flow: Flow) -> Flow:
-    try:
-        return copy.deepcopy(flow)
-    except RuntimeError as error:  # torch's, for tensors with a graph
-        raise ValueError(
-            "check copies the flow, but it holds a tensor with a graph (after a forward pass of a "
-            "parametrised module, say): detach it, or check a flow that was not yet run"
-        ) from error
 
 
 def _points(flow: Flow, context: Tensor | None) -> Tensor:
@@ -269,8 +266,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Row:
-    """A property of every flow: its name, its measurement, and the dtypes to measure it in."""
+    """A property of every flow: its name, its measurement, and the dtypes to measure it in.
+
+    ``graph`` says that it is measured with gradients enabled.
+    """
 
     name: str
     measure: Callable[[Subject], Finding]
     dtypes: tuple[torch.dtype, ...] = BOTH
+    graph: bool = False

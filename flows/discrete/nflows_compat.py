@@ -467,42 +467,12 @@ class ActNorm(transforms.ActNorm):
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
         """Make the outputs of x (N, D) have mean 0 and variance 1; ValueError if they cannot."""
-        mean, sd = _moments(x, "ActNorm")
+        if len(x) < 2:
+            raise ValueError(f"ActNorm needs at least two rows to initialise, got {len(x)}")
+        sd, mean = torch.std_mean(x, 0)
+        if unusable := torch.nonzero(~(sd > 0) | ~torch.isfinite(sd)).flatten().tolist():
+            raise ValueError(
+                f"ActNorm cannot scale columns {unusable}: constant or not finite in {len(x)} rows"
+            )
         self.log_scale.copy_(-sd.log())
         self.shift.copy_(-mean / sd)
-
-
-class BatchNorm(transforms.BatchNorm):
-    """Batch normalisation whose running variance starts at one, or where ``initialize`` puts it.
-
-    The original's starts at zero, so that a fresh flow in evaluation mode scales by 300. In
-    training mode log_prob depends on the batch, as the method has it: score in evaluation mode.
-    Ioffe and Szegedy, Batch Normalization, 2015, arXiv:1502.03167.
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, features: int) -> None:
-        super().__init__(features)
-        nn.init.ones_(self.running_var)
-
-    @torch.no_grad()
-    def initialize(self, x: Tensor) -> None:
-        """Take the running mean and variance from x (N, D); ValueError if it has none."""
-        mean, sd = _moments(x, "BatchNorm")
-        self.running_mean.copy_(mean)
-        self.running_var.copy_(sd.square())
-
-
-def _moments(x: Tensor, layer: str) -> Pair:
-    """Mean and standard deviation of each column; ValueError where one cannot be divided by."""
-    if len(x) < 2:
-        raise ValueError(f"{layer} needs at least two rows to initialise, got {len(x)}")
-    sd, mean = torch.std_mean(x, 0)
-    unusable = torch.nonzero(~(sd > 0) | ~torch.isfinite(sd)).flatten().tolist()
-    if unusable:
-        raise ValueError(
-            f"{layer} cannot scale columns {unusable}: constant or not finite in {len(x)} rows"
-        )
-    return mean, sd
