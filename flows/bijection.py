@@ -89,19 +89,9 @@ class Wrapped(nn.Module):
     def __init__(self, bijection: Bijection) -> None:
         super().__init__()
         self.bijection = bijection
-        self.iterative: bool | str = getattr(bijection, "iterative", False)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        return self.bijection.forward(x, context)
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
-        return self.bijection.inverse(z, context)
-
-    def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return _image(self.bijection, "to_noise", "forward", x, context)
-
-    def to_data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        return _image(self.bijection, "to_data", "inverse", z, context)
+        for name in ("forward", "inverse", "to_noise", "to_data", "iterative"):
+            if hasattr(bijection, name):
+                setattr(self, name, getattr(bijection, name))
 
 
 def module_of(bijection: Any) -> nn.Module:

@@ -17,10 +17,10 @@ from torch.utils._pytree import tree_map_only
 
 from flows.bijection import Pair, parts, to_data, to_noise, ways
 from flows.functorch import differentiating_forward, transforming
+from flows.registry import choices
 from flows.streams import without_stream
 
 Call = Callable[..., Any]
-Stretch = tuple[int, bool, tuple[nn.Module, ...]]  # its place, whether it solves an ODE, its parts
 
 
 def log_density(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
@@ -78,10 +78,10 @@ class Compiler:
             return function(transform, base, x, context)
         if self.solving:
             return function(_Stretches(transform, self), base, x, context)
-        return self.run(function, (transform, base), x, context)
+        return self.run((transform, base), 0, function, x, context)
 
     def run(
-        self, function: Call, modules: tuple[Any, ...], x: Tensor, context: Any, place: int = 0
+        self, modules: tuple[Any, ...], place: int, function: Call, x: Tensor, context: Any
     ) -> Any:
         """function(*modules, x, context), compiled; ``place`` tells modules of equal code apart."""
         inputs = [t if t is None else t.contiguous() for t in (x, context)]
@@ -92,31 +92,30 @@ class _Stretches:
     """A transform cut where a part solves an ODE: such parts as they are, the rest compiled."""
 
     def __init__(self, transform: nn.Module, compiler: Compiler) -> None:
-        self.compiler = compiler
-        runs = itertools.groupby(parts(transform), _solves)
-        self.stretches: list[Stretch] = [(k, own, tuple(run)) for k, (own, run) in enumerate(runs)]
+        self.stretches: list[Call] = []
+        for place, (solves, run) in enumerate(itertools.groupby(parts(transform), _solves)):
+            call = _eager if solves else compiler.run
+            self.stretches.append(partial(call, (tuple(run),), place))
 
     def __call__(self, x: Tensor, context: Tensor | None) -> Pair:
-        return _forward([partial(self._run, _forward, s) for s in self.stretches], x, context)
+        return _forward([partial(run, _forward) for run in self.stretches], x, context)
 
     def inverse(self, z: Tensor, context: Tensor | None) -> Pair:
-        return _forward([partial(self._run, _inverse, s) for s in self.stretches[::-1]], z, context)
+        return _forward([partial(run, _inverse) for run in self.stretches[::-1]], z, context)
 
     def to_noise(self, x: Tensor, context: Tensor | None) -> Tensor:
-        for stretch in self.stretches:
-            x = self._run(to_noise, stretch, x, context)
+        for run in self.stretches:
+            x = run(to_noise, x, context)
         return x
 
     def to_data(self, z: Tensor, context: Tensor | None) -> Tensor:
-        for stretch in reversed(self.stretches):
-            z = self._run(to_data, stretch, z, context)
+        for run in reversed(self.stretches):
+            z = run(to_data, z, context)
         return z
 
-    def _run(self, direction: Call, stretch: Stretch, x: Tensor, context: Tensor | None) -> Any:
-        place, solves, run = stretch
-        if solves:
-            return direction(run, x, context)
-        return self.compiler.run(direction, (run,), x, context, place)
+
+def _eager(modules: tuple[Any, ...], _: int, function: Call, x: Tensor, context: Any) -> Any:
+    return function(*modules, x, context)
 
 
 def _inverse(run: tuple[Any, ...], z: Tensor, context: Tensor | None) -> Pair:
@@ -215,8 +214,6 @@ def _first_derivative(gradient: Tensor) -> None:
 def _check_backend(backend: str) -> None:
     """ValueError for an unknown backend, RuntimeError for inductor without a C++ compiler."""
     if backend not in torch.compiler.list_backends(()):
-        from flows.registry import choices
-
         names = torch.compiler.list_backends()  # without those of debugging
         known = choices(backend, names, "torch.compiler.list_backends()")
         raise ValueError(f"unknown backend {backend!r}; {known}")

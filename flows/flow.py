@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from flows.bijection import base_of, finite, module_of
 from flows.compiled import Compiler, data, data_and_log_density, log_density, noise
 from flows.functorch import overflowed, unfit_for_gradients
+from flows.registry import check_whole
 
 if TYPE_CHECKING:
     from flows.preprocessing import Standardization
@@ -49,8 +50,8 @@ class Flow(nn.Module):
     ) -> None:
         super().__init__()
         dim = dim if dim is not None else getattr(transform, "dim", None)
-        if dim is not None and (isinstance(dim, bool) or not isinstance(dim, int) or dim < 1):
-            raise ValueError(f"the dimension of a Flow is a whole number from 1, got {dim!r}")
+        if dim is not None:
+            check_whole(dim=dim)
         self.transform: nn.Module = module_of(transform)
         self.base: Any = base_of(base)
         self.dim: int | None = dim
@@ -93,13 +94,11 @@ class Flow(nn.Module):
             return log_prob
         exact = log_prob.detach()[far].double()
         if log_prob.dtype != torch.float64:
-            given = (
-                context if context is None else context.detach().expand(len(x), -1)[far].double()
-            )
+            given = [t for t in (x, context) if t is not None]
             with contextlib.suppress(RuntimeError), torch.no_grad():  # which says nothing new
                 flow = copy.deepcopy(self).double()
                 flow.compiler = None
-                exact = flow.log_prob(x.detach()[far].double(), given)
+                exact = flow.log_prob(*(t.detach().expand(len(x), -1)[far].double() for t in given))
         beyond = exact.isnan() & (size[far] > torch.finfo(x.dtype).max ** 0.25)
         return log_prob.masked_scatter(far, exact.masked_fill(beyond, -torch.inf).to(x.dtype))
 
@@ -131,8 +130,7 @@ class Flow(nn.Module):
             raise ValueError(
                 "this Flow does not know its dimension: construct it with Flow(transform, dim=D)"
             )
-        if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-            raise ValueError(f"cannot draw {n!r} samples: n is a whole number from 0")
+        check_whole(0, n=n)
         like = self.reference()
         like = torch.empty(0) if like is None else like
         return self.base.rsample(torch.empty(n, self.dim, dtype=like.dtype, device=like.device))
@@ -232,25 +230,13 @@ class Flow(nn.Module):
 
     def validate(self, x: Tensor, context: Tensor | None) -> Tensor | None:
         """Validate x and context; return the context with one row for each of x, or None."""
-        shape = f"(N, {self.dim if self.dim is not None else 'D'})"
-        if not isinstance(x, Tensor):
-            raise TypeError(f"expected x to be a Tensor of shape {shape}, got {type(x).__name__}")
         own = self.reference()
-        like = x if own is None else own
         if own is not None and own.requires_grad and unfit_for_gradients(own):
             raise RuntimeError(
                 "this flow was built under inference_mode, and gradients are enabled: build it "
                 "outside, or call it under torch.no_grad()"
             )
-        if x.dim() != 2 or (self.dim is not None and x.shape[1] != self.dim):
-            raise ValueError(f"expected x of shape {shape}, got {tuple(x.shape)}")
-        if x.dtype != like.dtype or not x.dtype.is_floating_point:
-            wanted = like.dtype if own is not None else torch.get_default_dtype()
-            raise TypeError(
-                f"expected x of dtype {wanted}, as the flow's parameters, got {x.dtype}: give "
-                f"x.to({wanted}), or convert the flow by flow.to({x.dtype})"
-            )
-        _check_finite("x", x)
+        _check_rows("x", x, self.dim, own)
         if context is None:
             if self.context_dim:
                 raise ValueError(
@@ -258,41 +244,40 @@ class Flow(nn.Module):
                     "got none"
                 )
             return None
-        if not isinstance(context, Tensor):
-            raise TypeError(f"expected context to be a Tensor, got {type(context).__name__}")
+        like = x if own is None else own
+        _check_rows("context", context, self.context_dim or None, like, (1, len(x)))
         if self.context_dim == 0:
             raise ValueError(
                 f"this flow takes no context, got one of shape {tuple(context.shape)}: build it "
                 "with context_dim > 0, where its family has that"
             )
-        if context.dim() != 2 or context.shape[0] not in (1, len(x)):
-            raise ValueError(
-                f"expected context of shape (1, C) or ({len(x)}, C), got {tuple(context.shape)}"
-            )
-        if self.context_dim is not None and context.shape[1] != self.context_dim:
-            raise ValueError(
-                f"expected context of width {self.context_dim}, got {context.shape[1]}"
-            )
-        if context.dtype != like.dtype:
-            raise TypeError(
-                f"expected context of dtype {like.dtype}, got {context.dtype}: give "
-                f"context.to({like.dtype})"
-            )
-        _check_finite("context", context)
         context = context.expand(len(x), -1)
         return context if self.context_scaling is None else self.context_scaling(context)[0]
 
 
-def _check_finite(name: str, rows: Tensor) -> None:
-    """ValueError for rows with NaN or infinity, on the CPU and outside of a compilation.
+def _check_rows(
+    name: str, rows: Any, width: int | None, like: Tensor | None, lengths: tuple[int, ...] = ()
+) -> None:
+    """Raise TypeError or ValueError for another shape, dtype or number than a flow can take.
 
-    Elsewhere a look at the values would wait for the device, or break the graph: there NaN and
-    infinity go through to the result.
+    ``lengths`` are the numbers of rows that there may be, any if empty. NaN and infinity are
+    refused on the CPU and outside of a compilation: elsewhere a look at the values would wait for
+    the device, or break the graph, and they go through to the result.
     """
-    if torch.compiler.is_compiling() or rows.device.type != "cpu":
-        return
-    if not finite(rows):
-        bad = int((~torch.isfinite(rows)).any(1).sum())
-        raise ValueError(
-            f"expected finite {name}, got {bad} of {len(rows)} rows with NaN or infinity"
+    matrix = isinstance(rows, Tensor) and rows.dim() == 2
+    if not matrix or width not in (None, rows.shape[1]) or (lengths and len(rows) not in lengths):
+        shape = " or ".join(f"({length}, {width or 'any'})" for length in lengths or ("N",))
+        tensor = isinstance(rows, Tensor)
+        value = tuple(rows.shape) if tensor else type(rows).__name__
+        kind = ValueError if tensor else TypeError
+        raise kind(f"expected {name} to be a Tensor of shape {shape}, got {value}")
+    dtype = torch.get_default_dtype() if like is None else like.dtype
+    if not rows.dtype.is_floating_point or (like is not None and rows.dtype != dtype):
+        raise TypeError(
+            f"expected {name} of dtype {dtype}, as the flow's parameters, got {rows.dtype}: give "
+            f"{name}.to({dtype}), or convert the flow by flow.to({rows.dtype})"
         )
+    if torch.compiler.is_compiling() or rows.device.type != "cpu" or finite(rows):
+        return
+    bad = int((~torch.isfinite(rows)).any(1).sum())
+    raise ValueError(f"expected finite {name}, got {bad} of {len(rows)} rows with NaN or infinity")

@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import math
 import pkgutil
 import sys
 import threading
@@ -42,6 +43,28 @@ def choices(name: object, names: Iterable[str], where: str) -> str:
         return f"choose from: {', '.join(listed)}"
     closest = difflib.get_close_matches(str(name), listed, CLOSEST, 0.0)
     return f"the closest are {', '.join(closest)} ({where} has all)"
+
+
+def check_choice(what: str, value: object, names: Iterable[str]) -> None:
+    """ValueError with the choices for a value that is none of these names."""
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"unknown {what} {value!r}; choose from: {', '.join(names)}")
+
+
+def check_whole(least: int = 1, most: float = math.inf, /, **values: object) -> None:
+    """ValueError for a value that is no whole number from ``least`` to ``most``."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            end = f" to {most}" * (most < math.inf)
+            raise ValueError(f"{name} is a whole number from {least}{end}, got {value!r}")
+
+
+def check_positive(**values: object) -> None:
+    """ValueError for a value that is no positive, finite number."""
+    for name, value in values.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and 0 < value < math.inf):  # type: ignore[operator]  # a number
+            raise ValueError(f"{name} is a positive, finite number, got {value!r}")
 
 
 class Declared(NamedTuple):
@@ -155,11 +178,7 @@ class Registry(Generic[T]):
         ``version`` and ``pace`` are those of `Declared`.
         """
         declared = Declared(version, pace)
-        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in declared):
-            raise ValueError(
-                f"{self.kind} {name!r} declares version {version!r} and pace {pace!r}: "
-                "both are whole numbers from 1"
-            )
+        check_whole(**{f"{self.kind} {name!r}: {k}": v for k, v in declared._asdict().items()})
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
             raise ValueError(
                 f"{self.kind} {name!r} of {module} has control characters in its name: rename it"
@@ -398,12 +417,7 @@ class Member:
         complete = self.complete(options)
         sizes = {"dim": dim, **{k: complete[k] for k in SIZES if k in complete}}
         for size, value in sizes.items():
-            least = int(size != "context_dim")
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"flow {self.name!r} needs {size} to be a whole number from {least}, "
-                    f"got {value!r}"
-                )
+            check_whole(int(size != "context_dim"), **{f"flow {self.name!r}: {size}": value})
         if self.library is not None and (fault := import_fault(self.library)):
             raise ValueError(
                 f"flow {self.name!r} needs the package {self.library!r}, which {fault}"

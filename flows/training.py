@@ -156,16 +156,14 @@ class Course:
         """
         if not waiting:
             self.best = self.spent
-        if self.led:
-            back = update in self.led.returned
-        else:
-            back = not self.falls and waiting >= STALE and self.spent >= 2 * self.best
+        stale = not self.falls and waiting >= STALE and self.spent >= 2 * self.best
+        back = update in self.led.returned if self.led else stale
+        if back:
+            self.returned.append(update)
         if back and not self.led:
             length = self.best * self.decay / (1 - self.decay)
             self.amount = min(self.amount, self.spent + length)
             self.decay = 1 - self.spent / self.amount
-        if back:
-            self.returned.append(update)
         return back
 
     def plain(self) -> dict[str, Any]:

@@ -59,10 +59,8 @@ def tuning(name: str, dim: int) -> Tuning:
     solves = "solver" in defaults
     options = {option: levels for option, levels in LEVELS.items() if option in defaults}
     special = {**WORKING, **OF_FAMILY.get(name, {})}
-    doubled = (
-        {"layers": special.get("layers", defaults["layers"])} if "layers" in member.uses else {}
-    )
-    for option, number in {**doubled, **OF_FAMILY.get(name, {})}.items():
+    doubled = {size: special.get(size, defaults[size]) for size in member.uses if size == "layers"}
+    for option, number in (doubled | OF_FAMILY.get(name, {})).items():
         options[option] = (1, 2, 3) if number == 1 else (max(2, number // 2), number, 2 * number)
     if solves and "depth" in member.uses and dim <= DEEP:
         options["depth"] = (2, 3)

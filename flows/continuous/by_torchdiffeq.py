@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -34,16 +35,14 @@ def solve(
     """
     times = torch.stack(span)
     first, last = times.tolist()
-    steps = Fixed if solver.fixed else Adaptive
-    kind = Scipy if solver.method == "scipy_solver" else steps
-    watched = kind(dynamics, first)
+    watched = _Watched(dynamics, solver, first)
     zeros = [x.new_zeros(len(x)) for _ in range(dynamics.integrals)]
 
     def options(end: Tensor) -> dict[str, Any]:
         """Options of torchdiffeq for steps that end at ``end`` (1,)."""
-        if kind is Adaptive:
-            return {"step_t": end, "first_step": solver.first(abs(last - first))}
-        return {"grid_constructor": partial(_grid, solver)} if kind is Fixed else {}
+        if solver.fixed or watched.scipy:
+            return {"grid_constructor": partial(_grid, solver)} if solver.fixed else {}
+        return {"step_t": end, "first_step": solver.first(abs(last - first))}
 
     further: dict[str, Any] = {"method": solver.method, "rtol": solver.rtol, "atol": solver.atol}
     if by_adjoint:
@@ -51,8 +50,8 @@ def solve(
         adjoint = options(way * times[:1].detach())
         adjoint |= {"norm": "seminorm"} if solver.gradient == "seminorm" else {}
         further |= {"adjoint_options": adjoint, "adjoint_params": tuple(dynamics.parameters)}
-    steering = {"norm": lambda state: norm(state[0], state[1 : 1 + dynamics.integrals])}
-    further["options"] = {**options(times[1:]), **steering}
+    count = 1 + dynamics.integrals
+    further["options"] = options(times[1:]) | {"norm": lambda state: norm(state[0], state[1:count])}
     run = odeint_adjoint if by_adjoint else odeint
     solution = run(watched, (x, *zeros, *context), times, **further)
     if len(solution[0]) < 2:
@@ -60,7 +59,7 @@ def solve(
     # torchdiffeq interpolates up to the end too, by a graph that holds the last evaluation
     final = solver.method in FINAL and not by_adjoint
     result = watched.state if final else tuple(part[-1] for part in solution)
-    result = result[: 1 + dynamics.integrals]
+    result = result[:count]
     dynamics.progress.check_state(last, result)
     dynamics.progress.begin_adjoint()
     watched.start = last
@@ -76,70 +75,47 @@ def _grid(solver: Solver, _: Any, state: Tensor, times: Tensor) -> Tensor:
 
 
 class _Watched:
-    """A Dynamics as torchdiffeq calls it, at (t, (x, integrals..., context...)), with callbacks."""
+    """A Dynamics as torchdiffeq calls it, at (t, (x, integrals..., context...)), with callbacks.
 
-    def __init__(self, dynamics: Dynamics, start: float) -> None:
+    A fixed-step solver has no callback after an adjoint's last step, scipy's none at all, and no
+    limit of evaluations.
+    """
+
+    def __init__(self, dynamics: Dynamics, solver: Solver, start: float) -> None:
         self.dynamics, self.progress, self.start = dynamics, dynamics.progress, start
+        self.fixed, self.scipy = solver.fixed, solver.method == "scipy_solver"
         self.state: Parts = ()  # that of the last evaluation
 
     def __call__(self, t: Tensor, state: Parts) -> Parts:
         """The derivative of every part of the state; a context is constant."""
-        self.state = state
+        self.state, progress = state, self.progress
         context = state[1 + self.dynamics.integrals :]
         rates = self.dynamics(t, state[0], *context)
+        if self.scipy or (self.fixed and progress.backward):
+            progress.check_finite(float(t.detach()))
+        if self.scipy and progress.evaluations > progress.max_steps:
+            raise SolveError(
+                f"the solve passed its limit of {progress.max_steps} evaluations near "
+                f"t={float(t.detach()):.6g}: raise max_steps, which counts evaluations for "
+                "scipy_solver, or rtol and atol"
+            )
         return *rates, *(torch.zeros_like(part) for part in context)
 
-    def check(self, t: Tensor, state: Parts, dt: Tensor) -> None:
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """The callbacks that the solver has, which torchdiffeq looks up by their names."""
+        event = name.removeprefix("callback_").removesuffix("_adjoint")
+        if event == "step" and not self.scipy:
+            return self._check
+        if event in ("accept_step", "reject_step") and not (self.scipy or self.fixed):
+            return lambda *_: self.progress.count_step(event == "accept_step")
+        raise AttributeError(name)
+
+    def _check(self, t: Tensor, state: Parts, dt: Tensor) -> None:
         """Raise SolveError before a step of a solve that cannot end."""
+        if not self.fixed:  # torchdiffeq detaches the size of all steps but the first, whose graph
+            dt.detach_()  # would reach every time and add a derivative of the solver's error
         now = float(t.detach())  # under "backprop" the step sizes have a graph
         if now == self.start:  # a graph may go back twice
             self.progress.steps = 0
         self.progress.check_step(now, float(dt.detach()))
         self.progress.check_state(now, state)  # norms may overlook NaN: Python's max(0, NaN) is 0
-
-
-class Fixed(_Watched):
-    """Under a fixed-step solver, which has no callback after an adjoint's last step."""
-
-    def __call__(self, t: Tensor, state: Parts) -> Parts:
-        rates = super().__call__(t, state)
-        if self.progress.backward:
-            self.progress.check_finite(float(t.detach()))
-        return rates
-
-    callback_step = callback_step_adjoint = _Watched.check
-
-
-class Adaptive(_Watched):
-    """Under an adaptive solver, which also reports accepted and rejected steps."""
-
-    def callback_step(self, t: Tensor, state: Parts, dt: Tensor) -> None:
-        # torchdiffeq detaches the size of all steps but the first, whose graph would reach every
-        # time of the solve and add a derivative of the solver's error
-        dt.detach_()
-        self.check(t, state, dt)
-
-    def callback_accept_step(self, t: Tensor, state: Parts, dt: Tensor) -> None:
-        self.progress.count_step(True)
-
-    def callback_reject_step(self, t: Tensor, state: Parts, dt: Tensor) -> None:
-        self.progress.count_step(False)
-
-    callback_step_adjoint = callback_step
-    callback_accept_step_adjoint = callback_accept_step
-    callback_reject_step_adjoint = callback_reject_step
-
-
-class Scipy(_Watched):
-    """Under scipy's solver, which has no callbacks and no limit of evaluations."""
-
-    def __call__(self, t: Tensor, state: Parts) -> Parts:
-        rates = super().__call__(t, state)
-        now, progress = float(t.detach()), self.progress
-        progress.check_finite(now)
-        if progress.evaluations > progress.max_steps:
-            raise SolveError(
-                f"the solve passed its limit of {progress.max_steps} evaluations near t={now:.6g}: "
-                "raise max_steps, which counts evaluations for scipy_solver, or rtol and atol"
-            )
-        return rates

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from flows.compiled import Functions
 from flows.continuous import regularizers as penalty
 from flows.continuous.dynamics import Parts, Progress
-from flows.continuous.native import Attempt, Rates, State, Step, Stepper
+from flows.continuous.native import Attempt, Rates, Step, Stepper
 from flows.continuous.point import Point
 from flows.continuous.trace import Probes, Trace
 
@@ -62,8 +62,7 @@ class Compiled:
     def attempt(self, stepper: Stepper, step: Step) -> Attempt:
         """As `Stepper.attempt`, with the graph of all stages."""
         if torch.is_grad_enabled():  # else the first step would be a function of its own
-            y, q = step.state
-            step = step._replace(state=State(_differentiable(y), tuple(map(_differentiable, q))))
+            step = step._replace(state=tree_map_only(Tensor, _differentiable, step.state))
         return self._take(step_of_an_ode, self.field, stepper, step)
 
     def attempt_adjoint(
@@ -81,10 +80,7 @@ class Compiled:
         step: Step,
         *more: Any,
     ) -> Attempt:
-        y, rates = step.state.y, step.rates
-        if rates is not None:
-            of_q = tuple(of if of is None else of.contiguous() for of in rates[1])
-            rates = rates[0].contiguous(), of_q
+        y, rates = step.state.y, tree_map_only(Tensor, Tensor.contiguous, step.rates)
         # one function for solves of any length
         stepper = replace(stepper, control=replace(stepper.control, first_step=None))
         leaves = tree_leaves((step.state, rates, self.fixed[0]))
@@ -121,20 +117,17 @@ def rate_of_an_ode(evaluation: Evaluation, field: nn.Module, *arguments: Any) ->
     return evaluation(field, *arguments)
 
 
-def _step(state: State, rates: tuple[Tensor, Rates] | None, length: Tensor, times: Tensor) -> Step:
-    return Step(state, rates, length, times.unbind())
-
-
 def step_of_an_ode(
     stepper: Stepper, evaluation: Evaluation, field: nn.Module, fixed: Fixed, *step: Any
 ) -> Attempt:
-    """One step, given by the arguments of `_step`, as one graph."""
+    """One step, given by state, rates, length and times, as one graph."""
 
     def rate(t: Tensor, x: Tensor) -> tuple[Tensor, Rates]:
         dx, *of_q = evaluation(field, t, x, *fixed)
         return dx, tuple(of_q)
 
-    return stepper.attempt(rate, _step(*step))
+    state, rates, length, times = step
+    return stepper.attempt(rate, Step(state, rates, length, times.unbind()))
 
 
 def step_of_an_adjoint(
@@ -165,4 +158,5 @@ def step_of_an_adjoint(
             beside_x.append(torch.cat([p.reshape(-1) for p in of["parameters"].values()]))
         return torch.stack([dx, of["x"]]), (*of_q, *(None for _ in of_q), *beside_x)
 
-    return stepper.attempt(rate, _step(*step))
+    state, rates, length, times = step
+    return stepper.attempt(rate, Step(state, rates, length, times.unbind()))

@@ -86,6 +86,7 @@ class Progress:
                 )
 
 
+@dataclass
 class Dynamics:
     """dx/dt (N, D) and the rates (N,) of ``integrals`` at (t, x), the log-determinant's first.
 
@@ -94,17 +95,15 @@ class Dynamics:
     number says what an evaluation costs.
     """
 
-    def __init__(
-        self,
-        rate: Callable[..., Parts],
-        integrals: int,
-        parameters: Sequence[Tensor],
-        progress: Progress,
-    ) -> None:
-        self.rate, self.integrals, self.progress = rate, integrals, progress
-        self.parameters = [p for p in parameters if p.requires_grad]
-        self.compiled: Any = None  # what takes steps in place of a Stepper
-        self.weights = sum(p.numel() for p in parameters)
+    rate: Callable[..., Parts]
+    integrals: int
+    parameters: Sequence[Tensor]
+    progress: Progress
+    compiled: Any = None  # what takes steps in place of a Stepper
+
+    def __post_init__(self) -> None:
+        self.weights = sum(p.numel() for p in self.parameters)
+        self.parameters = [p for p in self.parameters if p.requires_grad]
 
     def __call__(self, t: Tensor, x: Tensor, *context: Tensor) -> Parts:
         """dx/dt (N, D), and a rate (N,) for each integral."""

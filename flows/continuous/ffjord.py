@@ -14,23 +14,14 @@ from flows.registry import SIZES
 
 # The nets of the paper's Table 4 as options of `flows.build("ffjord", ...)`.
 TABLE_4: dict[str, dict[str, Any]] = {
-    name: {
-        "dim": dim,
-        "hidden": factor * dim,
-        "depth": depth,
-        "layers": layers,
-        "activation": activation,
-        "time": "concatsquash",
-        "train_end_time": True,
-    }
-    for name, dim, factor, depth, layers, activation in (
-        ("POWER", 6, 10, 3, 5, "tanh"),
-        ("GAS", 8, 20, 3, 5, "tanh"),
-        ("HEPMASS", 21, 10, 2, 10, "softplus"),
-        ("MINIBOONE", 43, 20, 2, 1, "softplus"),
-        ("BSDS300", 63, 20, 3, 2, "softplus"),
-    )
+    "POWER": {"dim": 6, "hidden": 60, "depth": 3, "layers": 5, "activation": "tanh"},
+    "GAS": {"dim": 8, "hidden": 160, "depth": 3, "layers": 5, "activation": "tanh"},
+    "HEPMASS": {"dim": 21, "hidden": 210, "depth": 2, "layers": 10, "activation": "softplus"},
+    "MINIBOONE": {"dim": 43, "hidden": 860, "depth": 2, "layers": 1, "activation": "softplus"},
+    "BSDS300": {"dim": 63, "hidden": 1260, "depth": 3, "layers": 2, "activation": "softplus"},
 }
+for options in TABLE_4.values():
+    options.update(time="concatsquash", train_end_time=True)
 
 
 @flows.register("ffjord", uses=SIZES)

@@ -12,6 +12,7 @@ from flows.continuous.cnf import CNF, Net
 from flows.continuous.solve import Solver
 from flows.continuous.vector_fields import MLPField
 from flows.flow import Flow
+from flows.registry import check_choice
 
 Coupling = Literal["independent", "optimal_transport"]
 
@@ -40,9 +41,7 @@ class FlowMatching(Flow):
         coupling: Coupling = "independent",
         **options: Any,
     ) -> None:
-        if coupling not in get_args(Coupling):
-            choices = ", ".join(get_args(Coupling))
-            raise ValueError(f"unknown coupling {coupling!r}; choose from: {choices}")
+        check_choice("coupling", coupling, get_args(Coupling))
         super().__init__(CNF(field, t0=1.0, t1=0.0, **options), dim, context_dim)
         self.coupling = coupling
 

@@ -13,7 +13,7 @@ from flows.continuous.cnf import ODE, pieces
 from flows.continuous.shallow import check_context, tanh, value_and_trace
 from flows.continuous.trace import Trace
 from flows.continuous.vector_fields import MLP
-from flows.registry import SIZES
+from flows.registry import SIZES, check_whole
 
 
 class HollowField(nn.Module):
@@ -29,11 +29,7 @@ class HollowField(nn.Module):
     def __init__(
         self, dim: int, *, hidden: int = 64, depth: int = 2, features: int = 8, context_dim: int = 0
     ) -> None:
-        if min(dim, hidden, depth, features) < 1:
-            raise ValueError(
-                "dim, hidden, depth and features start at 1, "
-                f"got {dim}, {hidden}, {depth}, {features}"
-            )
+        check_whole(dim=dim, hidden=hidden, depth=depth, features=features)
         super().__init__()
         self.dim, self.features, self.context_dim = dim, features, context_dim
         plain = {"use_residual_blocks": False, "activation": tanh, "num_blocks": depth - 1}

@@ -406,6 +406,7 @@ class _Norm:
         return torch.stack(norms).amax()
 
 
+@dataclass
 class _Augmented:
     """The adjoint of a solve: y is x and the gradient of x, q all that is integrated beside them.
 
@@ -414,21 +415,18 @@ class _Augmented:
     Chen et al., Neural Ordinary Differential Equations, 2018, arXiv:1806.07366, appendix C.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        dynamics: Dynamics,
-        context: Sequence[Tensor],
-        parameters: Sequence[Tensor],
-        moving: bool,
-        gradients: Parts,
-    ) -> None:
-        self.dynamics, self.moving = dynamics, moving
-        self.context, self.parameters = context, parameters
-        self.of_x, *self.of_integrals = gradients
-        self.sizes = [p.numel() for p in parameters]
-        steering = () if engine.seminorm else tuple(self.sizes)
-        self.norm = _Norm(engine.norm, len(self.of_integrals), moving, steering)
+    engine: Engine
+    dynamics: Dynamics
+    context: Sequence[Tensor]
+    parameters: Sequence[Tensor]
+    moving: bool
+    gradients: Parts
+
+    def __post_init__(self) -> None:
+        self.of_x, *self.of_integrals = self.gradients
+        self.sizes = [p.numel() for p in self.parameters]
+        steering = () if self.engine.seminorm else tuple(self.sizes)
+        self.norm = _Norm(self.engine.norm, len(self.of_integrals), self.moving, steering)
 
     def state(self, end: Tensor, result: Parts) -> tuple[State, Tensor | None]:
         """The adjoint's state at the end of the solve, and the gradient of the end time."""
@@ -436,7 +434,7 @@ class _Augmented:
         of_end = None
         if self.moving:
             rates = self.dynamics(end, x, *self.context)
-            products = zip(rates, (self.of_x, *self.of_integrals), strict=True)
+            products = zip(rates, self.gradients, strict=True)
             of_end = torch.stack([(rate * gradient).sum() for rate, gradient in products]).sum()
         parts = [*integrals, *self.of_integrals]
         parts += [] if of_end is None else [-of_end]

@@ -14,6 +14,7 @@ from flows.continuous.regularizers import Regularized
 from flows.continuous.shallow import tanh
 from flows.continuous.solve import Solver
 from flows.continuous.trace import Trace
+from flows.registry import check_whole
 
 RANK = 10  # of the quadratic part, at most
 
@@ -27,8 +28,7 @@ class PotentialField(nn.Module):
     """
 
     def __init__(self, dim: int, *, hidden: int = 64, depth: int = 2) -> None:
-        if min(dim, hidden, depth) < 1:
-            raise ValueError(f"dim, hidden and depth start at 1, got {dim}, {hidden}, {depth}")
+        check_whole(dim=dim, hidden=hidden, depth=depth)
         super().__init__()
         self.dim, self.step = dim, 1 / max(1, depth - 1)
         widths = [dim + 1, *[hidden] * depth]

@@ -11,6 +11,7 @@ from flows.bijection import Pair
 from flows.continuous.cnf import ODE, pieces
 from flows.continuous.shallow import ACTIVATIONS, affine, check_context, paths, value_and_trace
 from flows.continuous.trace import Trace
+from flows.registry import check_whole
 
 TANH = ACTIVATIONS["tanh"]
 
@@ -22,8 +23,7 @@ class PlanarField(nn.Module):
     """
 
     def __init__(self, dim: int, *, hidden: int = 64, context_dim: int = 0) -> None:
-        if min(dim, hidden) < 1:
-            raise ValueError(f"dim and hidden start at 1, got {dim}, {hidden}")
+        check_whole(dim=dim, hidden=hidden)
         super().__init__()
         self.dim = dim
         self.inner = nn.Linear(dim, hidden)  # W and b

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from flows.continuous.point import Point
 from flows.counting import listening
 from flows.flow import Flow
+from flows.registry import check_choice
 
 Probes = tuple[Tensor, ...]
 
@@ -57,10 +58,7 @@ def weighted(weights: dict[str, float], point: Point, probes: Probes) -> Tensor:
 def checked_weights(weights: Any) -> dict[str, float]:
     """Positive weights by name; ValueError for an unknown name or a negative weight."""
     for name, weight in dict(weights).items():
-        if name not in REGULARIZERS:
-            raise ValueError(
-                f"unknown regularizer {name!r}; choose from: {', '.join(REGULARIZERS)}"
-            )
+        check_choice("regularizer", name, REGULARIZERS)
         if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
             raise ValueError(f"the weight of regularizer {name!r} is from 0, got {weight!r}")
     return {name: float(weight) for name, weight in dict(weights).items() if weight > 0}

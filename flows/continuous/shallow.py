@@ -65,30 +65,6 @@ class _Tanh(torch.autograd.Function):
         return torch.ops.aten.tanh_backward(of_y, *ctx.saved_tensors)
 
 
-def _tanh_slope(a: Tensor | None, y: Tensor) -> Tensor:
-    return torch.addcmul(torch.ones((), dtype=y.dtype, device=y.device), y, y, value=-1)
-
-
-def _pull_tanh(a: Tensor, y: Tensor, s: Tensor, of_y: Tensor, of_s: Tensor) -> Tensor:
-    return of_y.addcmul_(y, of_s, value=-2).mul_(s)
-
-
-def _softplus_slope(a: Tensor | None, y: Tensor) -> Tensor:
-    return -torch.expm1(-y)
-
-
-def _pull_softplus(a: Tensor, y: Tensor, s: Tensor, of_y: Tensor, of_s: Tensor) -> Tensor:
-    return of_y.add_(of_s.mul_(1 - s)).mul_(s)
-
-
-def _elu_slope(a: Tensor | None, y: Tensor) -> Tensor:
-    return y.clamp(max=0) + 1
-
-
-def _pull_elu(a: Tensor, y: Tensor, s: Tensor, of_y: Tensor, of_s: Tensor) -> Tensor:
-    return of_y.add_(of_s.masked_fill_(y > 0, 0)).mul_(s)
-
-
 def _swish_slope(a: Tensor | None, y: Tensor) -> Tensor:
     sigma = torch.sigmoid(a)  # type: ignore[arg-type]  # never None, by needs_input
     return y + sigma * (1 - y)
@@ -101,10 +77,22 @@ def _pull_swish(a: Tensor, y: Tensor, s: Tensor, of_y: Tensor, of_s: Tensor) -> 
 
 ActivationName = Literal["tanh", "softplus", "elu", "swish"]
 
-ACTIVATIONS: dict[ActivationName, Activation] = {  # of named functions, which can be pickled
-    "tanh": Activation(tanh, _tanh_slope, _pull_tanh),
-    "softplus": Activation(F.softplus, _softplus_slope, _pull_softplus),
-    "elu": Activation(F.elu, _elu_slope, _pull_elu),
+ACTIVATIONS: dict[ActivationName, Activation] = {
+    "tanh": Activation(
+        tanh,
+        lambda a, y: torch.addcmul(torch.ones((), dtype=y.dtype, device=y.device), y, y, value=-1),
+        lambda a, y, s, of_y, of_s: of_y.addcmul_(y, of_s, value=-2).mul_(s),
+    ),
+    "softplus": Activation(
+        F.softplus,
+        lambda a, y: -torch.expm1(-y),
+        lambda a, y, s, of_y, of_s: of_y.add_(of_s.mul_(1 - s)).mul_(s),
+    ),
+    "elu": Activation(
+        F.elu,
+        lambda a, y: y.clamp(max=0) + 1,
+        lambda a, y, s, of_y, of_s: of_y.add_(of_s.masked_fill_(y > 0, 0)).mul_(s),
+    ),
     "swish": Activation(F.silu, _swish_slope, _pull_swish, needs_input=True),
 }
 

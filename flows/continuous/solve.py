@@ -11,7 +11,7 @@ from torch import Tensor
 from flows.continuous import by_torchdiffeq
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
 from flows.continuous.native import TABLEAUS, Control, Engine, Norm, embedded
-from flows.registry import Described
+from flows.registry import Described, check_choice, check_positive
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 _ADAMS = ("explicit_adams", "implicit_adams", "fixed_adams")
@@ -79,20 +79,16 @@ class Solver(Described):
     engine: EngineName | None = None
 
     def __post_init__(self) -> None:
-        choices = {"method": ADAPTIVE + FIXED + SCIPY, "gradient": get_args(Gradient)}
-        choices |= {"error_norm": get_args(ErrorNorm), "engine": (None, *get_args(EngineName))}
-        for name, allowed in choices.items():
-            if (value := getattr(self, name)) not in allowed:
-                named = ", ".join(str(choice) for choice in allowed if choice is not None)
-                raise ValueError(f"unknown {name} {value!r}; choose from: {named}")
-        for name in ("rtol", "atol", "max_steps", "first_step", "step_size"):
-            value = getattr(self, name)
-            if value is None or (name == "first_step" and value in get_args(FirstStep)):
-                continue
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and 0 < value < math.inf):
-                rules = f", or one of: {', '.join(get_args(FirstStep))}" * (name == "first_step")
-                raise ValueError(f"{name} must be a positive, finite number{rules}, got {value!r}")
+        check_choice("method", self.method, ADAPTIVE + FIXED + SCIPY)
+        check_choice("gradient", self.gradient, get_args(Gradient))
+        check_choice("error_norm", self.error_norm, get_args(ErrorNorm))
+        if self.engine is not None:
+            check_choice("engine", self.engine, get_args(EngineName))
+        check_positive(rtol=self.rtol, atol=self.atol, max_steps=self.max_steps)
+        if self.step_size is not None:
+            check_positive(step_size=self.step_size)
+        if self.first_step not in (None, *(named := get_args(FirstStep))):
+            check_positive(**{f"first_step is one of {', '.join(named)} or": self.first_step})
         if self.fixed and self.step_size is None:
             raise ValueError(f"method {self.method!r} needs a step_size: set how long a step is")
         if not self.fixed and self.step_size is not None:

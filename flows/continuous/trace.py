@@ -6,7 +6,7 @@ and the trace (N,).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from flows.continuous.point import Point
-from flows.registry import Described
+from flows.registry import Described, check_choice, check_whole
 
 Noise = Literal["rademacher", "gaussian"]
 Mode = Literal["backward", "forward"]
@@ -113,10 +113,10 @@ def hutchinson(point: Point, trace: Trace, noise: Probes) -> tuple[Tensor, Tenso
     if trace.mode == "forward":
         one = len(noise) == 1
         products = [point.jvp(noise[0])] if one else list(point.jvp(torch.stack(noise)))
-        return point.dx, _mean([(p * e).sum(1) for p, e in zip(products, noise, strict=True)])
-    point.linearize()
-    estimates = [(point.vjp(probe) * probe).sum(1) for probe in noise]
-    return point.dx, _mean(estimates)
+    else:
+        point.linearize()
+        products = [point.vjp(probe) for probe in noise]
+    return point.dx, _estimate(products, noise)
 
 
 def bottleneck(point: Point, trace: Trace, noise: Probes) -> tuple[Tensor, Tensor]:
@@ -135,11 +135,11 @@ def bottleneck(point: Point, trace: Trace, noise: Probes) -> tuple[Tensor, Tenso
     else:
         outer.linearize()
         products = [outer.vjp(inner.vjp(probe)) for probe in noise]
+    return point.keep(outer.dx), _estimate(products, noise)
+
+
+def _estimate(products: Sequence[Tensor], noise: Probes) -> Tensor:
     estimates = [(p * probe).sum(1) for p, probe in zip(products, noise, strict=True)]
-    return point.keep(outer.dx), _mean(estimates)
-
-
-def _mean(estimates: list[Tensor]) -> Tensor:
     return estimates[0] if len(estimates) == 1 else torch.stack(estimates).mean(0)
 
 
@@ -188,13 +188,10 @@ class Trace(Described):
     mode: Mode = "backward"
 
     def __post_init__(self) -> None:
-        choices = {"trace": TRACES, "noise": get_args(Noise), "mode": get_args(Mode)}
-        for what, allowed in choices.items():
-            value = self.estimator if what == "trace" else getattr(self, what)
-            if value not in allowed:
-                raise ValueError(f"unknown {what} {value!r}; choose from: {', '.join(allowed)}")
-        if isinstance(self.probes, bool) or not isinstance(self.probes, int) or self.probes < 1:
-            raise ValueError(f"probes is a whole number from 1, got {self.probes!r}")
+        check_choice("trace", self.estimator, TRACES)
+        check_choice("noise", self.noise, get_args(Noise))
+        check_choice("mode", self.mode, get_args(Mode))
+        check_whole(probes=self.probes)
         entry = TRACES[self.estimator]
         if not self.stochastic and (self.probes, self.noise) != (1, "rademacher"):
             raise ValueError(

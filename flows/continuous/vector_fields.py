@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from flows.bijection import Pair
 from flows.continuous import shallow
-from flows.continuous.shallow import ACTIVATIONS, ActivationName, affine
+from flows.continuous.shallow import ACTIVATIONS, Activation, ActivationName, affine
+from flows.registry import check_choice, check_whole
 
 
 class TimeLayer(nn.Linear):
@@ -127,15 +128,11 @@ def trace_of(links: Sequence[Link]) -> Tensor:
     """
     slopes = [between for _, between in links if between is not None]
     if len(slopes) > 2:
-        rotations = [_rotated(links, start) for start in range(len(links))]
+        rotations = [[*links[start:], *links[:start]] for start in range(len(links))]
         return _close(_fused(min(rotations, key=_operations)))
-    last = max(index for index, (_, between) in enumerate(links) if between is not None)
-    (first, _), (second, _) = _fused(_rotated(links, last + 1))
+    start = max(index for index, (_, slope) in enumerate(links, 1) if slope is not None)
+    (first, _), (second, _) = _fused([*links[start:], *links[:start]])
     return ((slopes[1] @ (second * first.T)) * slopes[0]).sum(1)
-
-
-def _rotated(links: Sequence[Link], start: int) -> list[Link]:
-    return [*links[start:], *links[:start]]
 
 
 def _groups(links: Sequence[Link]) -> list[Sequence[Link]]:
@@ -157,13 +154,8 @@ def _operations(links: Sequence[Link]) -> int:
 
 def _fused(links: Sequence[Link]) -> list[Link]:
     """Each run of links without slopes between them as one link."""
-    fused = []
-    for group in _groups(links):
-        weight = group[0][0]
-        for following, _ in group[1:]:
-            weight = following @ weight
-        fused.append((weight, group[-1][1]))
-    return fused
+    products = ((reduce(lambda w, v: v @ w, [w for w, _ in run]), run) for run in _groups(links))
+    return [(product, run[-1][1]) for product, run in products]
 
 
 def _close(links: Sequence[Any]) -> Tensor:
@@ -193,14 +185,18 @@ class MLP(nn.Module):
         context_dim: int = 0,
     ) -> None:
         super().__init__()
-        for kind, name, table in (("time", time, TIME), ("activation", activation, ACTIVATIONS)):
-            if name not in table:
-                raise ValueError(f"unknown {kind} {name!r}; choose from: {', '.join(table)}")
+        check_choice("time", time, TIME)
+        check_choice("activation", activation, ACTIVATIONS)
         self.layers: Any = nn.ModuleList(TIME[time](n, m) for n, m in pairwise(widths))
         self.context: nn.Linear | None = (
             nn.Linear(context_dim, widths[1], bias=False) if context_dim else None
         )
-        self.activation = ACTIVATIONS[activation]
+        self.kind: ActivationName = activation
+
+    @property
+    def activation(self) -> Activation:
+        """Looked up, so that a field can be pickled."""
+        return ACTIVATIONS[self.kind]
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """(N, in) -> (N, out) at time t: a scalar, or (N,) with one for each row."""
@@ -265,8 +261,7 @@ class MLPField(MLP):
     """
 
     def __init__(self, dim: int, *, hidden: int = 64, depth: int = 2, **options: Any) -> None:
-        if min(dim, hidden, depth) < 1:
-            raise ValueError(f"dim, hidden and depth start at 1, got {dim}, {hidden}, {depth}")
+        check_whole(dim=dim, hidden=hidden, depth=depth)
         super().__init__([dim, *[hidden] * depth, dim], **options)
         self.dim = dim
         self._cache: dict[str, Tensor] | None = None
@@ -324,11 +319,7 @@ class BottleneckMLPField(BottleneckField):
     def __init__(
         self, dim: int, *, bottleneck: int, hidden: int = 64, depth: int = 1, **options: Any
     ) -> None:
-        if not isinstance(bottleneck, int) or min(dim, bottleneck, hidden, depth) < 1:
-            raise ValueError(
-                "dim, bottleneck, hidden and depth are whole numbers from 1, "
-                f"got {dim}, {bottleneck}, {hidden}, {depth}"
-            )
+        check_whole(dim=dim, bottleneck=bottleneck, hidden=hidden, depth=depth)
         inner = [hidden] * depth
         encoder = MLP([dim, *inner, bottleneck], **options)
         super().__init__(encoder, MLP([bottleneck, *inner, dim], **options), dim, bottleneck)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from flows import linalg
 from flows.bijection import Pair, fixed_image
 from flows.discrete.dense import TanhMLP
 from flows.flow import Flow
-from flows.registry import SIZES, Sizes
+from flows.registry import SIZES, Sizes, check_positive
 
 
 class FreeForm(nn.Module):
@@ -88,8 +87,7 @@ class FreeFormFlow(Flow):
     objective = "free form"
 
     def __init__(self, transform: FreeForm, dim: int, context_dim: int, weight: float) -> None:
-        if isinstance(weight, bool) or not 0 < weight < math.inf:
-            raise ValueError(f"a free-form flow needs weight to be a positive number: {weight!r}")
+        check_positive(weight=weight)
         super().__init__(transform, dim, context_dim)
         self.weight = weight
 

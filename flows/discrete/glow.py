@@ -11,34 +11,26 @@ import flows
 from flows.discrete import nflows_compat as compat
 from flows.discrete.coupling import coupling
 from flows.discrete.nflows_compat import ActNorm, CompositeTransform
-from flows.registry import SIZES, Sizes
-
-
-def _reflections(dim: int) -> int:
-    """D reflections reach every rotation; an even number can start as the identity."""
-    return dim + dim % 2
-
+from flows.registry import SIZES, Sizes, check_choice
 
 LinearName = Literal["naive", "lu", "qr", "svd", "householder", "permutation"]
 
-LINEAR: dict[LinearName, Callable[[int], tuple[nn.Module, ...]]] = {
-    "naive": lambda dim: (compat.NaiveLinear(dim),),
-    "lu": lambda dim: (RandomPermutation(dim), compat.LULinear(dim)),
-    "qr": lambda dim: (RandomPermutation(dim), compat.QRLinear(dim, _reflections(dim))),
-    "svd": lambda dim: (RandomPermutation(dim), compat.SVDLinear(dim, _reflections(dim))),
-    "householder": lambda dim: (
-        RandomPermutation(dim),
-        compat.HouseholderSequence(dim, _reflections(dim)),
-    ),
-    "permutation": lambda dim: (RandomPermutation(dim),),
+# D reflections reach every rotation; an even number can start as the identity
+LINEAR: dict[LinearName, Callable[[int], nn.Module]] = {
+    "naive": compat.NaiveLinear,
+    "lu": compat.LULinear,
+    "qr": lambda dim: compat.QRLinear(dim, dim + dim % 2),
+    "svd": lambda dim: compat.SVDLinear(dim, dim + dim % 2),
+    "householder": lambda dim: compat.HouseholderSequence(dim, dim + dim % 2),
+    "permutation": RandomPermutation,
 }
 
 
 def linear_layer(name: LinearName, dim: int) -> tuple[nn.Module, ...]:
     """The transforms of one linear layer; ValueError with the choices for an unknown name."""
-    if not isinstance(name, str) or name not in LINEAR:
-        raise ValueError(f"unknown linear layer {name!r}; choose from: {', '.join(LINEAR)}")
-    return LINEAR[name](dim)
+    check_choice("linear layer", name, LINEAR)
+    before = () if name in ("naive", "permutation") else (RandomPermutation(dim),)
+    return *before, LINEAR[name](dim)
 
 
 @flows.register("glow", uses=SIZES)

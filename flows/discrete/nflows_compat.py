@@ -250,12 +250,16 @@ class _Splined:
     entries whose inverse misses are solved again in float64, and ``fallbacks`` counts them.
     """
 
+    num_bins: int
     tail_bound: float
     fallbacks = 0
 
-    def _spline(self, x: Tensor, raw: Tensor, inverse: bool) -> Pair:
-        """(N, d), (N, d, 3K - 1) -> (N, d), (N,)."""
-        spline = Spline(raw, self.tail_bound)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"tails": "linear", **options})
+
+    def _spline(self, x: Tensor, raw: Tensor, inverse: bool = False) -> Pair:
+        """(N, d), (N, d (3K - 1)) -> (N, d), (N,)."""
+        spline = Spline(raw.unflatten(1, (-1, 3 * self.num_bins - 1)), self.tail_bound)
         if not inverse:
             y, slope = spline.forward(x)
             return y, slope.sum(1)
@@ -270,26 +274,19 @@ class _Splined:
             y, slope = torch.where(off, exact.to(y), y), torch.where(off, exact_slope.to(y), slope)
         return y, slope.sum(1)
 
+    _coupling_transform = _elementwise = _spline
+
 
 class PiecewiseRationalQuadraticCouplingTransform(
     _Coupling, _Splined, transforms.PiecewiseRationalQuadraticCouplingTransform
 ):
     """Spline coupling; ``mask``, net factory, ``num_bins`` and ``tail_bound`` as in nflows."""
 
-    def _coupling_transform(self, inputs: Tensor, raw: Tensor, inverse: bool = False) -> Pair:
-        return self._spline(inputs, raw.unflatten(1, (-1, 3 * self.num_bins - 1)), inverse)
-
 
 class MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
     _Splined, _Masked, transforms.MaskedPiecewiseRationalQuadraticAutoregressiveTransform
 ):
     """Spline autoregressive map; ``num_bins`` and ``tail_bound`` as in nflows."""
-
-    def __init__(self, features: int, hidden: int, **net: Any) -> None:
-        super().__init__(features, hidden, tails="linear", **net)
-
-    def _elementwise(self, inputs: Tensor, raw: Tensor, inverse: bool = False) -> Pair:
-        return self._spline(inputs, raw.unflatten(1, (-1, 3 * self.num_bins - 1)), inverse)
 
 
 _solve_upper = partial(torch.linalg.solve_triangular, upper=True)

@@ -1,9 +1,12 @@
 """Neural spline flows: rational-quadratic splines by couplings or by masked nets."""
 
-import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any
+
+from torch import nn
 
 import flows
 from flows.discrete import nflows_compat as compat
@@ -11,27 +14,27 @@ from flows.discrete.autoregressive import made_options
 from flows.discrete.coupling import coupling
 from flows.discrete.glow import LinearName, linear_layer
 from flows.discrete.nflows_compat import ActNorm, CompositeTransform
-from flows.registry import SIZES, Sizes
+from flows.registry import SIZES, Group, Sizes, check_positive, check_whole
 
 
-def _spline(bins: int, tail_bound: float) -> dict[str, Any]:
-    """nflows' options of a spline; ValueError for invalid ones."""
-    most = round(1 / compat.NARROWEST) - 1
-    if isinstance(bins, bool) or not isinstance(bins, int) or not 2 <= bins <= most:
-        raise ValueError(f"a spline needs bins to be a whole number from 2 to {most}, got {bins!r}")
-    if not isinstance(tail_bound, int | float) or not 0 < tail_bound < math.inf:
-        raise ValueError(f"a spline needs tail_bound to be a positive number, got {tail_bound!r}")
-    return {"num_bins": bins, "tail_bound": float(tail_bound)}
+@dataclass(frozen=True)
+class Splines(Group):
+    """The splines of a layer, by bins inside ±``tail_bound``, and the linear layer before it."""
+
+    bins: int = 8
+    tail_bound: float = 5.0
+    linear: LinearName = "lu"
+
+    def options(self) -> dict[str, Any]:
+        """nflows' options of a spline; ValueError for invalid ones."""
+        check_whole(2, round(1 / compat.NARROWEST) - 1, bins=self.bins)
+        check_positive(tail_bound=self.tail_bound)
+        return {"num_bins": self.bins, "tail_bound": float(self.tail_bound)}
 
 
 @flows.register("nsf_coupling", uses=SIZES)
 def nsf_coupling(
-    dim: int,
-    *,
-    sizes: Sizes = Sizes(),
-    bins: int = 8,
-    tail_bound: float = 5.0,
-    linear: LinearName = "lu",
+    dim: int, *, sizes: Sizes = Sizes(), splines: Splines = Splines()
 ) -> CompositeTransform:
     """NSF (C): spline couplings, with ActNorm and a linear layer before each.
 
@@ -41,22 +44,12 @@ def nsf_coupling(
     Flows, 2019, arXiv:1906.04032.
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
-    splines = _spline(bins, tail_bound)
-    kind = partial(compat.PiecewiseRationalQuadraticCouplingTransform, tails="linear", **splines)
-    layers = range(sizes.layers)
-    steps = ((ActNorm(dim), *linear_layer(linear, dim), coupling(kind, dim, sizes)) for _ in layers)
-    return CompositeTransform(chain.from_iterable(steps))
+    kind = partial(compat.PiecewiseRationalQuadraticCouplingTransform, **splines.options())
+    return _stacked(dim, sizes, splines, partial(coupling, kind, dim, sizes))
 
 
 @flows.register("nsf_ar", uses=SIZES)
-def nsf_ar(
-    dim: int,
-    *,
-    sizes: Sizes = Sizes(),
-    bins: int = 8,
-    tail_bound: float = 5.0,
-    linear: LinearName = "lu",
-) -> CompositeTransform:
+def nsf_ar(dim: int, *, sizes: Sizes = Sizes(), splines: Splines = Splines()) -> CompositeTransform:
     """NSF (AR): splines by masked nets, with ActNorm and a linear layer before each.
 
     z_i is a spline of x_i with ``bins`` K whose knots depend on x_<i, inside ±``tail_bound``; x_i
@@ -66,7 +59,13 @@ def nsf_ar(
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
     kind = compat.MaskedPiecewiseRationalQuadraticAutoregressiveTransform
-    options = made_options(sizes) | _spline(bins, tail_bound)
+    options = made_options(sizes) | splines.options()
+    return _stacked(dim, sizes, splines, partial(kind, dim, **options))
+
+
+def _stacked(
+    dim: int, sizes: Sizes, splines: Splines, step: Callable[[], nn.Module]
+) -> CompositeTransform:
     layers = range(sizes.layers)
-    steps = ((ActNorm(dim), *linear_layer(linear, dim), kind(dim, **options)) for _ in layers)
+    steps = ((ActNorm(dim), *linear_layer(splines.linear, dim), step()) for _ in layers)
     return CompositeTransform(chain.from_iterable(steps))

@@ -39,7 +39,14 @@ class Planar(nn.Module):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         u, k = self._direction()
         wz = z @ self.w
-        a = _root(wz.detach(), k.detach(), self.b.detach())
+        target, fixed, shift = wz.detach(), k.detach(), self.b.detach()
+
+        def bent(a: Tensor) -> Pair:
+            bend = torch.tanh(a + shift)
+            return a + (fixed - 1) * bend, _slope(bend, fixed)
+
+        reach = (fixed - 1).abs()
+        a = bracketed(bent, target, target - reach, target + reach, target)
         for _ in range(2):  # Newton steps: they end the solution, and carry two derivatives
             bend = torch.tanh(a + self.b)
             a = a - (a + (k - 1) * bend - wz) / _slope(bend, k)
@@ -57,17 +64,6 @@ def _slope(bend: Tensor, k: Tensor) -> Tensor:
     """1 + (k - 1)(1 - bend²), without the difference that would lose a small k."""
     square = bend.square()
     return torch.addcmul(square, k, 1 - square)
-
-
-def _root(target: Tensor, k: Tensor, shift: Tensor) -> Tensor:
-    """Solve a + (k - 1) tanh(a + shift) = target for a (N,), to three quarters of the digits."""
-
-    def bent(a: Tensor) -> Pair:
-        bend = torch.tanh(a + shift)
-        return a + (k - 1) * bend, _slope(bend, k)
-
-    reach = (k - 1).abs()
-    return bracketed(bent, target, target - reach, target + reach, target)
 
 
 @flows.register("planar", uses=("layers",), version=2)  # 2: the inverse stops at a tolerance

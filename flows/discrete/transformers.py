@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from statistics import NormalDist
 from typing import Any
 
@@ -15,7 +16,7 @@ import flows
 from flows.bijection import Pair, bracketed
 from flows.discrete.autoregressive import mixed
 from flows.discrete.nflows_compat import CompositeTransform
-from flows.registry import SIZES, Sizes
+from flows.registry import SIZES, Sizes, check_whole
 
 HEAD = 32  # width of a head of attention, at most
 WRITTEN_OUT = 64  # columns up to which attention is plain products, which have all derivatives
@@ -99,35 +100,29 @@ class CausalTransformer(nn.Module):
         """Without a column before another no value is read."""
         return {"value"} if len(self.places) == 1 else set()
 
-    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """(N, D) -> (N, D, P)."""
-        return self._numbers(F.pad(x[:, :-1], (1, 0)), self.places, context)
-
     def caches(self, like: Tensor) -> list[Cache]:
         """Caches without a token, for N rows as those of ``like`` (N, ...)."""
         empty = [(len(like), b.attention.heads, 0) for b in self.blocks]
         width = self.blocks[0].attention.output.in_features
         return [[like.new_empty(*shape, width // shape[1])] * 2 for shape in empty]
 
-    def following(
-        self, column: int, before: Tensor, context: Tensor | None, caches: list[Cache]
-    ) -> Tensor:
-        """Numbers (N, P) of a column, given the one before (N,) and caches of all before that."""
-        place = self.places[column : column + 1]
-        return self._numbers(before[:, None], place, context, caches)[:, 0]
-
-    def _numbers(
+    def forward(
         self,
-        values: Tensor,
-        places: Tensor,
+        before: Tensor,
         context: Tensor | None,
-        caches: list[Cache] | None = None,
+        columns: slice | None = None,
+        caches: Iterable[Cache | None] = repeat(None),
     ) -> Tensor:
-        tokens = values[:, :, None] * self.value + places
+        """Numbers (N, T, P) of T ``columns``, given the column before each (N, T).
+
+        With caches, of all columns before that.
+        """
+        places = self.places if columns is None else self.places[columns]
+        tokens = before[:, :, None] * self.value + places
         if self.context is not None:
             tokens = tokens + self.context(context)[:, None]
-        for index, block in enumerate(self.blocks):
-            tokens = block(tokens, None if caches is None else caches[index])
+        for block, cache in zip(self.blocks, caches, strict=False):
+            tokens = block(tokens, cache)
         return self.last(self.norm(tokens))
 
 
@@ -146,14 +141,15 @@ class Columnwise(nn.Module):
         self.net, self.columns = net, columns
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        z, slopes = _widened(self.columns.forward, x, self.net(x, context))
+        z, slopes = _widened(self.columns.forward, x, self.net(F.pad(x[:, :-1], (1, 0)), context))
         return z, slopes.sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         caches, columns, ladj = self.net.caches(z), [z.new_zeros(len(z))], z.new_zeros(len(z))
         for index, column in enumerate(z.unbind(1)):
-            numbers = self.net.following(index, columns[-1], context, caches)
-            x, slope = _widened(self.columns.inverse, column, numbers)
+            place = slice(index, index + 1)
+            numbers = self.net(columns[-1][:, None], context, place, caches)
+            x, slope = _widened(self.columns.inverse, column, numbers[:, 0])
             columns.append(x)
             ladj = ladj + slope
         return torch.stack(columns[1:], 1), ladj
@@ -293,8 +289,7 @@ def transformer_mixture(
     2021, arXiv:2106.06989. Raises ValueError for fewer than one of ``components``.
     Growth in D at fixed width: log_prob 2, sampling 2.
     """
-    if isinstance(components, bool) or not isinstance(components, int) or components < 1:
-        raise ValueError(f"a mixture needs components to be a whole number from 1: {components!r}")
+    check_whole(components=components)
     return _stacked(NormalMixture(components), dim, sizes)
 
 
