@@ -1,7 +1,5 @@
 """What a family offers: how each direction is computed, how right its density is, contexts."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -209,7 +209,7 @@ def _judge(
     import torch
 
     import flows
-    from flows.conformance import libraries
+    from benchmarks.cli import libraries
 
     shorten_warnings()
     if limit:
@@ -405,8 +405,8 @@ def _check_libraries(
 
     Returns whether a row failed, or with ``against`` whether a verdict changed.
     """
+    from benchmarks.cli import libraries
     from benchmarks.measure.process import helper
-    from flows.conformance import libraries
 
     chosen = [libraries.library(name) for name in dict.fromkeys(names)]
     earlier = read_rows(against) if against else []

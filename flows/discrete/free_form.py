@@ -1,7 +1,5 @@
 """Free-form flows: two nets that learn to be each other's inverse, and a dense Jacobian."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

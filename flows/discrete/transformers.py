@@ -1,7 +1,5 @@
 """Autoregressive flows whose nets are transformers: a column is a token."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
@@ -77,10 +75,8 @@ class CausalTransformer(nn.Module):
     """P numbers for each of D columns that depend on the columns before it, and on a context.
 
     A token is the column before, as a multiple of a learned vector, and its place; the context is
-    added to all of them. O(N (D H² + D² H)) for each of ``depth``
-    blocks; its parameters number ``depth`` (12 H² + 13 H) beside those of the first and the last
-    layer, where H is at most 32 or a multiple of its heads. ``start`` are the numbers that the net
-    has for every column before it is trained, since its last weights are zero.
+    added to all. O(N (D H² + D² H)) for each of ``depth`` blocks, of about 12 H² parameters.
+    ``start`` are the numbers of every column before the training, since the last weights are zero.
     """
 
     def __init__(self, dim: int, sizes: Sizes, start: Sequence[float]) -> None:
@@ -124,35 +120,6 @@ class CausalTransformer(nn.Module):
         for block, cache in zip(self.blocks, caches, strict=False):
             tokens = block(tokens, cache)
         return self.last(self.norm(tokens))
-
-
-class Columnwise(nn.Module):
-    """A Bijection that maps each column by itself, with numbers from the columns before it.
-
-    One pass of the net from data to noise. From noise to data it takes a column at a time, with
-    cached keys: D steps, which together cost about as much as one pass. ``columns`` has
-    ``forward(x, numbers)`` and ``inverse(z, numbers)``, (...), (..., P) -> (...), (...): the image
-    and the logarithm of its derivative.
-    """
-
-    def __init__(self, net: CausalTransformer, columns: Affine | NormalMixture) -> None:
-        super().__init__()
-        self.iterative = columns.iterative
-        self.net, self.columns = net, columns
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        z, slopes = _widened(self.columns.forward, x, self.net(F.pad(x[:, :-1], (1, 0)), context))
-        return z, slopes.sum(1)
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
-        caches, columns, ladj = self.net.caches(z), [z.new_zeros(len(z))], z.new_zeros(len(z))
-        for index, column in enumerate(z.unbind(1)):
-            place = slice(index, index + 1)
-            numbers = self.net(columns[-1][:, None], context, place, caches)
-            x, slope = _widened(self.columns.inverse, column, numbers[:, 0])
-            columns.append(x)
-            ladj = ladj + slope
-        return torch.stack(columns[1:], 1), ladj
 
 
 def _widened(function: Callable[[Tensor, Tensor], Pair], x: Tensor, numbers: Tensor) -> Pair:
@@ -260,6 +227,35 @@ def _lower_quantile(log_p: Tensor) -> Tensor:
         mills = _mills(w)
         w = w + (target - mills.log() + 0.5 * w * w + HALF_LOG_TAU) * mills
     return w
+
+
+class Columnwise(nn.Module):
+    """A Bijection that maps each column by itself, with numbers from the columns before it.
+
+    One pass of the net from data to noise. From noise to data it takes a column at a time, with
+    cached keys: D steps, which together cost about as much as one pass. ``columns`` has
+    ``forward(x, numbers)`` and ``inverse(z, numbers)``, (...), (..., P) -> (...), (...): the image
+    and the logarithm of its derivative.
+    """
+
+    def __init__(self, net: CausalTransformer, columns: Affine | NormalMixture) -> None:
+        super().__init__()
+        self.iterative = columns.iterative
+        self.net, self.columns = net, columns
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
+        z, slopes = _widened(self.columns.forward, x, self.net(F.pad(x[:, :-1], (1, 0)), context))
+        return z, slopes.sum(1)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
+        caches, columns, ladj = self.net.caches(z), [z.new_zeros(len(z))], z.new_zeros(len(z))
+        for index, column in enumerate(z.unbind(1)):
+            place = slice(index, index + 1)
+            numbers = self.net(columns[-1][:, None], context, place, caches)
+            x, slope = _widened(self.columns.inverse, column, numbers[:, 0])
+            columns.append(x)
+            ladj = ladj + slope
+        return torch.stack(columns[1:], 1), ladj
 
 
 @flows.register("tarflow", uses=SIZES)
