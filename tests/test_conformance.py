@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from nflows.transforms import IdentityTransform
+from nflows.transforms import CompositeTransform, IdentityTransform
 from torch import Tensor, nn
 
 import flows
@@ -19,6 +19,7 @@ from flows import Flow
 from flows.conformance import GIVEN, ROWS
 from flows.continuous import CNF, MLPField
 from flows.continuous import trace as traces
+from flows.discrete.nflows_compat import LULinear
 from variants import variants
 
 SIZES = {"hidden": 8, "depth": 2, "layers": 2, "context_dim": 0}  # variants have one
@@ -130,6 +131,32 @@ def test_every_row_has_a_flow_that_it_catches() -> None:
     rows = {row.name for row in ROWS} | {"interface"}
     caught = {row for _, row in BROKEN.values()}.union(*(found for _, found in ERRORS.values()))
     assert caught == rows - {"estimated log-determinant"}
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_the_column_is_named_behind_a_linear_layer_too(before: bool) -> None:
+    """Of the part that is wrong, wherever it stands."""
+
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scales = nn.Parameter(torch.tensor([0.3, -0.5, 0.9, 0.2]))
+
+        def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return x * self.scales.exp(), (self.scales.sum() - self.scales[2]).expand(len(x))
+
+        def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return z / self.scales.exp(), -self.scales.sum().expand(len(z))
+
+    linear = LULinear(4)
+    with torch.no_grad():
+        for parameter in linear.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    order = [Scale(), linear] if before else [linear, Scale()]
+    rows = {r.name: r for r in flows.check(Flow(CompositeTransform(order), 4)).rows}
+    assert f"part {order.index(linear) ^ 1} " in rows["log-determinant"].note
+    assert "Scale: most in column 2 " in rows["log-determinant"].note
+    assert rows["inverse log-determinant"].status == "pass"
 
 
 @pytest.mark.filterwarnings("ignore:.*triangular_solve is deprecated")

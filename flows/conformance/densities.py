@@ -23,6 +23,7 @@ DIRECTIONS = 8  # of the context, where one may miss that it is rounded
 POINTS = 32  # for Jacobians; in float64 half as many in the tails too
 ESTIMATES = 64  # of a random log-determinant
 STANDARD_ERRORS = 4.0  # largest error of their mean
+WRONG = 1e-6  # nats of one part
 TAILS = 10.0  # distance of the tails, relative to the points
 SAMPLES = 2000
 UNRESOLVED = 0.05  # of mass, between a grid and half of its points
@@ -70,8 +71,26 @@ def log_determinant(subject: Subject, direction: str = "forward") -> Finding:
     bounds = rounding[usable].clamp(min=subject.bound(1e-8, 1e-3))
     worst = int((error / bounds).argmax())
     value, bound = error[worst].item(), bounds[worst].item()
-    note = "" if value <= bound else _missing(reference - ladj, matrices)
+    note = ""
+    if not value <= bound:
+        note = _missing(reference - ladj, matrices) or _in_a_part(subject, direction, x)
     return Finding(value, bound, note)
+
+
+def _in_a_part(subject: Subject, direction: str, x: Tensor) -> str:
+    """Name the first part of a composed transform that is wrong by itself, and its column."""
+    run, context = parts(subject.reference.transform), subject.contexts(len(x))
+    x, context = x.double(), None if context is None else context.double()
+    for part in run if direction == "forward" else run[::-1]:
+        alone = replace(subject, reference=Flow(part, subject.dim))
+        reference, _, matrices = _reference(alone, direction, x)
+        image, ladj = getattr(part, direction)(x, context)
+        error = reference - ladj.detach()
+        if len(run) > 1 and not bool(error.abs().max() < WRONG):
+            where = f"in part {run.index(part)} (the first is 0), {type(part).__name__}"
+            return f"{where}: {_missing(error, matrices)}".removesuffix(": ")
+        x = image.detach()
+    return ""
 
 
 def _missing(error: Tensor, matrices: Tensor) -> str:
