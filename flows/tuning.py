@@ -20,11 +20,7 @@ LEVELS: dict[str, tuple[Any, ...]] = {  # rising; the middle one works for most
     "time": ("concat", "concatsquash"),
 }
 WORKING: dict[str, Any] = {"hidden": 128, "bins": 16}  # where it is not the family's default
-OF_FAMILY: dict[str, dict[str, Any]] = {  # its levels are half and twice as much
-    "nsf_ar": {"layers": 3},
-    "tarflow": {"hidden": 32},
-    "transformer_mixture": {"hidden": 32},
-}
+OF_FAMILY: dict[str, dict[str, Any]] = {"nsf_ar": {"layers": 3}}
 RATE = 5e-4, 3e-2  # lowest and highest learning rate
 RATES = {True: 6e-3, False: 4e-3}  # that work, of flows that solve an ODE and of others
 WEIGHT_DECAY = 0.0, 1e-2, 1e-1  # of AdamW

@@ -16,7 +16,7 @@ from flows.discrete.autoregressive import mixed
 from flows.discrete.nflows_compat import CompositeTransform
 from flows.registry import SIZES, Sizes, check_whole
 
-HEAD = 32  # width of a head of attention, at most
+HEAD, SHARE = 64, 4  # width of a head, at most; hidden columns of an MLP over those of a token
 WRITTEN_OUT = 64  # columns up to which attention is plain products, which have all derivatives
 SCALES = 4.0, 7.0  # largest |log scale| of an affine map, and of a component
 FAR = -50.0  # log-probability below which a quantile starts from its expansion
@@ -27,15 +27,15 @@ Cache = list[Tensor]  # keys and values (N, heads, tokens, d) of the tokens so f
 
 
 class Attention(nn.Module):
-    """Causal attention of tokens (N, T, C) in heads of at most 32 columns.
+    """Causal attention of tokens (N, T, C) in heads of at most 64 columns, ``inside`` in all.
 
     Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, inside: int) -> None:
         super().__init__()
-        self.heads = -(-width // HEAD)
-        inside = self.heads * -(-width // self.heads)
+        self.heads = -(-inside // HEAD)
+        inside = self.heads * -(-inside // self.heads)
         self.inputs = nn.Linear(width, 3 * inside)
         self.output = nn.Linear(inside, width)
 
@@ -56,15 +56,14 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and an MLP of four times the width, each behind a norm and beside the identity."""
+    """Attention and an MLP with one hidden layer, each behind a norm and beside the identity."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.norms: Any = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.attention = Attention(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
+        # half a step beside the width, so that budgets of parameters meet more widths
+        self.attention = Attention(width, -(-(hidden + SHARE // 2) // SHARE))
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         tokens = tokens + self.attention(self.norms[0](tokens), cache)
@@ -75,19 +74,20 @@ class CausalTransformer(nn.Module):
     """P numbers for each of D columns that depend on the columns before it, and on a context.
 
     A token is the column before, as a multiple of a learned vector, and its place; the context is
-    added to all. O(N (D H² + D² H)) for each of ``depth`` blocks, of about 12 H² parameters.
+    added to all. A token has H / 4 numbers, the MLP of a block H: O(N (D H² + D² H)) for each of
+    ``depth`` blocks, of about 3 H² / 4 parameters.
     ``start`` are the numbers of every column before the training, since the last weights are zero.
     """
 
     def __init__(self, dim: int, sizes: Sizes, start: Sequence[float]) -> None:
         super().__init__()
-        hidden, context_dim = sizes.hidden, sizes.context_dim
-        self.value = nn.Parameter(torch.randn(hidden) * 0.5)
-        self.places = nn.Parameter(torch.randn(dim, hidden) * 0.5)
-        self.context = nn.Linear(context_dim, hidden) if context_dim else None
-        self.blocks: Any = nn.ModuleList(Block(hidden) for _ in range(sizes.depth))
-        self.norm = nn.LayerNorm(hidden)
-        self.last = nn.Linear(hidden, len(start))
+        width, context_dim = -(-sizes.hidden // SHARE), sizes.context_dim
+        self.value = nn.Parameter(torch.randn(width) * 0.5)
+        self.places = nn.Parameter(torch.randn(dim, width) * 0.5)
+        self.context = nn.Linear(context_dim, width) if context_dim else None
+        self.blocks: Any = nn.ModuleList(Block(width, sizes.hidden) for _ in range(sizes.depth))
+        self.norm = nn.LayerNorm(width)
+        self.last = nn.Linear(width, len(start))
         nn.init.zeros_(self.last.weight)
         self.last.bias = nn.Parameter(torch.tensor(start))
 
@@ -259,7 +259,7 @@ class Columnwise(nn.Module):
 
 
 @flows.register("tarflow", uses=SIZES)
-def tarflow(dim: int, *, sizes: Sizes = Sizes(hidden=32, layers=4)) -> CompositeTransform:
+def tarflow(dim: int, *, sizes: Sizes = Sizes(hidden=128, layers=4)) -> CompositeTransform:
     """TarFlow: affine autoregressive maps by causal transformers, a column a token.
 
     z_i = (x_i - b(x_<i)) exp(-a(x_<i)), with an ActNorm and reversed columns before each map.
@@ -274,7 +274,7 @@ def tarflow(dim: int, *, sizes: Sizes = Sizes(hidden=32, layers=4)) -> Composite
 
 @flows.register("transformer_mixture", uses=SIZES)
 def transformer_mixture(
-    dim: int, *, sizes: Sizes = Sizes(hidden=32, layers=1), components: int = 10
+    dim: int, *, sizes: Sizes = Sizes(hidden=128, layers=1), components: int = 10
 ) -> CompositeTransform:
     """Transformer with mixtures: each column is one of K normal components, given those before it.
 
