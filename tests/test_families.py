@@ -34,14 +34,14 @@ def _flops(call: Callable[[], Any]) -> int:
 
 def _hand_count(dim: int, pairs: int, inside: int, sizes: dict[str, int], numbers: int) -> int:
     """FLOPs of one net for ROWS rows, whose attention looks at so many pairs of columns."""
-    hidden, width = sizes["hidden"], -(-sizes["hidden"] // 4)
+    hidden, width = sizes["hidden"], max(8, -(-sizes["hidden"] // 4))
     products = 4 * width * inside + 2 * width * hidden
     block = dim * products + 2 * pairs * inside
     return 2 * ROWS * (sizes["depth"] * block + dim * width * numbers)
 
 
 @pytest.mark.parametrize(("name", "numbers"), [("tarflow", 2), ("transformer_mixture", 30)])
-@pytest.mark.parametrize(("dim", "hidden", "inside"), [(1, 8, 3), (5, 258, 66), (80, 64, 17)])
+@pytest.mark.parametrize(("dim", "hidden", "inside"), [(1, 8, 8), (5, 258, 66), (80, 64, 17)])
 def test_counts_are_those_by_hand(
     name: str, numbers: int, dim: int, hidden: int, inside: int
 ) -> None:
@@ -55,7 +55,7 @@ def test_counts_are_those_by_hand(
     assert _flops(lambda: flow.sample(ROWS)) == sizes["layers"] * steps
 
     conditional = flows.build(name, dim, **sizes, context_dim=CONTEXT)
-    width = -(-hidden // 4)
+    width = max(8, -(-hidden // 4))
     embedding = 2 * ROWS * CONTEXT * width
     context = torch.randn(ROWS, CONTEXT)
     count = _flops(lambda: conditional.log_prob(x, context))

@@ -17,6 +17,7 @@ from flows.discrete.nflows_compat import CompositeTransform
 from flows.registry import SIZES, Sizes, check_whole
 
 HEAD, SHARE = 64, 4  # width of a head, at most; hidden columns of an MLP over those of a token
+LEAST = 8  # numbers of a token: a norm of two is all but a step
 WRITTEN_OUT = 64  # columns up to which attention is plain products, which have all derivatives
 SCALES = 4.0, 7.0  # largest |log scale| of an affine map, and of a component
 FAR = -50.0  # log-probability below which a quantile starts from its expansion
@@ -62,7 +63,7 @@ class Block(nn.Module):
         super().__init__()
         self.norms: Any = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         # half a step beside the width, so that budgets of parameters meet more widths
-        self.attention = Attention(width, -(-(hidden + SHARE // 2) // SHARE))
+        self.attention = Attention(width, max(LEAST, -(-(hidden + SHARE // 2) // SHARE)))
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
@@ -74,14 +75,14 @@ class CausalTransformer(nn.Module):
     """P numbers for each of D columns that depend on the columns before it, and on a context.
 
     A token is the column before, as a multiple of a learned vector, and its place; the context is
-    added to all. A token has H / 4 numbers, the MLP of a block H: O(N (D H² + D² H)) for each of
-    ``depth`` blocks, of about 3 H² / 4 parameters.
-    ``start`` are the numbers of every column before the training, since the last weights are zero.
+    added to all. A token has H / 4 numbers, at least 8, the MLP of a block H: O(N (D H² + D² H))
+    for each of ``depth`` blocks, of about 3 H² / 4 parameters. ``start`` are the numbers of every
+    column before the training, since the last weights are zero.
     """
 
     def __init__(self, dim: int, sizes: Sizes, start: Sequence[float]) -> None:
         super().__init__()
-        width, context_dim = -(-sizes.hidden // SHARE), sizes.context_dim
+        width, context_dim = max(LEAST, -(-sizes.hidden // SHARE)), sizes.context_dim
         self.value = nn.Parameter(torch.randn(width) * 0.5)
         self.places = nn.Parameter(torch.randn(dim, width) * 0.5)
         self.context = nn.Linear(context_dim, width) if context_dim else None
