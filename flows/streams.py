@@ -17,7 +17,7 @@ DRAWING = {  # functions that take a generator
     *("poisson", "binomial", "uniform_", "normal_", "random_", "bernoulli_", "exponential_"),
     *("geometric_", "cauchy_", "log_normal_", "_standard_gamma", "_sample_dirichlet"),
 }
-LIKE = {"randn_like": Tensor.normal_, "rand_like": Tensor.uniform_}  # in place
+LIKE = {"randn_like": Tensor.normal_, "rand_like": Tensor.uniform_}  # of an empty tensor
 OTHERS = ("dropout", "attention", "lstm", "gru", "rnn_", "rrelu", "gumbel", "lowrank")  # in names
 
 lending = threading.RLock()  # held while a global stream has another state

@@ -54,12 +54,12 @@ def tuning(name: str, dim: int) -> Tuning:
     defaults = member.defaults
     solves = "solver" in defaults
     options = {option: levels for option, levels in LEVELS.items() if option in defaults}
-    special = {**WORKING, **OF_FAMILY.get(name, {})}
-    doubled = {size: special.get(size, defaults[size]) for size in member.uses if size == "layers"}
-    for option, number in (doubled | OF_FAMILY.get(name, {})).items():
-        options[option] = (1, 2, 3) if number == 1 else (max(2, number // 2), number, 2 * number)
+    if "layers" in member.uses:
+        number = OF_FAMILY.get(name, {}).get("layers", defaults["layers"])
+        options["layers"] = (1, 2, 3) if number == 1 else (max(2, number // 2), number, 2 * number)
     if solves and "depth" in member.uses and dim <= DEEP:
         options["depth"] = (2, 3)
+    special = {**WORKING, **OF_FAMILY.get(name, {})}
     working = {option: special.get(option, defaults[option]) for option in options}
     adaptive = solves and getattr(defaults["solver"], "step_size", None) is None
     return Tuning(RATES[solves], DECAYED, options, working, {"solver": SOLVER} if adaptive else {})

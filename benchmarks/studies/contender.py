@@ -36,7 +36,7 @@ class Contender(Settings, frozen=True):
     batch: PositiveInt | None = None
     """Rows of a batch for this flow; those of the study if left out."""
     without: tuple[str, ...] = ()
-    """Names and patterns ("zuko_*") of flows that "*" leaves out."""
+    """Names and patterns of flows ("nsf_*"), or of modules ("flows.*"), that "*" leaves out."""
 
     shared: ClassVar[tuple[str, ...]] = ()  # fields that a plug-in's flow takes from its peers
 
@@ -103,7 +103,8 @@ def expanded(contenders: Sequence[K]) -> list[K]:
             result += [contender] if usable(contender) else []
             continue
         for name in flows.own():
-            if not any(fnmatch(name, pattern) for pattern in (*named, *contender.without)):
+            names, patterns = (name, flows.members.module_of(name)), (*named, *contender.without)
+            if not any(fnmatch(text, pattern) for text in names for pattern in patterns):
                 changes = {"flow": name, **_of_peer(name, contenders)}
                 result.append(contender.model_copy(update=changes))
     return result

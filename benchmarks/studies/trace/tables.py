@@ -130,7 +130,7 @@ def _costs(frame: pd.DataFrame) -> list[Table]:
         equal_times(rows), columns=[*WHICH, *REACHED, "fitting.prefix", "fitting.mark", RECORDS]
     )
     title, varying = "Estimates in the time of exact traces", WHICH.keys() - {"dim", "exact"}
-    cost, error, time = (WHICH | shown for shown in (MEASURED, ESTIMATED, REACHED))
+    cost, error, time = (WHICH | layout for layout in (MEASURED, ESTIMATED, REACHED))
     return [
         Table.of("trace-cost", "Cost of one evaluation", COST_NOTE, costs, cost, varying),
         Table.of("trace-error", "Estimates", ERROR_NOTE, estimates, error, varying),
