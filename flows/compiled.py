@@ -1,25 +1,37 @@
 """Compiled views of flows: what a flow computes, as functions that torch.compile takes whole.
 
 Input checks and noise stay outside: the functions here take inputs that have passed them.
+
+torch.compile checks at each call that what it compiled for still holds, and calls one kernel after
+the other from Python. For a small flow that takes longer than the arithmetic. On the CPU, where no
+graph is needed but that of a loss, the operators are recorded instead, and AOTInductor makes one
+native function of them.
 """
 
 import contextlib
+import copy
 import itertools
+import logging
+import tempfile
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map_only
 
 from flows.bijection import Pair, parts, to_data, to_noise, ways
-from flows.functorch import differentiating_forward, transforming
+from flows.functorch import compiling, differentiating_forward, recording, transforming
 from flows.registry import choices
 from flows.streams import without_stream
 
+aten: Any = torch.ops.aten
 Call = Callable[..., Any]
 
 
@@ -27,6 +39,11 @@ def log_density(transform: Any, base: Any, x: Tensor, context: Tensor | None) ->
     """Log-density of x: (N, D) -> (N,) nats."""
     z, ladj = transform(x, context)
     return base.log_prob(z) + of_rows(ladj)
+
+
+def negative_mean(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
+    """The mean negative log-likelihood of x (N, D), a scalar in nats."""
+    return -log_density(transform, base, x, context).mean()
 
 
 def of_rows(ladj: Tensor) -> Tensor:
@@ -74,7 +91,7 @@ class Compiler:
     def __call__(self, function: Call, transform: Any, base: Any, x: Tensor, context: Any) -> Any:
         """function(transform, base, x, context); an inverse that iterates stays eager."""
         inverse = function in (data, data_and_log_density)
-        if torch.compiler.is_compiling() or (inverse and self.iterative):
+        if compiling() or (inverse and self.iterative):
             return function(transform, base, x, context)
         if self.solving:
             return function(_Stretches(transform, self), base, x, context)
@@ -148,9 +165,12 @@ class Functions:
         _check_backend(backend)
         self.backend = backend
         self._known: dict[tuple[Any, ...], Call] = {}
+        self._ahead: dict[tuple[Any, ...], Ahead | None] = {}
+        self.modules: dict[Hashable, nn.Module] = {}  # that stand for something in what is compiled
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_known": {}}  # a copy or a pickle compiles anew
+        empty: dict[str, Any] = {"_known": {}, "_ahead": {}, "modules": {}}
+        return {**vars(self), **empty}  # a copy or a pickle compiles anew
 
     def __call__(
         self, function: Call, place: Hashable, inputs: Sequence[Tensor | None], *arguments: Any
@@ -169,6 +189,8 @@ class Functions:
         modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
         kinds = ((min(len(t), 2), t.dtype, t.requires_grad) for t in inputs if t is not None)
         key = (function, place, *modes, *kinds)
+        if (result := self._native(key, inputs, arguments)) is not None:
+            return result
         if key not in self._known:
             # a copy for torch to keep versions of; sizes it remembers by the name
             name = f"{function.__name__}_{next(_numbers)}"
@@ -185,6 +207,28 @@ class Functions:
             ) from error
         return tree_map_only(Tensor, _watched, results) if torch.is_grad_enabled() else results
 
+    def _native(self, key: Any, inputs: Sequence[Tensor | None], arguments: Any) -> Any:
+        """The result of a call that needs no graph, or none but that of a loss; else None.
+
+        Only for the number of rows that comes first, and on the CPU: others are torch.compile's.
+        """
+        rows = [t for t in inputs if t is not None]
+        sloped = torch.is_grad_enabled()
+        if self.backend != "inductor" or any(t.device.type != "cpu" for t in rows):
+            return None
+        if torch.is_autocast_enabled("cpu"):
+            return None
+        if sloped and (key[0] is not negative_mean or any(t.requires_grad for t in rows)):
+            return None
+        key = (*key, torch.get_num_threads(), torch.get_default_dtype())
+        if key not in self._ahead:
+            try:
+                self._ahead[key] = Ahead(key[0], arguments, sloped)
+            except Exception:  # whatever it is: torch.compile may do it, or says why not
+                self._ahead[key] = None
+        native = self._ahead[key]
+        return native and native(arguments)
+
 
 @contextlib.contextmanager
 def _without_notice(inputs: Sequence[Tensor | None]) -> Iterator[None]:
@@ -200,15 +244,223 @@ def _without_notice(inputs: Sequence[Tensor | None]) -> Iterator[None]:
 def _watched(result: Tensor) -> Tensor:
     """A view of a result, from which no second derivative goes back to it."""
     if result.requires_grad:
-        result.register_hook(_first_derivative)
+        result.register_hook(first_derivative)
         return result.view_as(result)
     return result
 
 
-def _first_derivative(gradient: Tensor) -> None:
+class Ahead:
+    """function(*arguments), compiled for tensors laid out as these and for these modules.
+
+    Tensors of modules are looked up at each call: whatever trains or loads weights is seen. If
+    ``sloped`` the result, a scalar, is one node of the graph, with its gradients in all parameters.
+    Raises what recording and compiling raise, and ValueError for a function that a native one would
+    not repeat.
+    """
+
+    def __init__(self, function: Callable[..., Any], arguments: Any, sloped: bool = False) -> None:
+        self.modules, tensors = _leaves(arguments)
+        self.links, self.parts = _links(self.modules)
+        self.training = [part.training for part in self.parts]
+        places = [*_places(self.modules)]
+        state = [owner[name] for owner, name in places]
+        learned = {id(t): t for t in state if sloped and t.requires_grad}
+        given = [*state, *tensors]
+        if len({id(t) for t in given}) < len(given):
+            raise ValueError("a tensor is given twice: later there may be two")
+        graph = self._recorded(function, arguments, given, learned)
+        inputs = graph.graph.find_nodes(op="placeholder")
+        used = [bool(node.users) for node in inputs]
+        for node, use in zip(inputs, used, strict=True):
+            if not use:
+                graph.graph.erase_node(node)
+        graph.recompile()
+        self.places = [place for place, use in zip(places, used, strict=False) if use]
+        self.chosen = [n for n, use in enumerate(used[len(places) :]) if use]
+        state = [owner[name] for owner, name in self.places]
+        self.learned = [n for n, t in enumerate(state) if learned.pop(id(t), None) is not None]
+        self.layout = [*map(_layout, tensors)]
+        self._note(state)
+        gathers = graph.graph.find_nodes(op="call_function", target=aten.gather.default)
+        if self.learned and gathers:  # torch 2.13 computes some wrong where it fuses several
+            raise ValueError("gradients of gathers are left to torch.compile")
+        self._run = _compiled(graph, [t.detach() for t in self._inputs(state, tensors)])
+
+    def _recorded(
+        self,
+        function: Callable[..., Any],
+        arguments: Any,
+        inputs: Sequence[Tensor],
+        learned: Iterable[int],
+    ) -> GraphModule:
+        """The operators of the call, as a function of its tensors, and of those of its modules."""
+
+        def recorded(*values: Tensor) -> list[Tensor]:
+            stand_ins = {id(one): value for one, value in zip(inputs, values, strict=True)}
+            for one in inputs:
+                stand_ins[id(one)].requires_grad_(one.requires_grad)
+            wanted = [stand_ins[place] for place in learned]
+            result = function(*copy.deepcopy(arguments, stand_ins))
+            if wanted:
+                result = [result.detach(), *torch.autograd.grad(result, wanted)]
+            results: list[Tensor] = []
+            self.form = _numbered(result, results)
+            return results
+
+        values = [value.detach() for value in inputs]
+        with recording(), torch.set_grad_enabled(bool(learned)):
+            record = make_fx(recorded, {aten.addmm.default: _linear}, tracing_mode="fake")
+            return record(*values)
+
+    def __call__(self, arguments: Any) -> Any:
+        """The result for these arguments; None for other modules or tensors of another layout."""
+        modules, tensors = _leaves(arguments)
+        state = self._fitting(modules, tensors)
+        if state is None:
+            return None
+        results = self._run(self._inputs(state, tensors))
+        if self.learned:
+            return _Sloped.apply(results, *(state[n] for n in self.learned))
+        return _filled(self.form, results)
+
+    def _inputs(self, state: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [*state, *(tensors[n] for n in self.chosen)]
+
+    def _note(self, state: Sequence[Tensor]) -> None:
+        self.addresses = [t.data_ptr() for t in state]
+        self.layout_of_state = [*map(_layout, state)]
+        self.wanted = [t.requires_grad for t in state]
+
+    def _fitting(self, modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> Any:
+        """The tensors of the modules, where all is as it was compiled for; else None."""
+        parts = [children.get(name) for children, name in self.links]
+        if modules != self.modules or parts != self.parts:
+            return None
+        if [part.training for part in self.parts] != self.training:
+            return None
+        state = [owner[name] for owner, name in self.places]
+        if self.learned and [t.requires_grad for t in state] != self.wanted:
+            return None
+        if [*map(_layout, tensors)] != self.layout:
+            return None
+        if [t.data_ptr() for t in state] != self.addresses:  # moved, perhaps to another dtype
+            if [*map(_layout, state)] != self.layout_of_state:
+                return None
+            self._note(state)
+        return state
+
+
+class _Sloped(torch.autograd.Function):
+    """A scalar whose gradients in some tensors are known with it."""
+
+    @staticmethod
+    def forward(ctx: Any, results: list[Tensor], *_: Tensor) -> Tensor:
+        value, *ctx.slopes = results
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, of_value: Tensor) -> Any:
+        first_derivative(of_value)
+        return None, *torch._foreach_mul(ctx.slopes, of_value)
+
+
+def first_derivative(gradient: Tensor) -> None:
     """Refuse a backward pass that will be differentiated, or mapped by torch.func."""
     if torch.is_grad_enabled() or transforming():
         raise RuntimeError(f"a compiled view has first derivatives alone: {REMEDY}")
+
+
+def _leaves(arguments: Sequence[Any]) -> tuple[list[nn.Module], list[Tensor]]:
+    """The modules and the tensors among arguments and in tuples among them, in their order."""
+    modules: list[nn.Module] = []
+    tensors: list[Tensor] = []
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            tensors.append(argument)
+        elif isinstance(argument, nn.Module):
+            modules.append(argument)
+        elif isinstance(argument, tuple):
+            more, others = _leaves(argument)
+            modules += more
+            tensors += others
+    return modules, tensors
+
+
+def _numbered(result: Any, tensors: list[Tensor]) -> Any:
+    """A result of tuples with the place of each tensor among all in its stead."""
+    if isinstance(result, Tensor):
+        tensors.append(result)
+        return len(tensors) - 1
+    if result is None:
+        return None
+    kind = partial(tuple.__new__, type(result)) if isinstance(result, tuple) else list
+    return kind, [_numbered(part, tensors) for part in result]
+
+
+def _filled(form: Any, tensors: Sequence[Tensor]) -> Any:
+    """A result of that form, of these tensors."""
+    if isinstance(form, int):
+        return tensors[form]
+    return form and form[0]([_filled(part, tensors) for part in form[1]])
+
+
+def _links(modules: Sequence[nn.Module]) -> tuple[list[tuple[dict[str, Any], str]], list[Any]]:
+    """Where each module within some is held, and the modules."""
+    held = [part._modules for module in modules for part in module.modules()]
+    found = [(children, name) for children in held for name in children]
+    return found, [children[name] for children, name in found]
+
+
+def _places(modules: Sequence[nn.Module]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where each tensor within some modules is held."""
+    for part in (part for module in modules for part in module.modules()):
+        for held in (part._parameters, part._buffers):
+            yield from ((held, name) for name, tensor in held.items() if tensor is not None)
+
+
+def _layout(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+
+def _linear(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """b + x W, laid out by columns, and so is what follows.
+
+    Where there are more rows than columns the product is faster that way round, and elementwise
+    operators run along the rows in vector instructions, however few the columns are.
+    """
+    return bias + aten.mm(weight.t(), x.t()).t()
+
+
+def _compiled(graph: GraphModule, inputs: list[Tensor]) -> Callable[[list[Tensor]], list[Tensor]]:
+    """The graph as a native function, whose results for these inputs are those of the graph.
+
+    Raises ValueError where they are not, and for operators that draw at random.
+    """
+    for node in graph.graph.find_nodes(op="get_attr"):
+        if any(user.target is not aten.lift_fresh_copy.default for user in node.users):
+            raise ValueError(f"{node.target} is no tensor of a module: it would be a constant")
+    for node in graph.graph.nodes:
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            raise ValueError(f"{node.target} draws at random")
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of its insides
+        notices = logging.getLogger("torch._inductor.ir")
+        notices.disabled, before = True, notices.disabled
+        try:
+            program = torch.export.export(graph, tuple(inputs))
+            path = str(Path(folder) / "function.pt2")
+            torch._inductor.aoti_compile_and_package(program, package_path=path)
+            run: Any = torch._inductor.aoti_load_package(path).loader.run
+        finally:
+            notices.disabled = before
+        for value, wanted in zip(run(inputs), graph(*inputs), strict=True):
+            if not wanted.dim() or not wanted.numel():  # a step's error is a sum of roundings
+                continue
+            close = torch.finfo(wanted.dtype).eps ** 0.5
+            size = float(wanted.abs().amax().nan_to_num(0, 0, 0))
+            if not torch.allclose(value, wanted, rtol=close, atol=close * size, equal_nan=True):
+                raise ValueError("the native function gives other results than its operators")
+    return run
 
 
 def _check_backend(backend: str) -> None:

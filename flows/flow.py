@@ -16,8 +16,15 @@ from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
 from flows.bijection import base_of, finite, module_of
-from flows.compiled import Compiler, data, data_and_log_density, log_density, noise
-from flows.functorch import overflowed, unfit_for_gradients
+from flows.compiled import (
+    Compiler,
+    data,
+    data_and_log_density,
+    log_density,
+    negative_mean,
+    noise,
+)
+from flows.functorch import compiling, overflowed, unfit_for_gradients
 from flows.registry import check_whole
 
 if TYPE_CHECKING:
@@ -137,6 +144,12 @@ class Flow(nn.Module):
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Objective of training: the mean negative log-likelihood in nats per sample, a scalar."""
+        x = self._rows(x)
+        exact = getattr(x, "dtype", None) in (torch.float32, torch.float64)
+        if self.compiler is not None and exact:
+            loss: Tensor = self._run(negative_mean, x, context)
+            if loss.device.type != "cpu" or finite(loss):
+                return loss
         return -self.log_prob(x, context).mean()
 
     def _run(self, function: Callable[..., Any], x: Tensor, context: Tensor | None) -> Any:
@@ -214,7 +227,9 @@ class Flow(nn.Module):
         ``rsample_and_log_prob``; checks and noise stay outside. The first call of each kind (with
         gradients or without, another dtype) compiles, for seconds to minutes; the second batch
         size once more, for all sizes. ``backend`` is one of ``torch.compiler.list_backends()``.
-        Of an ODE the steps are compiled, one graph for all of them and one for the adjoint's. First
+        Of an ODE the steps are compiled, one graph for all of them and one for the adjoint's. On
+        the CPU "inductor" makes native functions of calls without a graph and of losses, for the
+        first batch size. They see all weights, but no other change to a module's attributes. First
         derivatives are those of the flow; RuntimeError for second ones and torch.func, and where
         the backend needs a compiler that the machine lacks; ValueError for an ODE that torchdiffeq
         solves.
@@ -277,7 +292,7 @@ def _check_rows(
             f"expected {name} of dtype {dtype}, as the flow's parameters, got {rows.dtype}: give "
             f"{name}.to({dtype}), or convert the flow by flow.to({rows.dtype})"
         )
-    if torch.compiler.is_compiling() or rows.device.type != "cpu" or finite(rows):
+    if compiling() or rows.device.type != "cpu" or finite(rows):
         return
     bad = int((~torch.isfinite(rows)).any(1).sum())
     raise ValueError(f"expected finite {name}, got {bad} of {len(rows)} rows with NaN or infinity")

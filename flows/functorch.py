@@ -1,18 +1,44 @@
 """Private queries of torch about function transforms, in one place."""
 
+import contextlib
+import threading
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
 
+class _State(threading.local):
+    recording = False
+
+
+_state = _State()
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[None]:
+    """Record operators within the block, in this thread: `compiling` says so."""
+    _state.recording = True
+    try:
+        yield
+    finally:
+        _state.recording = False
+
+
+def compiling() -> bool:
+    """Whether operators are captured, by torch.compile or by a `recording`."""
+    return torch.compiler.is_compiling() or _state.recording
+
+
 def transforming() -> bool:
     """Whether any torch.func transform is active, or torch.compile captures operators."""
-    return torch.compiler.is_compiling() or bool(torch._C._are_functorch_transforms_active())
+    return compiling() or bool(torch._C._are_functorch_transforms_active())
 
 
 def transformed(x: Tensor) -> bool:
     """Whether x is a wrapper of a torch.func transform (vmap, grad, jvp), or of torch.compile."""
-    return torch.compiler.is_compiling() or bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
+    return compiling() or bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
 
 
 def differentiating_forward() -> bool:
@@ -34,14 +60,14 @@ def overflowed(values: Tensor, x: Tensor, size: float) -> bool:
 
 def unfit_for_gradients(x: Tensor) -> bool:
     """Whether x comes from inference mode, and gradients are enabled now."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if compiling() or not torch.is_grad_enabled():
         return False
     return x.is_inference() and not torch.is_inference_mode_enabled()
 
 
 def check_solvable(x: Tensor, adaptive: bool, by_adjoint: bool) -> None:
     """RuntimeError for x of a torch.func transform that a solve cannot pass through."""
-    if torch.compiler.is_compiling() or not transformed(x):
+    if compiling() or not transformed(x):
         return
     if by_adjoint or (adaptive and torch._C._functorch.is_batchedtensor(x)):
         raise RuntimeError(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from flows.functorch import transformed
+from flows.functorch import compiling, transformed
 from flows.threads import one_thread
 
 _LARGE = 128  # rows from which one matrix at a time with all threads is the faster way
@@ -101,9 +101,9 @@ _logabsdet.register_autograd(
 
 def inv(a: Tensor) -> Tensor:
     """Inverses of square matrices: (..., n, n) -> (..., n, n), O(n³) each."""
-    return widened(_inv if torch.compiler.is_compiling() else _Inverse.apply, a)
+    return widened(_inv if compiling() else _Inverse.apply, a)
 
 
 def logabsdet(a: Tensor) -> Tensor:
     """Log absolute determinants by LU: (..., n, n) -> (...), O(n³) each; -inf where singular."""
-    return widened(_logabsdet if torch.compiler.is_compiling() else _LogAbsDet.apply, a)
+    return widened(_logabsdet if compiling() else _LogAbsDet.apply, a)

@@ -153,6 +153,61 @@ def test_inductor_equals_every_flow(
     _assert_equal(flow, x, context, brief=ode)
 
 
+@pytest.mark.slow
+@pytest.mark.inductor
+@pytest.mark.parametrize("name", ["maf", "realnvp", "cnf"])
+def test_native_functions_follow_the_flow(name: str, make_flow: Make, normal: Normal) -> None:
+    """Densities without a graph, and losses with theirs: of weights, modes and sizes as they are.
+
+    After an edit, an update, a state that is loaded and one that takes the weights' place, with a
+    weight that is frozen, of other rows, of a row given twice, and in float32.
+    """
+    options = {**MEMBERS[name], **CONDITIONAL, "context_dim": 3}
+    flow, x, context = make_flow(name, 3, **options), normal(5, 3, seed=2), normal(5, 3, seed=3)
+    flow = flow.using(solver=BACKPROP) if name == "cnf" else flow
+    view = flow.compiled()
+
+    def check(x: Tensor, context: Tensor, of: Flow = flow, close: float = 1e-9) -> None:
+        results = []
+        for side in (of, view):
+            side.zero_grad()
+            with torch.no_grad():
+                density = side.log_prob(x, context)
+            loss = side.loss(x, context)
+            loss.backward()
+            results.append([density, loss.detach(), *(p.grad for p in side.parameters())])
+        torch.testing.assert_close(results[1], results[0], atol=close, rtol=close)
+
+    check(x, context)
+    functions = view.compiler.functions  # type: ignore[union-attr]  # of a view
+    assert all(functions._ahead.values())
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter += 0.1
+    check(x, context)
+    optimiser = torch.optim.Adam(flow.parameters(), lr=0.1)
+    view.loss(x, context).backward()
+    optimiser.step()
+    check(x, context)
+    flow.load_state_dict({name: value * 1.1 for name, value in flow.state_dict().items()})
+    check(x, context)
+    check(context, x)
+    check(x, x)
+    check(x[:3], context[:3])
+    next(flow.parameters()).requires_grad_(False)
+    check(x, context)
+    flow.eval()
+    other = copy.deepcopy(flow)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter -= 0.2
+    view.load_state_dict(other.state_dict(), assign=True)
+    check(x, context, other)
+    flow.float(), view.float()
+    view.load_state_dict(flow.state_dict())
+    check(x.float(), context.float(), flow, 1e-4)
+
+
 def test_float32_inverts_steep_splines(make_flow: Make, normal: Normal) -> None:
     """Compiled code has no branch by value: it solves every entry in float64."""
     flow = make_flow("nsf_coupling", 3, **MEMBERS["nsf_coupling"], spread=4.0)

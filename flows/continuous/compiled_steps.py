@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from flows.compiled import Functions
 from flows.continuous import regularizers as penalty
@@ -69,8 +69,12 @@ class Compiled:
         self, moving: bool, of_integrals: Sequence[Tensor], stepper: Stepper, step: Step
     ) -> Attempt:
         """The same for a step of the adjoint, ``moving`` where times have a gradient too."""
-        module = _Evaluated(self.evaluation, self.field)
-        return self._take(step_of_an_adjoint, module, stepper, step, moving, tuple(of_integrals))
+        key, known = (self.evaluation, self.field), self.functions.modules
+        if key not in known:  # one for all solves, or each would be compiled for anew
+            known[key] = _Evaluated(*key)
+        return self._take(
+            step_of_an_adjoint, known[key], stepper, step, moving, tuple(of_integrals)
+        )
 
     def _take(
         self,
@@ -80,18 +84,21 @@ class Compiled:
         step: Step,
         *more: Any,
     ) -> Attempt:
-        y, rates = step.state.y, tree_map_only(Tensor, Tensor.contiguous, step.rates)
+        (y, q), rates = step.state, step.rates
+        if rates is not None:
+            of_q = tuple(rate if rate is None else rate.contiguous() for rate in rates[1])
+            rates = rates[0].contiguous(), of_q
         # one function for solves of any length
         stepper = replace(stepper, control=replace(stepper.control, first_step=None))
-        leaves = tree_leaves((step.state, rates, self.fixed[0]))
-        rows = [t for t in leaves if t is not None and t.dim()]
+        tensors = (y, *q, *((rates[0], *rates[1]) if rates else ()), self.fixed[0])
+        rows = [t for t in tensors if t is not None and t.dim()]
         length = torch.as_tensor(step.length, dtype=y.dtype, device=y.device)
         arguments = (step.state, rates, length, torch.stack(list(step.times)))
         place = (stepper, self.evaluation, type(self.field), *more[:1])
         constants = (stepper, self.evaluation, module, self.fixed, *more)
         attempt: Attempt = self.functions(function, place, rows, *constants, *arguments)
-        dx, of_q = attempt.rates
-        traces = of_q[:1] if self.evaluation.trace is not None else ()
+        dx, ends = attempt.rates
+        traces = ends[:1] if self.evaluation.trace is not None else ()
         values = (dx[0] if dx.dim() > 2 else dx, *traces)  # an adjoint's are x and its gradient
         self.progress.evaluated(values, len(step.times))  # type: ignore[arg-type]  # traces have rates
         return attempt

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flows.bijection import Pair, concrete
-from flows.functorch import transforming
+from flows.functorch import compiling, transforming
 
 
 class Activation(NamedTuple):
@@ -145,7 +145,7 @@ def _forward(
         residuals += [a if activation.needs_input else None, y]
     weight, bias = last
     # the faster way of the two in eager code; compiled, a branch would be a version more
-    narrow = not torch.compiler.is_compiling() and weight.shape[0] < min(y.shape)
+    narrow = not compiling() and weight.shape[0] < min(y.shape)
     value = torch.addmm(bias.unsqueeze(1), weight, y.T).T if narrow else F.linear(y, weight, bias)
     if len(hidden) == 1:
         return (value, slopes[0] @ paths), [None, *residuals]

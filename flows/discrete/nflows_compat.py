@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from flows.bijection import Pair, concrete, masked_out
 from flows.compiled import of_rows
+from flows.functorch import compiling
 from flows.linalg import widened
 
 
@@ -64,6 +65,10 @@ class _Coupling(transforms.coupling.CouplingTransform):
     def _arrange(self) -> None:
         self._order = torch.cat([self.identity_features, self.transform_features])
         self._places = torch.argsort(self._order)
+        first = int(self._order[0])
+        columns = range(self.features)
+        halves = [*columns[first::2], *columns[1 - first :: 2]]
+        self._first = first if halves == self._order.tolist() else None
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
@@ -78,11 +83,25 @@ class _Coupling(transforms.coupling.CouplingTransform):
     def _couple(self, direction: str, x: Tensor, context: Tensor | None) -> Pair:
         if self.unconditional_transform is not None or x.dim() != 2:  # images
             return getattr(super(), direction)(x, context)
+        transform = getattr(self, f"_coupling_transform_{direction}")
+        if compiling() and self._first is not None:  # an index is a slow copy
+            kept, changed = x[:, self._first :: 2], x[:, 1 - self._first :: 2]
+            changed, ladj = transform(changed, self.transform_net(kept, context))
+            return _alternating(*((changed, kept) if self._first else (kept, changed))), ladj
         sizes = (len(self.identity_features), len(self.transform_features))
         kept, changed = x.index_select(1, self._order).split(sizes, 1)
-        transform = getattr(self, f"_coupling_transform_{direction}")
         changed, ladj = transform(changed, self.transform_net(kept, context))
         return torch.cat([kept, changed], 1).index_select(1, self._places), ladj
+
+
+def _alternating(even: Tensor, odd: Tensor) -> Tensor:
+    """The columns of two tensors in turn, the first ones first: (N, D or less) -> (N, D)."""
+    pair = (even, F.pad(odd, (0, even.shape[1] - odd.shape[1])))
+    if torch.is_grad_enabled():
+        both = torch.stack(pair, 2).flatten(1)
+    else:  # by columns, as all else is then
+        both = torch.stack([part.T for part in pair], 1).flatten(0, 1).T
+    return both[:, : even.shape[1] + odd.shape[1]]
 
 
 class AffineCouplingTransform(_Coupling, transforms.AffineCouplingTransform):
@@ -263,7 +282,7 @@ class _Splined:
         if not inverse:
             y, slope = spline.forward(x)
             return y, slope.sum(1)
-        if x.dtype != torch.float64 and torch.compiler.is_compiling():  # one path for all entries
+        if x.dtype != torch.float64 and compiling():  # one path for all entries
             y, slope, _ = spline.double().inverse(x.double())
             return y.to(x), slope.to(x).sum(1)
         y, slope, missed = spline.inverse(x)
