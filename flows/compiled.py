@@ -158,7 +158,7 @@ class Functions:
     torch counts the versions of a code object, whatever it is called with, and stops at eight. So
     a function has a code object for each ``place`` and each kind of input: gradients or none,
     dtype, no row, one row or more. More rows have one version for their first number and one for
-    all others.
+    all others; before them may stand a native one, see `Ahead`.
     """
 
     def __init__(self, backend: str) -> None:
