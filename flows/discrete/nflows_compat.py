@@ -65,10 +65,9 @@ class _Coupling(transforms.coupling.CouplingTransform):
     def _arrange(self) -> None:
         self._order = torch.cat([self.identity_features, self.transform_features])
         self._places = torch.argsort(self._order)
-        first = int(self._order[0])
-        columns = range(self.features)
-        halves = [*columns[first::2], *columns[1 - first :: 2]]
-        self._first = first if halves == self._order.tolist() else None
+        order, columns = self._order.tolist(), range(self.features)
+        halves = [*columns[order[0] :: 2], *columns[1 - order[0] :: 2]]
+        self._first = order[0] if halves == order else None
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
