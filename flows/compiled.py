@@ -305,7 +305,7 @@ class Ahead:
                 result = [result.detach(), *torch.autograd.grad(result, wanted)]
             results: list[Tensor] = []
             self.form = _numbered(result, results)
-            return results
+            return [tensor.contiguous() for tensor in results]  # laid out as eager torch does
 
         values = [value.detach() for value in inputs]
         with recording(), torch.set_grad_enabled(bool(learned)):

@@ -173,6 +173,7 @@ def test_native_functions_follow_the_flow(name: str, make_flow: Make, normal: No
             side.zero_grad()
             with torch.no_grad():
                 density = side.log_prob(x, context)
+                assert side.sample(5, context[:1]).is_contiguous()
             loss = side.loss(x, context)
             loss.backward()
             results.append([density, loss.detach(), *(p.grad for p in side.parameters())])
