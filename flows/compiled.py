@@ -333,7 +333,7 @@ class Ahead:
 
     def _fitting(self, modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> Any:
         """The tensors of the modules, where all is as it was compiled for; else None."""
-        parts = [children.get(name) for children, name in self.links]
+        parts = [holder.get(name) for holder, name in self.links]
         if modules != self.modules or parts != self.parts:
             return None
         if [part.training for part in self.parts] != self.training:
@@ -406,9 +406,9 @@ def _filled(form: Any, tensors: Sequence[Tensor]) -> Any:
 
 def _links(modules: Sequence[nn.Module]) -> tuple[list[tuple[dict[str, Any], str]], list[Any]]:
     """Where each module within some is held, and the modules."""
-    held = [part._modules for module in modules for part in module.modules()]
-    found = [(children, name) for children in held for name in children]
-    return found, [children[name] for children, name in found]
+    holders = [part._modules for module in modules for part in module.modules()]
+    links = [(holder, name) for holder in holders for name in holder]
+    return links, [holder[name] for holder, name in links]
 
 
 def _places(modules: Sequence[nn.Module]) -> Iterator[tuple[dict[str, Any], str]]:
