@@ -3,9 +3,9 @@
 Input checks and noise stay outside: the functions here take inputs that have passed them.
 
 torch.compile checks at each call that what it compiled for still holds, and calls one kernel after
-the other from Python. For a small flow that takes longer than the arithmetic. On the CPU, where no
-graph is needed but that of a loss, the operators are recorded instead, and AOTInductor makes one
-native function of them.
+the other from Python. For a small flow that takes longer than the arithmetic. On the CPU the
+operators of a call and of its backward pass are recorded instead, and AOTInductor makes one native
+function of each.
 """
 
 import contextlib
@@ -14,16 +14,18 @@ import itertools
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import torch
+from functorch.compile import min_cut_rematerialization_partition
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.graph import CodeGen
 from torch.utils._pytree import tree_map_only
 
 from flows.bijection import Pair, parts, to_data, to_noise, ways
@@ -208,22 +210,16 @@ class Functions:
         return tree_map_only(Tensor, _watched, results) if torch.is_grad_enabled() else results
 
     def _native(self, key: Any, inputs: Sequence[Tensor | None], arguments: Any) -> Any:
-        """The result of a call that needs no graph, or none but that of a loss; else None.
-
-        Only for the number of rows that comes first, and on the CPU: others are torch.compile's.
-        """
+        """The result of a call on the CPU for the number of rows that came first; else None."""
         rows = [t for t in inputs if t is not None]
-        sloped = torch.is_grad_enabled()
         if self.backend != "inductor" or any(t.device.type != "cpu" for t in rows):
             return None
         if torch.is_autocast_enabled("cpu"):
             return None
-        if sloped and (key[0] is not negative_mean or any(t.requires_grad for t in rows)):
-            return None
         key = (*key, torch.get_num_threads(), torch.get_default_dtype())
         if key not in self._ahead:
             try:
-                self._ahead[key] = Ahead(key[0], arguments, sloped)
+                self._ahead[key] = Ahead(key[0], arguments)
             except Exception:  # whatever it is: torch.compile may do it, or says why not
                 self._ahead[key] = None
         native = self._ahead[key]
@@ -252,65 +248,82 @@ def _watched(result: Tensor) -> Tensor:
 class Ahead:
     """function(*arguments), compiled for tensors laid out as these and for these modules.
 
-    Tensors of modules are looked up at each call: whatever trains or loads weights is seen. If
-    ``sloped`` the result, a scalar, is one node of the graph, with its gradients in all parameters.
-    Raises what recording and compiling raise, and ValueError for a function that a native one would
-    not repeat.
+    Tensors of modules are looked up at each call: whatever trains or loads weights is seen. Where
+    gradients are enabled the call is one node of the graph, whose backward pass is compiled when it
+    comes first; a scalar has its gradients with it. Raises what recording and compiling raise, and
+    ValueError for a function that a native one would not repeat.
     """
 
-    def __init__(self, function: Callable[..., Any], arguments: Any, sloped: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any], arguments: Any) -> None:
+        arguments = tree_map_only(Tensor, _alone, arguments)
         self.modules, tensors = _leaves(arguments)
         self.links, self.parts = _links(self.modules)
         self.training = [part.training for part in self.parts]
-        places = [*_places(self.modules)]
-        state = [owner[name] for owner, name in places]
-        learned = {id(t): t for t in state if sloped and t.requires_grad}
-        given = [*state, *tensors]
-        if len({id(t) for t in given}) < len(given):
-            raise ValueError("a tensor is given twice: later there may be two")
-        graph = self._recorded(function, arguments, given, learned)
-        inputs = graph.graph.find_nodes(op="placeholder")
-        used = [bool(node.users) for node in inputs]
-        for node, use in zip(inputs, used, strict=True):
-            if not use:
-                graph.graph.erase_node(node)
-        graph.recompile()
-        self.places = [place for place, use in zip(places, used, strict=False) if use]
-        self.chosen = [n for n, use in enumerate(used[len(places) :]) if use]
-        state = [owner[name] for owner, name in self.places]
-        self.learned = [n for n, t in enumerate(state) if learned.pop(id(t), None) is not None]
+        self.places = [*_places(self.modules)]
         self.layout = [*map(_layout, tensors)]
-        self._note(state)
-        gathers = graph.graph.find_nodes(op="call_function", target=aten.gather.default)
-        if self.learned and gathers:  # torch 2.13 computes some wrong where it fuses several
-            raise ValueError("gradients of gathers are left to torch.compile")
-        self._run = _compiled(graph, [t.detach() for t in self._inputs(state, tensors)])
+        inputs = [*(owner[name] for owner, name in self.places), *tensors]
+        if len({id(t) for t in inputs}) < len(inputs):
+            raise ValueError("modules share a tensor: later there may be two")
+        self.wanted = [torch.is_grad_enabled() and t.requires_grad for t in inputs]
+        self.learned = [n for n, wanted in enumerate(self.wanted) if wanted]
+        self._note(inputs[: len(self.places)])
+        self._compile(function, arguments, inputs)
 
-    def _recorded(
-        self,
-        function: Callable[..., Any],
-        arguments: Any,
-        inputs: Sequence[Tensor],
-        learned: Iterable[int],
-    ) -> GraphModule:
-        """The operators of the call, as a function of its tensors, and of those of its modules."""
-
-        def recorded(*values: Tensor) -> list[Tensor]:
+    def _compile(self, function: Callable[..., Any], arguments: Any, inputs: list[Tensor]) -> None:
+        def results_of(values: Sequence[Tensor]) -> list[Tensor]:
             stand_ins = {id(one): value for one, value in zip(inputs, values, strict=True)}
             for one in inputs:
                 stand_ins[id(one)].requires_grad_(one.requires_grad)
-            wanted = [stand_ins[place] for place in learned]
-            result = function(*copy.deepcopy(arguments, stand_ins))
-            if wanted:
-                result = [result.detach(), *torch.autograd.grad(result, wanted)]
             results: list[Tensor] = []
-            self.form = _numbered(result, results)
+            self.form = _numbered(function(*copy.deepcopy(arguments, stand_ins)), results)
             return [tensor.contiguous() for tensor in results]  # laid out as eager torch does
 
+        def with_gradients(primals: Sequence[Tensor], tangents: Any) -> list[Tensor]:
+            with torch.enable_grad():
+                results = results_of(primals)
+                ends = [t for t in results if t.requires_grad]
+                wanted = [primals[n] for n in self.learned]
+                gradients = torch.autograd.grad(ends, wanted, tangents, allow_unused=True)
+            pairs = zip(self.learned, gradients, strict=True)
+            self.learned = [n for n, gradient in pairs if gradient is not None]
+            used = [gradient.contiguous() for gradient in gradients if gradient is not None]
+            return [*(t.detach() for t in results), *used]
+
         values = [value.detach() for value in inputs]
-        with recording(), torch.set_grad_enabled(bool(learned)):
-            record = make_fx(recorded, {aten.addmm.default: _linear}, tracing_mode="fake")
-            return record(*values)
+        with recording(), torch.set_grad_enabled(bool(self.learned)):
+            results = results_of([value.detach() for value in values])
+        slopes = [t.detach() for t in results if t.requires_grad]
+        self.fixed = [n for n, t in enumerate(results) if not t.requires_grad]
+        self.sloped, self.count = bool(slopes), len(results)
+        self.saved: list[int | None] = []
+        self.backward: Any = None
+        if not slopes:
+            graph = _recorded(results_of, values)
+        elif [t.shape for t in results] == [()]:
+            graph = _recorded(partial(with_gradients, tangents=None), values)
+            self.saved = [None for _ in self.learned]  # the gradients
+        else:  # inputs are told apart by the names of the arguments
+            graph = _recorded(with_gradients, values, slopes)
+        if slopes and graph.graph.find_nodes(op="call_function", target=aten.gather.default):
+            raise ValueError("torch 2.13 computes wrong gradients where it fuses several gathers")
+        if slopes and not self.saved:
+            graph = self._parted(graph, [*values, *slopes])
+        self.chosen = _used(graph)
+        self.run = _compiled(graph, [values[n] for n in self.chosen])
+
+    def _parted(self, graph: GraphModule, inputs: list[Tensor]) -> GraphModule:
+        """The forward pass of a graph of both; what it keeps for the other follows its results."""
+        forward, self.backward = min_cut_rematerialization_partition(
+            graph, inputs, num_fwd_outputs=self.count
+        )
+        (end,) = forward.graph.find_nodes(op="output")
+        results = [*end.args[0]]
+        given = {node: n for n, node in enumerate(forward.graph.find_nodes(op="placeholder"))}
+        kept = results[self.count :]
+        self.saved = [given.get(node) for node in kept]  # an input's place, or None
+        computed = (node for node in kept if node not in given)
+        end.args = ([*results[: self.count], *computed],)
+        return forward
 
     def __call__(self, arguments: Any) -> Any:
         """The result for these arguments; None for other modules or tensors of another layout."""
@@ -318,18 +331,27 @@ class Ahead:
         state = self._fitting(modules, tensors)
         if state is None:
             return None
-        results = self._run(self._inputs(state, tensors))
-        if self.learned:
-            return _Sloped.apply(results, *(state[n] for n in self.learned))
+        inputs = [*state, *tensors]
+        results = _Node.apply(self, *inputs) if self.sloped else self.forward(inputs)
         return _filled(self.form, results)
 
-    def _inputs(self, state: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
-        return [*state, *(tensors[n] for n in self.chosen)]
+    def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The results, and what the backward pass needs beside inputs."""
+        return self.run([inputs[n] for n in self.chosen])
+
+    def gradients(self, saved: Sequence[Tensor], slopes: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Gradients in the learned tensors, from those in the results."""
+        if self.backward is None:
+            return torch._foreach_mul([*saved], slopes[0])
+        given = [*saved, *(slope.contiguous() for slope in slopes)]
+        if isinstance(self.backward, GraphModule):
+            with contextlib.suppress(ValueError):  # then by its operators
+                self.backward = _compiled(self.backward, given)
+        return self.backward(given)
 
     def _note(self, state: Sequence[Tensor]) -> None:
         self.addresses = [t.data_ptr() for t in state]
         self.layout_of_state = [*map(_layout, state)]
-        self.wanted = [t.requires_grad for t in state]
 
     def _fitting(self, modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> Any:
         """The tensors of the modules, where all is as it was compiled for; else None."""
@@ -339,7 +361,7 @@ class Ahead:
         if [part.training for part in self.parts] != self.training:
             return None
         state = [owner[name] for owner, name in self.places]
-        if self.learned and [t.requires_grad for t in state] != self.wanted:
+        if self.learned and [t.requires_grad for t in (*state, *tensors)] != self.wanted:
             return None
         if [*map(_layout, tensors)] != self.layout:
             return None
@@ -350,24 +372,37 @@ class Ahead:
         return state
 
 
-class _Sloped(torch.autograd.Function):
-    """A scalar whose gradients in some tensors are known with it."""
+class _Node(torch.autograd.Function):
+    """A call of a native function as one node of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, results: list[Tensor], *_: Tensor) -> Tensor:
-        value, *ctx.slopes = results
-        return value
+    def forward(ctx: Any, native: Ahead, *inputs: Tensor) -> tuple[Tensor, ...]:
+        results = native.forward(inputs)
+        kept = iter(results[native.count :])
+        ctx.save_for_backward(*(next(kept) if n is None else inputs[n] for n in native.saved))
+        ctx.native = native
+        ctx.mark_non_differentiable(*(results[n] for n in native.fixed))
+        return tuple(results[: native.count])
 
     @staticmethod
-    def backward(ctx: Any, of_value: Tensor) -> Any:
-        first_derivative(of_value)
-        return None, *torch._foreach_mul(ctx.slopes, of_value)
+    def backward(ctx: Any, *slopes: Tensor) -> Any:
+        native: Ahead = ctx.native
+        first_derivative(slopes[0])
+        given = [slope for n, slope in enumerate(slopes) if n not in native.fixed]
+        gradients = iter(native.gradients(ctx.saved_tensors, given))
+        places = range(len(native.wanted))
+        return None, *(next(gradients) if n in native.learned else None for n in places)
 
 
 def first_derivative(gradient: Tensor) -> None:
     """Refuse a backward pass that will be differentiated, or mapped by torch.func."""
     if torch.is_grad_enabled() or transforming():
         raise RuntimeError(f"a compiled view has first derivatives alone: {REMEDY}")
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """The same values as another object, which no other argument is."""
+    return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def _leaves(arguments: Sequence[Any]) -> tuple[list[nn.Module], list[Tensor]]:
@@ -431,17 +466,40 @@ def _linear(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return bias + aten.mm(weight.t(), x.t()).t()
 
 
-def _compiled(graph: GraphModule, inputs: list[Tensor]) -> Callable[[list[Tensor]], list[Tensor]]:
-    """The graph as a native function, whose results for these inputs are those of the graph.
+def _recorded(function: Callable[..., Any], *values: Any) -> GraphModule:
+    """The operators of a function of sequences of tensors, as a function of all these tensors.
 
-    Raises ValueError where they are not, and for operators that draw at random.
+    Raises ValueError for those that draw at random, and for tensors that are not given.
     """
+    with recording(), torch.no_grad():
+        record = make_fx(function, {aten.addmm.default: _linear}, tracing_mode="fake")
+        graph = record(*values)
+    graph.graph.set_codegen(CodeGen())  # without sequences
     for node in graph.graph.find_nodes(op="get_attr"):
         if any(user.target is not aten.lift_fresh_copy.default for user in node.users):
             raise ValueError(f"{node.target} is no tensor of a module: it would be a constant")
     for node in graph.graph.nodes:
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             raise ValueError(f"{node.target} draws at random")
+    return graph
+
+
+def _used(graph: GraphModule) -> list[int]:
+    """Numbers of the inputs that a graph uses; it loses the others."""
+    inputs = graph.graph.find_nodes(op="placeholder")
+    used = [n for n, node in enumerate(inputs) if node.users]
+    for node in inputs:
+        if not node.users:
+            graph.graph.erase_node(node)
+    graph.recompile()
+    return used
+
+
+def _compiled(graph: GraphModule, inputs: list[Tensor]) -> Callable[[list[Tensor]], list[Tensor]]:
+    """The graph as a native function, whose results for these inputs are those of the graph.
+
+    Raises ValueError where they are not.
+    """
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, of its insides
         notices = logging.getLogger("torch._inductor.ir")

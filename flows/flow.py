@@ -228,11 +228,11 @@ class Flow(nn.Module):
         gradients or without, another dtype) compiles, for seconds to minutes; a second batch size
         once more, and a third one for all sizes. ``backend`` is one of
         ``torch.compiler.list_backends()``. Of an ODE the steps are compiled, one graph for all of
-        them and one for the adjoint's. On the CPU "inductor" makes native functions of calls
-        without a graph and of losses, for the first batch size. They see all weights, but no other
-        change to a module's attributes. First derivatives are those of the flow; RuntimeError for
-        second ones and torch.func, and where the backend needs a compiler that the machine lacks;
-        ValueError for an ODE that torchdiffeq solves.
+        them and one for the adjoint's. On the CPU "inductor" makes native functions of calls, for
+        the first batch size. They see all weights, but no other change to a module's attributes.
+        First derivatives are those of the flow; RuntimeError for second ones and torch.func, and
+        where the backend needs a compiler that the machine lacks; ValueError for an ODE that
+        torchdiffeq solves.
         """
         view = self.using()
         view.compiler = Compiler(view.transform, backend)

@@ -155,16 +155,17 @@ def test_inductor_equals_every_flow(
 
 @pytest.mark.slow
 @pytest.mark.inductor
-@pytest.mark.parametrize("name", ["maf", "realnvp", "cnf"])
-def test_native_functions_follow_the_flow(name: str, make_flow: Make, normal: Normal) -> None:
-    """Densities without a graph, and losses with theirs: of weights, modes and sizes as they are.
+@pytest.mark.parametrize("kind", ["maf", "realnvp", "cnf", "cnf adjoint"])
+def test_native_functions_follow_the_flow(kind: str, make_flow: Make, normal: Normal) -> None:
+    """Densities with a graph and without, losses, samples: of weights, modes and sizes as they are.
 
     After an edit, an update, a state that is loaded and one that takes the weights' place, with a
     weight that is frozen, of other rows, of a row given twice, and in float32.
     """
+    name, *gradient = kind.split()
     options = {**MEMBERS[name], **CONDITIONAL, "context_dim": 3}
     flow, x, context = make_flow(name, 3, **options), normal(5, 3, seed=2), normal(5, 3, seed=3)
-    flow = flow.using(solver=BACKPROP) if name == "cnf" else flow
+    flow = flow.using(solver=dict(BACKPROP, gradient=[*gradient, "backprop"][0]))
     view = flow.compiled()
 
     def check(x: Tensor, context: Tensor, of: Flow = flow, close: float = 1e-9) -> None:
@@ -176,7 +177,10 @@ def test_native_functions_follow_the_flow(name: str, make_flow: Make, normal: No
                 assert side.sample(5, context[:1]).is_contiguous()
             loss = side.loss(x, context)
             loss.backward()
-            results.append([density, loss.detach(), *(p.grad for p in side.parameters())])
+            learned = [p.grad for p in side.parameters()]
+            given = [x.clone().requires_grad_(), context.clone().requires_grad_()]
+            slopes = torch.autograd.grad(side.log_prob(*given), given, x[:, 0].exp())
+            results.append([density, loss.detach(), *learned, *slopes])
         torch.testing.assert_close(results[1], results[0], atol=close, rtol=close)
 
     check(x, context)
