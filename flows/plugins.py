@@ -109,8 +109,8 @@ def load_only(plugins: Collection[str]) -> None:
     global _admitted
     files = [plugin for plugin in plugins if plugin.endswith(".py")]
     _admitted = frozenset(plugins) - {*files}
-    for group in (group for group in entry_points().groups if group.startswith(GROUPS)):
-        for point in entry_points(group=group) if _admitted else ():
+    for group in entry_points().groups if _admitted else ():
+        for point in entry_points(group=group) if group.startswith(GROUPS) else ():
             load_entry_point(point)
     for plugin in files:
         load_plugin(plugin)

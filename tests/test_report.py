@@ -206,7 +206,7 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Callable[[Standing], None]:
 
     def put(standing: Standing) -> None:
         first = {record_of(PROBE, 0).key: standing}
-        monkeypatch.setattr(runs, "standings", lambda folder, records: first)
+        monkeypatch.setattr(runs, "standings", lambda records: first)
 
     return put
 

@@ -125,7 +125,7 @@ def test_arrays_that_are_dropped_leave_the_others_and_the_metrics(tmp_path, join
     assert values(tmp_path) == before
     read = arrays_of(tmp_path)
     assert all(same(read[batch], {"b": np.arange(batch)}) for batch in (1, 2))
-    assert len(store.hashes(tmp_path)) == 2
+    assert len(store.archives(tmp_path)) == 2
 
 
 def test_arrays_of_a_record_that_was_cut_off_do_not_pass_for_those_of_the_packed_one(tmp_path):

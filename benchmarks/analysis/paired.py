@@ -29,7 +29,7 @@ from benchmarks.analysis.inference import (
     standings,
     with_error_of,
 )
-from benchmarks.core.frame import arrays_by_case, holding
+from benchmarks.core.frame import arrays_by_case, holds
 from benchmarks.core.naming import is_baseline
 
 BASES = {  # what an error is over
@@ -248,7 +248,7 @@ def _shares_rows(cases: pd.DataFrame) -> bool:
 
 def _has_rows(cases: pd.DataFrame) -> bool:
     """Whether each of the cases has the log-densities of its test rows."""
-    return len(holding(cases, "test_log_prob")) == len(cases)
+    return bool(holds(cases, "test_log_prob").all())
 
 
 def _ratio(cases: pd.DataFrame) -> float:

@@ -41,7 +41,7 @@ from benchmarks.claims import (
     register,
     span,
 )
-from benchmarks.core.frame import holding
+from benchmarks.core.frame import holds
 from benchmarks.core.naming import BUDGET, STAGE, counted, named, quoted, series
 from benchmarks.evaluation.modes import RARE, THIN
 
@@ -222,7 +222,7 @@ def timed(frame: pd.DataFrame) -> pd.DataFrame:
     Times are CPU seconds where there are such, else the seconds of older records.
     """
     rows = scored(frame)
-    rows = holding(rows[rows["updates"] > 0], improvement.CURVE)
+    rows = rows[(rows["updates"] > 0) & holds(rows, improvement.CURVE)]
     metrics = CPU if rows.reindex(columns=[*CPU]).notna().any(axis=None) else CLOCK
     seconds, rate = (rows.get(name, pd.Series(np.nan, rows.index)) for name in metrics)
     rows = pd.concat([rows, pd.DataFrame({DENSITY: seconds, SAMPLE: 1 / rate})], axis=1)

@@ -96,10 +96,8 @@ def load(*folders: str | Path) -> pd.DataFrame:
     Raises ValueError for a folder without records and for one that is given twice.
     """
     paths = [store.existing(Path(folder)) for folder in folders]
-    frames = [
-        long_frame(path, store.read(path), run=run)
-        for run, path in zip(labels(paths), paths, strict=True)
-    ]
+    named = zip(paths, labels(paths), strict=True)
+    frames = [long_frame(path, store.read(path), run=run) for path, run in named]
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
 
 
@@ -120,7 +118,7 @@ def long_frame(
             default = defaults.get(_study(cases[row][0]), {}).get(name)
             if default is not None and not isinstance(default, dict | list):
                 rows.loc[row, column] = default
-    return rows
+    return rows.astype(dict.fromkeys(rows.select_dtypes("str"), object)).copy()  # in few blocks
 
 
 def arrays_by_case(cases: pd.DataFrame, *names: str) -> list[dict[str, np.ndarray]]:
@@ -128,15 +126,15 @@ def arrays_by_case(cases: pd.DataFrame, *names: str) -> list[dict[str, np.ndarra
     return [store.arrays(row, *names) for row in _places(cases)]
 
 
-def holding(cases: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows whose records have an array of this name."""
-    has = [name in store.hashes_of(row) for row in _places(cases)]
-    return cases[np.array(has, dtype=bool)]
+def holds(cases: pd.DataFrame, name: str) -> np.ndarray:
+    """Whether the record of each row has an array of this name, (cases,)."""
+    return np.array([name in store.hashes_of(row) for row in _places(cases)], dtype=bool)
 
 
-def _places(cases: pd.DataFrame) -> list[dict[Any, Any]]:
+def _places(cases: pd.DataFrame) -> list[dict[str, Any]]:
     """What names the arrays of each row."""
-    return cases.reindex(columns=["arrays", "array_hashes"]).to_dict("records")
+    arrays, hashes = (cases.get(n, [None] * len(cases)) for n in ("arrays", "array_hashes"))
+    return [{"arrays": a, "array_hashes": h} for a, h in zip(arrays, hashes, strict=True)]
 
 
 def labels(folders: Sequence[Path]) -> list[str]:

@@ -112,8 +112,8 @@ def history(folder: Path) -> list[Record]:
         listed += records
         for text in reasons:
             warnings.warn(f"a record of {str(table)!r} is left out: {text}", stacklevel=2)
-    newest, there = {record.key: record for record in listed}.values(), hashes(folder)
-    if lost := next((r for r in newest if not there.issuperset(r.arrays.values())), None):
+    newest, there = {record.key: record for record in listed}.values(), archives(folder).keys()
+    if lost := next((r for r in newest if not there >= {*r.arrays.values()}), None):
         raise FolderError(
             f"{str(folder)!r} lacks the arrays {', '.join(lost.arrays)} of record {lost.key}: "
             "restore arrays-*.zip from a copy, or remove records-*.parquet of the same number too"
@@ -276,10 +276,9 @@ def arrays_of(folder: Path, record: Record) -> dict[str, np.ndarray]:
 
 def hashes_of(row: Any) -> Mapping[str, Any]:
     """The hashes of a row's arrays by name; of a row that was made up the arrays."""
-    if isinstance(row["arrays"], str):
-        hashes: Mapping[str, str] = row["array_hashes"]
-        return hashes
-    return row["arrays"] if isinstance(row["arrays"], Mapping) else {}
+    place = row["arrays"]
+    hashes = row["array_hashes"] if isinstance(place, str) else place
+    return hashes if isinstance(hashes, Mapping) else {}
 
 
 def place(folder: Path, record: Record) -> str | None:
@@ -300,24 +299,25 @@ def _archive(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
 
 def _packed(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Packed arrays by name from their hashes; FolderError for one that no archive has."""
-    left = dict(hashes)
+    places = _archives(folder, tuple(os.listdir(folder))) if hashes else {}
+    if lost := [name for name, value in hashes.items() if value not in places]:
+        raise FolderError(f"{str(folder)!r} lacks the arrays {', '.join(lost)} of a record")
     loaded: dict[str, np.ndarray] = {}
-    for table in reversed(tables(folder) if hashes else []):
-        if not (path := archive_of(table)).exists():
-            continue
-        with reading(path):
+    for name, value in hashes.items():
+        with reading(path := places[value]):
             state = path.stat()
-            version = path, state.st_mtime_ns, state.st_size
-            members, (archive, kept) = _members(*version), _opened(*version)
-            for name in [name for name, value in left.items() if value in members]:
-                array = kept.get(value := left.pop(name))
-                array = _array(archive, value, value) if array is None else array
-                if array.nbytes <= SMALL:
-                    kept[value] = array
-                loaded[name] = array.copy()
-    if left:
-        raise FolderError(f"{str(folder)!r} lacks the arrays {', '.join(left)} of a record")
-    return {name: loaded[name] for name in hashes}
+            archive, kept = _opened(path, state.st_mtime_ns, state.st_size)
+            array = _array(archive, value, value) if value not in kept else kept[value]
+            if array.nbytes <= SMALL:
+                kept[value] = array
+            loaded[name] = array.copy()
+    return loaded
+
+
+@lru_cache(maxsize=64)
+def _archives(folder: Path, names: tuple[str, ...]) -> Mapping[str, Path]:
+    """The `archives` of a folder, read once while its files have these names."""
+    return archives(folder)
 
 
 @lru_cache(maxsize=64)
@@ -406,7 +406,7 @@ def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> 
     table = before[-1] if before else None
     if kept:
         pairs = ((record, _archive(path, record.arrays)) for record, path in kept)
-        table = write_part(folder, pairs, () if join else hashes(folder))
+        table = write_part(folder, pairs, () if join else archives(folder))
     for path in fresh:
         path.unlink()
         path.with_suffix(".npz").unlink(missing_ok=True)
@@ -424,14 +424,15 @@ def _without(record: Record, names: Collection[str]) -> Record:
     return record.model_copy(update={"arrays": kept}).sealed()
 
 
-def hashes(folder: Path) -> set[str]:
-    """The content hashes of all packed arrays of a folder."""
-    names: set[str] = set()
+def archives(folder: Path) -> dict[str, Path]:
+    """The archive of each packed array of a folder by content hash, the latest of several."""
+    places: dict[str, Path] = {}
     for table in tables(folder):
         if (path := archive_of(table)).exists():
             with reading(path):
-                names |= _members(path, (state := path.stat()).st_mtime_ns, state.st_size)
-    return names
+                state = path.stat()
+                places |= dict.fromkeys(_members(path, state.st_mtime_ns, state.st_size), path)
+    return places
 
 
 def write_part(

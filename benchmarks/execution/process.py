@@ -34,7 +34,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from benchmarks import datasets
 from benchmarks.core.case import Case, digest
@@ -363,7 +363,7 @@ def serve(descriptor: str, lifeline: str) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM, STOP):  # the parent decides
         signal.signal(number, signal.SIG_IGN)
-    _import()
+    pools = _import()
     with Connection(int(descriptor)) as control, suppress(ConnectionError, EOFError):
         while True:
             pipe, (reader, writer) = recv_handle(control), os.pipe()
@@ -373,7 +373,7 @@ def serve(descriptor: str, lifeline: str) -> None:
                     os.dup2(writer, place)
                 os.close(reader)
                 os.close(writer)
-                _measure_and_exit(_Pipe(pipe), int(lifeline))
+                _measure_and_exit(_Pipe(pipe), int(lifeline), pools)
             os.close(pipe)
             os.close(writer)
             control.send(child)
@@ -400,8 +400,8 @@ def _end_of(child: int, reader: int) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(status), text and brief(text, PRINTED)
 
 
-def _import() -> None:
-    """Import what each block needs, but plug-ins; find out what costs time and never changes."""
+def _import() -> ThreadpoolController:
+    """Import what each block needs, but plug-ins; find out what never changes; pools of threads."""
     for name in IMPORTED:
         import_module(name)
     load_only(())
@@ -410,6 +410,7 @@ def _import() -> None:
     machine.machine(), machine.versions(), machine.commit()
     gc.collect()
     gc.freeze()  # collections in a fork would copy all pages
+    return ThreadpoolController()
 
 
 class _Pipe(Connection):
@@ -425,11 +426,11 @@ class _Pipe(Connection):
         super().send(message)
 
 
-def _measure_and_exit(pipe: _Pipe, lifeline: int) -> NoReturn:
+def _measure_and_exit(pipe: _Pipe, lifeline: int, pools: ThreadpoolController) -> NoReturn:
     """Measure the block that comes by a pipe, and end this process."""
     status = 1
     try:
-        _measure(pipe, lifeline)
+        _measure(pipe, lifeline, pools)
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
@@ -443,7 +444,7 @@ def _measure_and_exit(pipe: _Pipe, lifeline: int) -> NoReturn:
         os._exit(status)
 
 
-def _measure(pipe: _Pipe, lifeline: int) -> None:
+def _measure(pipe: _Pipe, lifeline: int, pools: ThreadpoolController) -> None:
     """Say what machine this is, then send the results of one block."""
 
     def stop(*_: object) -> None:
@@ -461,7 +462,7 @@ def _measure(pipe: _Pipe, lifeline: int) -> None:
     if not setup.device.startswith("cuda"):
         limit = int(setup.memory_share * machine.memory_bytes())
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    threadpool_limits(setup.threads)  # variables of the environment come too late after the fork
+    pools.limit(limits=setup.threads)  # variables of the environment come too late after the fork
     torch.set_num_threads(setup.threads)
     keep_threads()
     facts = {

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import pickle
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -25,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import datasets, protocols
-from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.exhibit import EARLIER
 from benchmarks.core.record import Record, Standing
@@ -301,5 +301,5 @@ def _files(root: Path, name: str) -> list[Path]:
     return [p for p in (*paths, *own) if p.is_file()]
 
 
-if __name__ == "__main__":  # the question of a report: which records of a folder are current
-    print(json.dumps(standings(store.read(Path(sys.argv[1])).values())))
+if __name__ == "__main__":  # the question of a report: which records are current
+    print(json.dumps(standings(pickle.load(sys.stdin.buffer).values())))

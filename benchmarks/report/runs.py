@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -107,10 +108,9 @@ def side_by_side(runs: Sequence[Run]) -> list[pd.DataFrame]:
 def _read(folder: Path, label: str, several: bool) -> Run:
     records = store.read(store.existing(folder), whole=True)
     plan = plan_of(folder, records)
-    planned = dict.fromkeys(case.key for case in plan.cases)
-    planned_records = {key: records[key] for key in planned if key in records}
+    planned_records = {c.key: records[c.key] for c in plan.cases if c.key in records}
     prefix = f"{label}/" if several else ""
-    now = standings(folder, planned_records)
+    now = standings(planned_records)
     current = {prefix + key: now.get(key, Standing()) for key in planned_records}
     named = {prefix + key: record for key, record in planned_records.items()}
     frame = long_frame(folder, planned_records, plan, label)
@@ -131,7 +131,7 @@ def _read(folder: Path, label: str, several: bool) -> Run:
     return Run(label, folder, plan, named, states, frame, place, note, reasons, outside, unchecked)
 
 
-def standings(folder: Path, records: Mapping[str, Record]) -> dict[str, Standing]:
+def standings(records: Mapping[str, Record]) -> dict[str, Standing]:
     """Which records the present code would measure alike, by key.
 
     Only the code itself can say. It is asked in a process of its own where this one has not
@@ -141,10 +141,10 @@ def standings(folder: Path, records: Mapping[str, Record]) -> dict[str, Standing
         from benchmarks.execution import versions
 
         return versions.standings(records.values())
-    command = [sys.executable, "-m", "benchmarks.execution.versions", str(folder)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "benchmarks.execution.versions"]
+    answer = subprocess.run(command, input=pickle.dumps(records), capture_output=True)
     if answer.returncode:
-        reason = brief(answer.stderr.strip().rpartition("\n")[2] or "the code cannot be imported")
+        reason = brief(answer.stderr.decode().strip().rpartition("\n")[2] or "it was ended")
         return dict.fromkeys(records, Standing(unchecked=reason))
     return {key: Standing(*now) for key, now in json.loads(answer.stdout).items()}
 

@@ -18,7 +18,7 @@ from benchmarks.analysis.paired import facts_of
 from benchmarks.analysis.ranking import Ranking
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.formats import number
-from benchmarks.core.frame import arrays_by_case, holding
+from benchmarks.core.frame import arrays_by_case, holds
 from benchmarks.core.naming import named
 from benchmarks.plotting import draw, panels, ranks
 
@@ -65,11 +65,11 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     """Every figure of the study."""
     done = improvement.marked(frame[(frame["status"] == "done") & frame["arrays"].notna()])
     trained = done[done["updates"] > 0]
-    flat = panels.ordered(holding(trained[trained["dim"] == 2], "path_samples"))
+    flat = panels.ordered(trained[(trained["dim"] == 2) & holds(trained, "path_samples")])
     plane = [*portraits(flat), *steps(flat), *trajectories(flat)]
     ranking = Ranking.of(pd.concat([named(group) for _, group in _sets(frame)]))
     overall = ranks.figures("density", ranking)
-    return [*overall, *plane, *corners(holding(done, "columns")), *training(trained)]
+    return [*overall, *plane, *corners(done[holds(done, "columns")]), *training(trained)]
 
 
 def _sets(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -230,7 +230,7 @@ def detours(lines: np.ndarray) -> tuple[float, float]:
 
 def trajectories(flat: pd.DataFrame) -> Iterator[Figure]:
     """All data sets and their continuous flows, a row a set; several figures for many sets."""
-    sheets = panels.sheets(holding(flat, "path_lines"), SETS, PATHS_ABREAST)
+    sheets = panels.sheets(flat[holds(flat, "path_lines")], SETS, PATHS_ABREAST)
     for n, (part, names) in enumerate(sheets, 1):
         name, title = _numbered("trajectories", n), "Paths from noise to data"
         yield Figure.of(name, title, PATHS_NOTE, _paths, part, names)

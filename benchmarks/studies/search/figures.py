@@ -64,8 +64,9 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     likelihoods = [pd.concat(of_set, ignore_index=True) for of_set in budgets]
     note = NOTE + improvement.note(pd.concat(marked))
     every = Figure.of("frontier", title, note, _draw, pd.concat(scored), likelihoods)
-    overall = ranks.figures("frontier", tables.ranked(sets))
-    return [*overall, *_who_closes(sets), *races, every]
+    best = {name: by_budget(finals(rows)) for name, rows in sets.items()}
+    overall = ranks.figures("frontier", tables.ranked(best))
+    return [*overall, *_who_closes(sets, best), *races, every]
 
 
 def _draw(_: pd.DataFrame, sets: list[pd.DataFrame]) -> Any:
@@ -75,8 +76,10 @@ def _draw(_: pd.DataFrame, sets: list[pd.DataFrame]) -> Any:
     looks |= {name: {"color": "black", "ls": ":"} for name in named if name in fitted}
     with draw.figure(len(sets), len(AXES), height=HEIGHT) as (figure, axes):
         for panels, rows in zip(axes, sets, strict=True):
+            points = _points(rows[rows["seconds"].notna()])
+            levels = rows[rows["seconds"].isna()].groupby("model", sort=False)["test_ll"].mean()
             for panel, (axis, label) in zip(panels, AXES.items(), strict=True):
-                _panel(panel, rows, axis, looks)
+                _panel(panel, points, levels, axis, looks)
                 panel.set(title=str(rows["dataset"].iloc[0]), xlabel=label)
                 panel.set_ylabel("test log-likelihood (nats)")
     return figure
@@ -95,27 +98,33 @@ def _named(rows: pd.DataFrame) -> list[str]:
     return [str(name) for of, count in most.items() for name in means.index[kind == of][:count]]
 
 
-def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str, Any]]) -> None:
-    flows = rows[rows["seconds"].notna()]
+def _points(flows: pd.DataFrame) -> pd.DataFrame:
+    """Of each model and budget median costs, mean likelihood, half the interval of its lag, mark.
+
+    Half an interval is 0 where it is not known.
+    """
     longest = flows[flows["seconds"] == flows["seconds"].max()]
     best = longest[longest["model"] == longest.groupby("model")["test_ll"].mean().idxmax()]
-    models = {
-        str(model): [seeds for _, seeds in own.groupby("seconds")]
-        for model, own in flows.groupby("model", sort=False)
-    }
-    lines = {
-        model: np.array([_point(seeds, best, axis) for seeds in budgets]).T
-        for model, budgets in models.items()
-    }
-    levels = rows[rows["seconds"].isna()].groupby("model", sort=False)["test_ll"].mean()
+    listed: list[dict[str, Any]] = []
+    for model, own in flows.groupby("model", sort=False):
+        for _, seeds in own.groupby("seconds"):
+            half = paired.compare(best, seeds).half
+            row = {"model": str(model), **{axis: float(seeds[axis].median()) for axis in AXES}}
+            row |= {"mean": float(seeds["test_ll"].mean()), "half": 0.0 if half != half else half}
+            listed.append(row | {"mark": improvement.mark(seeds)})
+    return pd.DataFrame(listed)
+
+
+def _panel(panel: Any, points: pd.DataFrame, levels: pd.Series, axis: str, looks: Any) -> None:
+    models = points.groupby("model", sort=False)
+    lines = {str(model): own[[axis, "mean", "half"]].to_numpy().T for model, own in models}
     low, high = view(list(lines.values()), levels.to_numpy())
     ends = [draw.End(model, own[1][-1], model) for model, own in lines.items() if model in looks]
     for model, (x, y, half) in lines.items():
         look, near = looks.get(model, OTHERS), y >= low
         panel.plot(x, y, label=model, **look, **LOOK)
-        for place, seeds in zip(zip(x, y, strict=True), models[model], strict=True):
+        for *place, mark in zip(x, y, models["mark"].get_group(model), strict=True):
             above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
-            mark = improvement.mark(seeds)
             panel.annotate(mark, place, color=look["color"], clip_on=True, **above)
         bars = (y - half)[near], (y + half)[near]
         panel.fill_between(x[near], *bars, color=look["color"], alpha=0.15, lw=0)
@@ -127,7 +136,7 @@ def _panel(panel: Any, rows: pd.DataFrame, axis: str, looks: dict[str, dict[str,
     draw.logarithmic(panel.xaxis)
     draw.label_ends(panel, [end for end in ends if low <= end.y <= high], looks, HEIGHT)
     if axis == "seconds":
-        draw.ticks(panel.xaxis, flows[axis])
+        draw.ticks(panel.xaxis, points[axis])
 
 
 def view(lines: list[np.ndarray], levels: np.ndarray) -> tuple[float, float]:
@@ -139,16 +148,6 @@ def view(lines: list[np.ndarray], levels: np.ndarray) -> tuple[float, float]:
     ends = [*(means - halves)[near], *(means + halves)[near], *levels[levels >= lowest]]
     margin = 0.05 * (max(ends) - min(ends)) or 1.0
     return min(ends) - margin, max(ends) + margin
-
-
-def _point(seeds: pd.DataFrame, best: pd.DataFrame, axis: str) -> tuple[float, float, float]:
-    """Median cost, mean likelihood, and half the interval of its lag; 0 where that is not known."""
-    half = paired.compare(best, seeds).half
-    return (
-        float(seeds[axis].median()),
-        float(seeds["test_ll"].mean()),
-        0.0 if half != half else half,
-    )
 
 
 def _range(choice: Choice) -> tuple[float, float]:
@@ -188,9 +187,9 @@ def _draw_race(ranking: pd.DataFrame, choice: Choice) -> Any:
     return figure
 
 
-def _who_closes(sets: dict[str, pd.DataFrame]) -> list[Figure]:
+def _who_closes(sets: dict[str, pd.DataFrame], best: dict[str, tables.Best]) -> list[Figure]:
     """What each flow closes of the gap to the best, of several data sets."""
-    budgets = tables.closed(sets)
+    budgets = tables.closed(sets, best)
     if len(sets) < 2 or not budgets:
         return []
     last = budgets[max(budgets)]

@@ -35,6 +35,7 @@ from benchmarks.core.store import arrays
 from benchmarks.studies import score
 from benchmarks.studies.density.tables import ROBUST, exactness, note_on_samples
 
+Best = dict[float, pd.DataFrame]  # the cases of each budget
 SIZES = ("hidden", "depth", "layers", "bins")  # options that the words of a configuration have
 # columns beside the gap that is closed
 COSTED = ("train_flops", "budget_spent", "row_flops", "test_nfe")
@@ -76,12 +77,13 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     """
     sets, races = parted(frame)
     ordered = [table for race in races for table in (ranking(race), trials(race.data, race.rows))]
-    likelihoods = {name: _likelihoods(name, rows) for name, rows in sets.items()}
+    best = {name: by_budget(finals(rows)) for name, rows in sets.items()}
+    likelihoods = {name: _likelihoods(name, rows, best[name]) for name, rows in sets.items()}
     if len(sets) > 1:
-        ranks = ranked(sets)
+        ranks = ranked(best)
         ordered += [score.table("frontier", ranks)] if ranks else []
         listed = {name: likelihoods[name] for name in counted_in(sets)}
-        ordered += [leaders(sets), overview(listed, ranks)]
+        ordered += [leaders(sets, best), overview(listed, ranks)]
     for name, rows in sets.items():
         others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
         ordered += [table for table in (likelihoods[name], *others) if table is not None]
@@ -97,14 +99,13 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         ]
     ordered = [table for table in ordered if len(table.frame)]
     if sets and ordered:
-        ordered[0] = replace(ordered[0], first=baselines_ahead(sets))
+        ordered[0] = replace(ordered[0], first=baselines_ahead(best))
     return ordered
 
 
-def _likelihoods(name: str, rows: pd.DataFrame) -> Table:
+def _likelihoods(name: str, rows: pd.DataFrame, budgets: Best) -> Table:
     """A row a model, a column a budget; baselines have one value. Empty without any budget."""
     scored = finals(rows)
-    budgets = by_budget(scored)
     models = scored.groupby("model", sort=False)
     frame = pd.DataFrame({"model": list(models.groups)})
     columns = {"model": Column("Model")}
@@ -322,15 +323,15 @@ def overview(likelihoods: Mapping[str, Table], ranking: Ranking | None) -> Table
     return Table("frontier-sets", "Behind the best, by data set", note, frame, columns=columns)
 
 
-def closed(sets: Mapping[str, pd.DataFrame]) -> dict[float, pd.DataFrame]:
+def closed(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> Best:
     """Share of the gap between a Gaussian and the best model that each closes, by budget.
 
-    ``sets`` are `labelled` rows by data set, each of which counts alike. A frame has a row a model
-    that all of them have: ``share`` (an `Estimate`), geometric means of `COSTED`, ``baseline`` and
-    `RECORDS`. Budgets are those at which all sets have `FEWEST` splits; pixels that were searched
-    without a logit are left out.
+    ``sets`` are `labelled` rows by data set, ``best`` theirs `by_budget`; each set counts alike. A
+    frame has a row a model that all of them have: ``share`` (an `Estimate`), geometric means of
+    `COSTED`, ``baseline`` and `RECORDS`. Budgets are those at which all sets have `FEWEST` splits;
+    pixels that were searched without a logit are left out.
     """
-    of_sets = [dict(_closed_on(sets[name])) for name in counted_in(sets)]
+    of_sets = [dict(_closed_on(sets[name], best[name])) for name in counted_in(sets)]
     of_sets = [budgets for budgets in of_sets if budgets]
     common = set(of_sets[0]).intersection(*of_sets) if of_sets else set[float]()
     result = {}
@@ -354,13 +355,13 @@ def counted_in(sets: Mapping[str, pd.DataFrame]) -> list[str]:
     return [name for name, rows in sets.items() if not lacks_logit(rows)]
 
 
-def _closed_on(rows: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
+def _closed_on(rows: pd.DataFrame, every: Best) -> Iterator[tuple[float, pd.DataFrame]]:
     """Shares of the gap on one data set, by budget; the best is that by validation at the largest.
 
     The error of a share is that of the difference from the best on the same splits.
     """
     splits = finals(rows).groupby("seconds")["data_seed"].nunique()
-    budgets = {b: own for b, own in by_budget(finals(rows)).items() if splits[b] >= FEWEST}
+    budgets = {b: own for b, own in every.items() if splits[b] >= FEWEST}
     if not budgets or "gaussian" not in set(rows["model"]):
         return
     last = budgets[max(budgets)]
@@ -381,9 +382,9 @@ def _closed_on(rows: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
         yield budget, pd.DataFrame(medians).reset_index(drop=True).assign(**values)
 
 
-def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
+def leaders(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> Table:
     """What each model closes of the gap to the best over data sets, and what it costs."""
-    budgets = closed(sets)
+    budgets = closed(sets, best)
     columns, frame = {"model": Column("Model")}, pd.DataFrame({"model": pd.Series(dtype=object)})
     if budgets:
         largest = max(budgets)
@@ -409,26 +410,26 @@ def leaders(sets: Mapping[str, pd.DataFrame]) -> Table:
     return Table("frontier-leaders", "Who closes the gap", note, frame, columns=columns)
 
 
-def ranked(sets: Mapping[str, pd.DataFrame]) -> Ranking | None:
-    """Rank the models of rows that are `labelled` within the budget that most of a set have.
+def ranked(best: Mapping[str, Best]) -> Ranking | None:
+    """Rank the models of data sets within the budget that most of a set have.
 
     The largest if several tie.
     """
-    every = [[*by_budget(finals(rows)).values()][::-1] for rows in sets.values()]
+    every = [[*budgets.values()][::-1] for budgets in best.values()]
     parts = [max(own, key=lambda cases: cases["model"].nunique()) for own in every if own]
     return Ranking.of(pd.concat(parts).rename(columns={"model": "series"})) if parts else None
 
 
-def baselines_ahead(sets: Mapping[str, pd.DataFrame]) -> str:
+def baselines_ahead(best: Mapping[str, Best]) -> str:
     """A sentence on baselines that are ahead of every flow in validation; empty without any."""
     baselines = {}
-    for name, rows in sets.items():
-        if budgets := by_budget(finals(rows)):
+    for name, budgets in best.items():
+        if budgets:
             enough = [b for b, own in budgets.items() if own["data_seed"].nunique() >= FEWEST]
             scored = budgets[max(enough or budgets)]
-            best = validations(scored).groupby(scored["model"]).mean().idxmax()
-            if is_baseline(scored[scored["model"] == best]).any():
-                baselines[name] = str(best)
+            first = validations(scored).groupby(scored["model"]).mean().idxmax()
+            if is_baseline(scored[scored["model"] == first]).any():
+                baselines[name] = str(first)
     return ahead_of_flows(baselines)
 
 
@@ -469,7 +470,7 @@ def finals(rows: pd.DataFrame) -> pd.DataFrame:
     return known.dropna(subset=["test_ll"])
 
 
-def by_budget(scored: pd.DataFrame) -> dict[float, pd.DataFrame]:
+def by_budget(scored: pd.DataFrame) -> Best:
     """The `finals` `within` each budget, the least first, and the baselines on their splits."""
     budgets = sorted(scored["seconds"].dropna().unique())
     return {budget: _with_baselines(_with_budgets(within(scored, budget))) for budget in budgets}
