@@ -89,7 +89,7 @@ def measured(block: list[Case]) -> dict[str, Result]:
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["libraries", "speed"])
 def test_figures_of_the_former_studies_are_current(folder: str) -> None:
-    """Of every record by its key, which has the name that its study had, and is of a suite's case."""
+    """Of each record by its key, which has the name that its study had; a case of the suite."""
     records = store.read(ROOT / "results" / folder)
     for key, record in records.items():
         assert (record.case.study, record.case.former in FORMER) == ("peers", True)
