@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure.foreign import Built, Call
+from benchmarks.measure.process import growth
 
 PACKAGES: tuple[str, ...] = ("numpy",)
 EXTRA = "peers"
@@ -69,6 +70,17 @@ def build(request: Mapping[str, Any]) -> Built:
         "wait": Call(lambda: threading.Event().wait()),
     }
     return Built(calls, {"parameters": 1, "same_weights": False, "compiles": True})
+
+
+def grown_once_warm(size: int) -> int:
+    """Growth by a work that keeps what its first run makes, and needs as many bytes in each."""
+    kept: list[np.ndarray] = []
+
+    def work() -> None:
+        kept[:] = kept or [np.ones(size, np.uint8)]
+        np.ones(size, np.uint8)
+
+    return growth(work, lambda: None)
 
 
 def _die_when(seed: object, fatal: int, samples: Callable[[int], Any]) -> Callable[..., Any]:

@@ -89,14 +89,14 @@ def measured(block: list[Case]) -> dict[str, Result]:
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["libraries", "speed"])
 def test_figures_of_the_former_studies_are_current(folder: str) -> None:
-    """Of every case of the suites by its key, which has the name that its study had."""
+    """Of each record by its key, which has the name that its study had; a case of the suite."""
     records = store.read(ROOT / "results" / folder)
     for key, record in records.items():
         assert (record.case.study, record.case.former in FORMER) == ("peers", True)
         assert digest(record.identity)[:16] == key
         assert record.case.resolves or record.case.key == key
         assert not standing(record).counts
-    assert {case.key for case in suite.read(folder).cases()} <= records.keys()
+    assert records.keys() <= {case.key for case in suite.read(folder).cases()}
 
 
 def test_a_suite_of_the_former_studies_has_the_same_cases(tmp_path: Path) -> None:
@@ -378,6 +378,17 @@ def test_competitors_are_timed_together(gauss: str) -> None:
     assert "log_prob_compile_seconds" not in ours
     assert 0 < float(theirs["log_prob_error"]) < 1e-5
     assert results[gauss].notes["peer"]["versions"] == {"numpy": np.__version__}
+
+
+def test_bytes_are_those_of_processes_of_their_own(gauss: str) -> None:
+    """Beside times of the calls that are asked for; ours over the peer's in the ratios."""
+    block = raced(["eager", gauss], "realnvp", memory=True, calls=["log_prob"], seconds=0.01)
+    results = results_of(block)
+    for result in results.values():
+        assert {"log_prob_resident_bytes", "log_prob_seconds"} <= set(result.metrics)
+        assert not {"gradient_resident_bytes", "gradient_seconds"} & set(result.metrics)
+    frame = frame_of(block, results).assign(log_prob_resident_bytes=[3e6, 2e6])
+    assert STUDY.tables(frame)[1].frame["memory"].tolist() == [1.5]
 
 
 @pytest.mark.parametrize("fatal", [0, 13])

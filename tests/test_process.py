@@ -77,6 +77,11 @@ def test_a_helper_calls_functions_and_survives_their_faults() -> None:
         assert helper.call(math.sqrt, 4.0) == 2.0
 
 
+def test_a_warm_call_grows_by_what_it_holds_itself() -> None:
+    grown = process.call(peer_processes.grown_once_warm, 50_000_000, 60)
+    assert grown == pytest.approx(50_000_000, rel=0.05)
+
+
 def test_a_peer_answers_with_arrays_of_its_own_process(peer: ForeignFlow) -> None:
     """Its libraries see threads and precision as they are imported, and none of ours is there."""
     x = np.asfortranarray(np.arange(6.0).reshape(2, 3))

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,14 +21,17 @@ from torch import Tensor
 import flows
 from benchmarks.core.case import Case
 from benchmarks.evaluation.likelihood import exact
-from benchmarks.measure.calls import Calls, calls
+from benchmarks.measure import process
+from benchmarks.measure.calls import COUNTED, Calls, calls
 from benchmarks.measure.clock import Work, compiling
-from benchmarks.measure.peers import ForeignFlow, Remote
+from benchmarks.measure.peers import RESIDENT, ForeignFlow, Remote
 from flows.budget import trainable
 from flows.continuous import Solver
 
 MODES = ("eager", "compiled")  # of our own flows
-CALLS = ("log_prob", "gradient", "adjoint", "sample")
+CallName = Literal["log_prob", "gradient", "adjoint", "sample"]
+CALLS: tuple[CallName, ...] = get_args(CallName)
+TIMEOUT = 600.0  # seconds of measuring them, with compiling
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,12 @@ class Ours:
     counted: tuple[dict[str, float], dict[str, Any]]
 
     @classmethod
-    def of(cls, subject: Calls, case: Case, compiled: bool) -> Ours:
+    def of(cls, subject: Calls, case: Case, count: bool = True) -> Ours:
         """Count the calls of a flow, and view it with each way to its gradient."""
-        counted, views = subject.count(), {"gradient": subject.flow}
+        wanted, compiled = case.settings.get("calls", CALLS), case.settings["by"] == "compiled"
+        names = [name for name in COUNTED if name != "sample" or name in wanted]
+        counted: Any = subject.count(names) if count else ({}, {})
+        views = {"gradient": subject.flow}
         if solver := case.options.get("solver"):
             by_backprop = replace(Solver.of(solver), gradient="backprop")
             by_adjoint = replace(by_backprop, gradient="adjoint")
@@ -67,7 +73,7 @@ class Ours:
         ours.timed["log_prob"] = ours.log_prob
         ours.timed["sample"] = lambda: views["gradient"].sample(case.batch)
         ours.timed.update({name: partial(ours.gradient, name) for name in views})
-        return ours
+        return replace(ours, timed={name: w for name, w in ours.timed.items() if name in wanted})
 
     def log_prob(self) -> Tensor:
         """Log-densities of the batch, (N,)."""
@@ -122,13 +128,14 @@ class Contest(ExitStack):
         by, subject = str(case.settings["by"]), calls(case)
         _move(subject, case)
         if by in MODES:
-            competitor = Ours.of(subject, case, by == "compiled")
+            competitor = Ours.of(subject, case)
             self._solutions[case.key] = self._solution(subject, case)
             return competitor
         ours = {n: p.detach().cpu().numpy() for n, p in subject.flow.named_parameters()}
         x, size = subject.batch.cpu().numpy(), trainable(subject.flow)
         peer = self.enter_context(ForeignFlow.of(by, case, x, size, ours))
-        peer.timed = {call: Remote(peer, call) for call in CALLS if call in peer.facts["calls"]}
+        wanted = case.settings.get("calls", CALLS)
+        peer.timed = {n: Remote(peer, n) for n in wanted if n in peer.facts["calls"]}
         if peer.facts["same_weights"]:
             self._solutions[case.key] = self._solution(subject, case)
         else:
@@ -148,6 +155,10 @@ class Contest(ExitStack):
             error = competitor.arrays(name)["gradient"] - solution.gradient
             ratio = np.linalg.norm(error) / np.linalg.norm(solution.gradient)
             metrics[f"{name}_error"] = float(ratio)
+        if case.settings.get("memory"):
+            if isinstance(competitor, ForeignFlow):
+                return metrics | competitor.memory()
+            metrics |= process.call(resident, case.model_dump(mode="json"), TIMEOUT)
         return metrics
 
     def _solution(self, subject: Calls, case: Case) -> Solution:
@@ -162,6 +173,20 @@ class Contest(ExitStack):
             best.loss(x).backward()
             self._by_weights[key] = Solution(expected, _gradient(best))
         return self._by_weights[key]
+
+
+def resident(plain: Mapping[str, Any]) -> dict[str, float]:
+    """Bytes by which calls of ours make this process grow, by metric; the case is plain JSON."""
+    case = Case.model_validate(plain)
+    torch.set_num_threads(case.threads)
+    subject = calls(case)
+    works: Any = Ours.of(subject, case, count=False).timed  # counting leaves holes in the heap
+    release = subject.flow.zero_grad
+    return {
+        f"{name}_resident_bytes": process.growth(works[name], release)
+        for name in RESIDENT
+        if name in works
+    }
 
 
 def _move(subject: Calls, case: Case) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -79,7 +76,9 @@ class Calls:
         device = str(self.batch.device)
         return {f"{name}_first_seconds": seconds_of(self.works[name], device) for name in COUNTED}
 
-    def count(self) -> tuple[dict[str, float], dict[str, dict[str, int]]]:
+    def count(
+        self, names: Sequence[str] = COUNTED
+    ) -> tuple[dict[str, float], dict[str, dict[str, int]]]:
         """Return metrics without a clock, and the operators of each call that were not counted.
 
         Each call runs once before, since an optimiser builds its state. Samples have torch's seed
@@ -88,7 +87,7 @@ class Calls:
         """
         metrics: dict[str, float] = {"parameters": trainable(self.flow)}
         uncounted = {}
-        for name in COUNTED:
+        for name in names:
             self.works[name]()
             torch.manual_seed(0)
             with steady(), flows.count_nfe(self.flow) as nfe, Operations() as operations:
@@ -264,20 +263,12 @@ def resident_bytes(case: Case, call: str) -> int:
     pages. Raises as `process.call`, with the limit `TIMEOUT`.
     """
     request = {"case": case.model_dump(mode="json"), "call": call}
-    return int(process.call(growth, request, TIMEOUT))
+    return int(process.call(grown, request, TIMEOUT))
 
 
-def growth(request: dict[str, Any]) -> int:
+def grown(request: dict[str, Any]) -> int:
     """Return the growth of this process's resident set, in bytes, by a call of a case."""
-    peak = Path("/proc/self/clear_refs")
-    if not peak.exists():
-        raise RuntimeError(f"this system has no {peak}: measure on Linux")
     case, call = Case.model_validate(request["case"]), request["call"]
     torch.set_num_threads(case.threads)
     calls(case.changed(batch=1)).works[call]()
-    work = calls(case).works[call]
-    before = psutil.Process().memory_info().rss
-    peak.write_text("5")  # proc(5): the peak is reset
-    work()
-    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return max(0, int(line) * 1024 - before)
+    return process.growth(calls(case).works[call])

@@ -16,6 +16,7 @@ from benchmarks.measure.clock import Work, compiling
 from benchmarks.measure.process import TIMEOUT, Child, ChildEnded, ChildError, environment
 
 Arrays = Mapping[str, np.ndarray]
+RESIDENT = ("log_prob", "gradient")  # calls whose bytes are measured
 TIMED = {"log_prob": "log_prob", "step": "step", "sample": "sample", "build": "construct"}
 
 
@@ -112,6 +113,15 @@ class ForeignFlow(Child):
         """Seconds of compiling each call; none where the peer does not compile."""
         works = self.timed.items() if self.facts["compiles"] else ()
         return {f"{n}_compile_seconds": compiling(work) for n, work in works if n != "build"}
+
+    def memory(self) -> dict[str, float]:
+        """Bytes by which calls make a fresh process grow, and those saved for backward if known."""
+        with type(self)(self.module, self.request) as twin:
+            grown = {n: twin._ask(n, foreign.resident, n) for n in RESIDENT if n in self.timed}
+        metrics = {f"{name}_resident_bytes": float(value) for name, value in grown.items()}
+        if "saved" in self.facts["calls"]:
+            metrics["step_saved_bytes"] = float(self.arrays("saved")["bytes"])
+        return metrics
 
     def count(self) -> tuple[dict[str, float], dict[str, Any]]:
         """What is known without a clock, and notes."""

@@ -13,7 +13,8 @@ peer does. A peer imports its library where it is used, and has
 
 Calls are "log_prob" of the batch, "gradient" (loss and its gradient by all parameters), "sample"
 (as many rows as the batch has), and where there is one "adjoint" (the gradient by the adjoint ODE).
-The arrays of "log_prob" may have ``nfe``, evaluations of the field. Facts are the number of
+The arrays of "log_prob" may have ``nfe``, evaluations of the field; a call "saved" has the
+``bytes`` that its "gradient" saves for backward. Facts are the number of
 ``parameters``, whether they have the ``same_weights`` as ours, and whether the peer ``compiles``.
 
 A peer that is a member of groups too takes any "x" for "log_prob" and "n" for "sample", and has
@@ -41,6 +42,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.measure.process import growth
+
 version = 1  # raised when a change moves what a peer computes
 pace = 1  # raised when it moves measured times alone
 
@@ -62,10 +65,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Built:
-    """A peer's model: its calls by name, and facts about it, as JSON."""
+    """A peer's model: its calls by name, and facts about it, as JSON.
+
+    ``release`` frees what calls leave behind, such as gradients.
+    """
 
     calls: Mapping[str, Call]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    release: Callable[[], object] = lambda: None
 
 
 def names() -> list[str]:
@@ -124,6 +131,12 @@ def seconds(name: str, calls: int) -> list[float]:
             _result = run()
             times.append(perf_counter() - start)
     return times
+
+
+def resident(name: str) -> int:
+    """Return the bytes by which a call that has run before makes the resident set grow."""
+    ((_, built),) = _built
+    return growth(_call(name).run, built.release)
 
 
 def _call(name: str) -> Call:

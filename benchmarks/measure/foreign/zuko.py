@@ -28,6 +28,8 @@ def build(request: Mapping[str, Any]) -> Built:
     """Build the counterpart of our flow of the same family; ValueError for a field without one."""
     import torch
 
+    from benchmarks.measure.memory import saved_bytes
+
     torch.manual_seed(request["seed"])
     to = {"device": request["device"], "dtype": getattr(torch, request["dtype"])}
     x = torch.tensor(request["x"]).to(**to)
@@ -38,7 +40,8 @@ def build(request: Mapping[str, Any]) -> Built:
     if continuous:
         flow = _cnf(request, given)
     else:
-        count = cache(lambda size: _count(_discrete(request, size)))
+        masked = request["family"] in ("maf", "nsf_ar") and request["dim"] > 1
+        count = cache(lambda n: _masked(request, n) if masked else _count(_discrete(request, n)))
         facts["hidden"] = width(count, request["parameters"])
         flow = _discrete(request, facts["hidden"])
         if given:
@@ -78,12 +81,24 @@ def build(request: Mapping[str, Any]) -> Built:
         "weights": Call(
             flow.state_dict, lambda state: {name: v.cpu().numpy() for name, v in state.items()}
         ),
+        "saved": Call(
+            lambda: saved_bytes(gradient, (*flow.parameters(), *flow.buffers())),
+            lambda result: {"bytes": np.asarray(result)},
+        ),
     }
-    return Built(calls, facts)
+    return Built(calls, facts, flow.zero_grad)
 
 
 def _count(flow: Any) -> int:
     return sum(parameter.numel() for parameter in flow.parameters())
+
+
+def _masked(request: Mapping[str, Any], size: int) -> int:
+    """Count the parameters of masked nets by their shapes: zuko makes a mask in O(D³)."""
+    options, dim = request["options"], request["dim"]
+    outputs = dim * (3 * options["bins"] - 1 if request["family"] == "nsf_ar" else 2)
+    shapes = pairwise([dim, *[size] * options["depth"], outputs])
+    return int(options["layers"] * sum(n * m + m for n, m in shapes))
 
 
 def _discrete(request: Mapping[str, Any], size: int) -> Any:

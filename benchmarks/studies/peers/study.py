@@ -27,7 +27,7 @@ from benchmarks import datasets
 from benchmarks.core.case import Case, Seeds, Settings, canonical, filled
 from benchmarks.core.record import Record
 from benchmarks.core.study import Arrays, Common, Result, Study, register
-from benchmarks.evaluation.contest import MODES, Contest
+from benchmarks.evaluation.contest import CALLS, MODES, CallName, Contest
 from benchmarks.evaluation.likelihood import exact, in_chunks, solve_loosely
 from benchmarks.evaluation.scoring import Metrics, likelihood_result
 from benchmarks.measure import foreign
@@ -403,6 +403,10 @@ class SpeedOptions(Settings, frozen=True):
     """Seconds of timing one subject; 0 times nothing."""
     busy: NonNegativeInt = 0
     """Processes that keep a core busy each meanwhile, as on a shared node."""
+    calls: tuple[CallName, ...] = CALLS
+    """Calls that are counted and timed."""
+    memory: bool = False
+    """Whether the growth of fresh processes is measured too."""
 
 
 class Speed(Study):
@@ -416,6 +420,7 @@ class Speed(Study):
     def cases(self, options: SpeedOptions, common: Common) -> Iterator[Case]:
         """A case for each subject and each competitor that has such a flow."""
         settings = options.model_dump(include={"part", "gain", "tolerance", "seconds", "busy"})
+        settings |= options.model_dump(include={"calls", "memory"}, exclude_defaults=True)
         for subject in options.subjects:
             member = flows.members[subject.flow]
             for entry in options.competitors:
@@ -437,7 +442,7 @@ class Speed(Study):
 
     def budget(self, case: Case) -> float:
         """Seconds: a part of the timing, compilation, and the solution that errors refer to."""
-        return float(case.settings["seconds"]) / 4 + 15 + case.dim / 4
+        return float(case.settings["seconds"]) / 4 + 15 + min(case.dim, 200) / 4
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Take all errors and compile, then time in shuffled turns; a failure costs no other.

@@ -86,6 +86,7 @@ KNOWN = ("parameters", "log_prob_error", "log_prob_flops", "log_prob_nfe")
 COMPILED = ("log_prob", "step", "sample")  # calls that a peer compiles
 STAGES = {"updates": "equal updates", "seconds": "equal seconds"}  # what is equal in a group
 STANDS = {"ahead": "ahead", "level": "level", "behind": "behind", "open": "not told apart"}
+BYTES = ("log_prob_resident_bytes", "gradient_resident_bytes", "step_saved_bytes")
 FLOPS = {"log_prob": "log_prob_flops", "gradient": "step_flops"}  # counted of eager flows, by call
 ROWS = 1536  # of the square matrices whose product measures the machine's peak
 MATMUL_FLOPS = 2 * ROWS**3
@@ -120,13 +121,16 @@ SPEED = (
     "share of those of a large matrix product beside it. Error: of log_prob the largest over the "
     "batch, of the gradient over its norm, to a float64 solution. Compile time is the first call "
     "minus the second; no other time includes it. Busy: processes that kept a core each busy "
-    "meanwhile."
+    "meanwhile. Resident: bytes by which the resident set's peak in the second run of a call "
+    "exceeds the set before, in a fresh process that gives back blocks beyond 128 KiB as they are "
+    "freed. Saved: most bytes that autograd holds for backward, without weights and masks."
 )
 RATIOS = (
     "Median time of ours over that of the other library's, with a 95 % bootstrap interval: below "
     "1 ours is faster. Errors are those of log_prob (nats, the largest) and of gradients (over "
     f"their norm). They are equal within a factor of {EQUAL:g}, or where both are below {FLOOR:g}, "
-    "which is rounding; otherwise the ratio compares two accuracies."
+    "which is rounding; otherwise the ratio compares two accuracies. Memory: the same ratio of "
+    "resident bytes."
 )
 
 
@@ -304,6 +308,8 @@ def speed(frame: pd.DataFrame) -> Iterator[Table]:
         errors = {"error": "Error, ours", "error.peer": "Error, peer"}
         layout |= {name: Column(header, digits=".1e") for name, header in errors.items()}
         layout |= columns({"accuracy": "Accuracy"})
+        if "memory" in rows:
+            layout["memory"] = Column("Memory, ours / peer", digits=".3g")
         rows = rows.assign(call=rows["call"].map(lambda call: METRICS[f"{call}_seconds"].name))
         yield Table.of("speed-ratios", "Ours over peers", RATIOS, rows, layout)
 
@@ -352,6 +358,9 @@ def ratios(frame: pd.DataFrame) -> pd.DataFrame:
             row |= {"call": call, "ours": one["competitor"], "peer": other["competitor"]}
             row |= with_interval("ratio", *ratio_of_medians(mine, theirs))
             row |= {"error": ours, "error.peer": peer}
+            resident = f"{call}_resident_bytes"
+            if not pd.isna(bytes_ := one.get(resident)):
+                row["memory"] = bytes_ / other[resident]
             row["accuracy"] = "equal" if equal else f"{'ours' if ours < peer else 'peer'} better"
             listed.append(row | {RECORDS: (one["key"], other["key"])})
     return pd.DataFrame(listed)
@@ -374,6 +383,12 @@ def _times(frame: pd.DataFrame) -> Table:
             layout[f"{call}_peak"] = Column(f"Peak, {header}", "%", 100.0, ".0f", kind="time")
     layout |= columns("log_prob_error", "gradient_error", "adjoint_error", "parameters")
     layout |= columns("log_prob_nfe", *(f"{call}_compile_seconds" for call in SPEED_CALLS))
+    if frame.get("setting.memory", pd.Series([None])).eq(True).any():
+        eager = rows["setting.by"] != "compiled"  # whose saved bytes are those of the eager flow
+        rows["step_saved_bytes"] = rows["step_saved_bytes"].where(
+            eager & rows["setting.memory"].eq(True)
+        )
+        layout |= {name: Column.of(name, row=False) for name in BYTES}
     return Table.of("speed", "Times by competitor", SPEED, rows, layout)
 
 
