@@ -123,7 +123,8 @@ class CNF(nn.Module):
         check_solvable(x, not self.solver.fixed, self.solver.by_adjoint)
         x = x.clone() if unfit_for_gradients(x) else x
         field: Any = self.field
-        prepared = field.for_solve() if hasattr(field, "for_solve") else field
+        functions = self.step_functions
+        prepared = field if functions or not hasattr(field, "for_solve") else field.for_solve()
         by_adjoint = self.solver.by_adjoint
         generator = self.generator
         if self.noise is not None:  # one of this call's, since other threads may solve too
@@ -143,14 +144,14 @@ class CNF(nn.Module):
 
         progress = Progress(self.counters, self.solver.max_steps)
         dynamics = Dynamics(rate, traced + penalised, list(self.field.parameters()), progress)
-        if self.step_functions is not None:
+        if functions:
             if not self.solver.native:
                 raise ValueError(
                     f"steps of {self.solver.method!r} by torchdiffeq cannot be compiled: choose a "
                     "method of the native engine, or use the flow itself, not compiled()"
                 )
             fixed = (context, probes, beside)
-            compiled = Compiled(self.step_functions, evaluation, field, fixed, progress)
+            compiled = Compiled(functions, evaluation, field, fixed, progress)
             dynamics.rate, dynamics.compiled = compiled.rate, compiled
         end, *integrals = self.solver.integrate(dynamics, x, t0, t1, context)
         for penalties in self.penalties if penalised else ():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -88,12 +88,11 @@ class Compiled:
         if rates is not None:
             of_q = tuple(rate if rate is None else rate.contiguous() for rate in rates[1])
             rates = rates[0].contiguous(), of_q
-        # one function for solves of any length
-        stepper = replace(stepper, control=replace(stepper.control, first_step=None))
         tensors = (y, *q, *((rates[0], *rates[1]) if rates else ()), self.fixed[0])
         rows = [t for t in tensors if t is not None and t.dim()]
         length = torch.as_tensor(step.length, dtype=y.dtype, device=y.device)
-        arguments = (step.state, rates, length, torch.stack(list(step.times)))
+        times = step.times if isinstance(step.times, Tensor) else torch.stack([*step.times])
+        arguments = (step.state, rates, length, times)
         place = (stepper, self.evaluation, type(self.field), *more[:1])
         constants = (stepper, self.evaluation, module, self.fixed, *more)
         attempt: Attempt = self.functions(function, place, rows, *constants, *arguments)

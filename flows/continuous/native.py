@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -81,7 +81,7 @@ class State(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A step to take: from a state, of a length, with stages at ``times``.
+    """A step to take: from a state, of a length, with stages at ``times``, a tensor or several.
 
     Before them is one of known ``rates`` where there are any. Where it ``closes`` the solve, a last
     stage at its end serves the error alone: no graph of it is kept.
@@ -90,7 +90,7 @@ class Step(NamedTuple):
     state: State
     rates: tuple[Tensor, Rates] | None
     length: float | Tensor
-    times: Sequence[Tensor]
+    times: Tensor | Sequence[Tensor]
     closes: bool = False
 
 
@@ -236,13 +236,13 @@ class Clock:
 
     def step(
         self, t: float, h: float, nodes: Sequence[float], shares: tuple[float, float]
-    ) -> tuple[float | Tensor, Sequence[Tensor]]:
+    ) -> tuple[float | Tensor, Tensor | Sequence[Tensor]]:
         """The length of a step from t, and the times of its stages at ``nodes``.
 
         ``shares``, from 0 to 1, say how the step's start and end move with the end of the solve.
         """
         at = [t + node * h for node in nodes]
-        times = torch.tensor(at, dtype=self.first.dtype, device=self.first.device).unbind()
+        times = torch.tensor(at, dtype=self.first.dtype, device=self.first.device)
         if not self.moving:
             return h, times
         share, more = shares[0], shares[1] - shares[0]
@@ -341,8 +341,11 @@ class Engine:
         """
         clock, progress = Clock(*times), dynamics.progress
         span = abs(clock.end - clock.start)
-        stepper = Stepper(self.method, norm, self.control(span))
-        take = partial(attempt, stepper) if attempt else partial(stepper.attempt, rate)
+        control = self.control(span)
+        stepper = Stepper(self.method, norm, control)
+        take = partial(stepper.attempt, rate)
+        if attempt:  # one function for first steps of any length
+            take = partial(attempt, replace(stepper, control=replace(control, first_step=None)))
         with threads_for(state.y.shape[-2] * dynamics.weights):
             if self.method.error:
                 state = adaptive(clock, progress, stepper, take, rate, state)
