@@ -499,6 +499,12 @@ def test_the_table_of_speed_has_ratios_and_shares_of_the_peak() -> None:
     assert [table.name for table in STUDY.tables(frame)] == ["speed", "speed-ratios"]
     (figure,) = STUDY.figures(frame)
     assert len(figure.draw().axes) == 1
+    frame = _times().assign(gradient_seconds=[2.0, 1.5], gradient_compile_seconds=[np.nan, 10.0])
+    frame["setting.by"] = ["eager", "compiled"]
+    assert "pays" not in next(tables.speed(frame)).frame  # there may have been a cache
+    noted = frame.assign(notes=[{}, {"compiled_without_cache": True}])
+    shown = next(tables.speed(noted)).frame["pays"].tolist()
+    assert shown == pytest.approx([np.nan, 20.0], nan_ok=True)  # 10 s at half a second each
     (table,) = STUDY.tables(_times(status="failed"))
     assert table.frame["log_prob_seconds"].tolist() == [2.0, "failed"]
     assert STUDY.figures(_times().assign(status="failed")) == []

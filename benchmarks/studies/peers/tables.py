@@ -120,7 +120,8 @@ SPEED = (
     "interquartile range in brackets. Peak: FLOPs of the eager flow's call over the time, as a "
     "share of those of a large matrix product beside it. Error: of log_prob the largest over the "
     "batch, of the gradient over its norm, to a float64 solution. Compile time is the first call "
-    "minus the second; no other time includes it. Busy: processes that kept a core each busy "
+    "minus the second; no other time includes it. Compiling pays from so many updates: their loss "
+    "and backward save as many seconds as it takes. Busy: processes that kept a core each busy "
     "meanwhile. Resident: bytes by which the resident set's peak in the second run of a call "
     "exceeds the set before, in a fresh process that gives back blocks beyond 128 KiB as they are "
     "freed. Saved: most bytes that autograd holds for backward, without weights and masks."
@@ -383,6 +384,9 @@ def _times(frame: pd.DataFrame) -> Table:
             layout[f"{call}_peak"] = Column(f"Peak, {header}", "%", 100.0, ".0f", kind="time")
     layout |= columns("log_prob_error", "gradient_error", "adjoint_error", "parameters")
     layout |= columns("log_prob_nfe", *(f"{call}_compile_seconds" for call in SPEED_CALLS))
+    rows["pays"] = _paying(frame)
+    if rows["pays"].notna().any():
+        layout["pays"] = Column("Compiling pays from", "updates", digits=",.0f", kind="time")
     if frame.get("setting.memory", pd.Series([None])).eq(True).any():
         eager = rows["setting.by"] != "compiled"  # whose saved bytes are those of the eager flow
         rows["step_saved_bytes"] = rows["step_saved_bytes"].where(
@@ -390,6 +394,18 @@ def _times(frame: pd.DataFrame) -> Table:
         )
         layout |= {name: Column.of(name, row=False) for name in BYTES}
     return Table.of("speed", "Times by competitor", SPEED, rows, layout)
+
+
+def _paying(frame: pd.DataFrame) -> pd.Series:
+    """Updates from which compiling pays, where it was without a cache; NaN where it never does."""
+    notes = frame.get("notes", pd.Series([None] * len(frame), frame.index))
+    cold = notes.map(lambda known: bool(known and known.get("compiled_without_cache")))
+    if not cold.any():
+        return pd.Series(np.nan, frame.index)
+    eager = frame["gradient_seconds"].where(frame["competitor"] == "eager")
+    groups = eager.groupby([frame[name] for name in _subject(frame)], dropna=False)
+    saved = groups.transform("first") - frame["gradient_seconds"]
+    return (frame["gradient_compile_seconds"] / saved).where(cold & (saved > 0))
 
 
 def _subject(frame: pd.DataFrame) -> list[str]:
