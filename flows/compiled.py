@@ -344,9 +344,11 @@ class Ahead:
         if self.backward is None:
             return torch._foreach_mul([*saved], slopes[0])
         given = [*saved, *(slope.contiguous() for slope in slopes)]
-        if isinstance(self.backward, GraphModule):
-            with contextlib.suppress(ValueError):  # then by its operators
-                self.backward = _compiled(self.backward, given)
+        if isinstance(graph := self.backward, GraphModule):
+            try:
+                self.backward = _compiled(graph, given)
+            except Exception:  # whatever it is: its operators do it
+                self.backward = lambda inputs: graph(*inputs)
         return self.backward(given)
 
     def _note(self, state: Sequence[Tensor]) -> None:

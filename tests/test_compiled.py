@@ -140,6 +140,31 @@ def test_inductor_equals_the_flow(name: str, make_flow: Make, normal: Normal) ->
     _assert_equal(flow, x, brief=True)
 
 
+@over(MEMBERS)
+def test_recorded_operators_equal_every_flow(
+    name: str,
+    options: dict[str, Any],
+    make_flow: Make,
+    normal: Normal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What native functions are made of, before anything is compiled."""
+    recorded = []
+
+    def by_operators(graph: Any, inputs: list[Tensor]) -> Any:
+        recorded.append(graph)
+        return lambda values: graph(*values)
+
+    monkeypatch.setattr("flows.compiled._compiled", by_operators)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    flow, x, context = _built(name, options, make_flow, normal)
+    ode = not _discrete(name)
+    _assert_equal(flow.using(solver=BACKPROP, noise=0) if ode else flow, x, context, brief=True)
+    with torch.no_grad():
+        flow.compiled().log_prob(x, context)
+    assert recorded
+
+
 @pytest.mark.slow
 @pytest.mark.inductor
 @over(KINDS | {name: sizes for name, sizes in MEMBERS.items() if not _discrete(name)})
