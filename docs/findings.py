@@ -21,7 +21,7 @@ from benchmarks.analysis.inference import Estimate, Trend
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.formats import number
 from benchmarks.core.naming import is_baseline
-from benchmarks.studies.search.tables import by_budget, closed, finals, labelled
+from benchmarks.studies.search.tables import best_of, by_budget, closed, finals, labelled
 
 if TYPE_CHECKING:
     from pages import Documents
@@ -187,8 +187,7 @@ def share(estimate: Estimate) -> str:
 def shares(documents: Documents) -> pd.DataFrame:
     """What each model closes of the gap after nominal 60 s, by model."""
     sets = searched(documents, "frontier")
-    best = {name: by_budget(finals(rows)) for name, rows in sets.items()}
-    return closed(sets, best)[60.0].set_index("model")
+    return closed(sets, best_of(sets))[60.0].set_index("model")
 
 
 @sentence(

@@ -302,7 +302,7 @@ class Ahead:
         elif [t.shape for t in results] == [()]:
             graph = _recorded(partial(with_gradients, tangents=None), values)
             self.saved = [None for _ in self.learned]  # the gradients
-        else:  # inputs are told apart by the names of the arguments
+        else:  # torch parts them by the names of these arguments, primals and tangents
             graph = _recorded(with_gradients, values, slopes)
         if slopes and graph.graph.find_nodes(op="call_function", target=aten.gather.default):
             raise ValueError("torch 2.13 computes wrong gradients where it fuses several gathers")

@@ -503,8 +503,8 @@ def test_the_table_of_speed_has_ratios_and_shares_of_the_peak() -> None:
     frame["setting.by"] = ["eager", "compiled"]
     assert "pays" not in next(tables.speed(frame)).frame  # there may have been a cache
     noted = frame.assign(notes=[{}, {"compiled_without_cache": True}])
-    shown = next(tables.speed(noted)).frame["pays"].tolist()
-    assert shown == pytest.approx([np.nan, 20.0], nan_ok=True)  # 10 s at half a second each
+    updates = next(tables.speed(noted)).frame["pays"].tolist()
+    assert updates == pytest.approx([np.nan, 20.0], nan_ok=True)  # 10 s at half a second each
     (table,) = STUDY.tables(_times(status="failed"))
     assert table.frame["log_prob_seconds"].tolist() == [2.0, "failed"]
     assert STUDY.figures(_times().assign(status="failed")) == []

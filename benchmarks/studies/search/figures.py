@@ -64,7 +64,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     likelihoods = [pd.concat(of_set, ignore_index=True) for of_set in budgets]
     note = NOTE + improvement.note(pd.concat(marked))
     every = Figure.of("frontier", title, note, _draw, pd.concat(scored), likelihoods)
-    best = {name: by_budget(finals(rows)) for name, rows in sets.items()}
+    best = tables.best_of(sets)
     overall = ranks.figures("frontier", tables.ranked(best))
     return [*overall, *_who_closes(sets, best), *races, every]
 

@@ -77,7 +77,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     """
     sets, races = parted(frame)
     ordered = [table for race in races for table in (ranking(race), trials(race.data, race.rows))]
-    best = {name: by_budget(finals(rows)) for name, rows in sets.items()}
+    best = best_of(sets)
     likelihoods = {name: _likelihoods(name, rows, best[name]) for name, rows in sets.items()}
     if len(sets) > 1:
         ranks = ranked(best)
@@ -474,6 +474,11 @@ def by_budget(scored: pd.DataFrame) -> Best:
     """The `finals` `within` each budget, the least first, and the baselines on their splits."""
     budgets = sorted(scored["seconds"].dropna().unique())
     return {budget: _with_baselines(_with_budgets(within(scored, budget))) for budget in budgets}
+
+
+def best_of(sets: Mapping[str, pd.DataFrame]) -> dict[str, Best]:
+    """The finals `by_budget` of each data set."""
+    return {name: by_budget(finals(rows)) for name, rows in sets.items()}
 
 
 def _with_baselines(chosen: pd.DataFrame) -> pd.DataFrame:
