@@ -177,6 +177,11 @@ def _loaded(folder: Path) -> Flow:
         given = state[key].dtype
         if given != value.dtype and not (given.is_floating_point and value.is_floating_point()):
             raise ValueError(f"{key} of {WEIGHTS} is of {given}, and {value.dtype} is needed")
+        places = value.dim() > 0 and value.dtype == torch.int64  # of columns: not a counter
+        if places and not torch.equal(*(t.flatten().sort()[0] for t in (value, state[key]))):
+            raise ValueError(
+                f"{key} of {WEIGHTS} has other places than flow {name!r}, or one twice"
+            )
     flow.load_state_dict(state)
     return flow
 

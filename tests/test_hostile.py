@@ -144,7 +144,13 @@ WEIGHTS_CHANGED: dict[str, Change] = {
     "renamed": lambda state: {f"x{name}": value for name, value in state.items()},
     "one more": lambda state: {**state, "evil": torch.ones(3)},
     "a context": lambda state: {**state, "context_scaling.mean": torch.ones(3)},
-    "edited": lambda state: {name: value + 1 for name, value in state.items()},
+    "edited": lambda state: {n: v + 1 if v.is_floating_point() else v for n, v in state.items()},
+    "other places": lambda state: {
+        n: v if v.is_floating_point() else v + 1 for n, v in state.items()
+    },
+    "a place twice": lambda state: {
+        n: v if v.is_floating_point() else 0 * v for n, v in state.items()
+    },
     "NaN": lambda state: {
         n: v * torch.nan if v.is_floating_point() else v for n, v in state.items()
     },

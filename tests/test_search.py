@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import subprocess
@@ -52,6 +53,7 @@ RUNGS = [
     {"seconds": 12, "configurations": 2},
     {"seconds": 24, "families": 1, "seeds": 1},
 ]
+UNSCORED = {"seeds": 0}
 COURSE = {"schedule": "course", "decay": 0.4, "warmup": 2, "validation_rows": 100}
 
 
@@ -78,7 +80,9 @@ def small(**values) -> Suite:
     [
         ({"rungs": RUNGS[::-1]}, "rise"),
         ({"rungs": [RUNGS[0], {"seconds": 20, "configurations": 9}]}, "takes some of"),
-        ({"rungs": [{"seconds": 5, "families": 1}]}, "after the first rung"),
+        ({"rungs": [{"seconds": 5, "families": 1}]}, "after a rung with finals"),
+        ({"rungs": [RUNGS[0], RUNGS[1] | UNSCORED, RUNGS[2]]}, "after a rung with finals"),
+        ({"rungs": [RUNGS[0] | UNSCORED]}, "last rung has to have finals"),
         ({"rungs": [RUNGS[0], RUNGS[1] | {"families": 1}]}, "with one configuration"),
         ({"rungs": [*RUNGS[:2], {"seconds": 99, "labels": ["nice"]}]}, "has to give families"),
         ({"rungs": [*RUNGS[:2], RUNGS[2] | {"labels": ["maf"]}]}, "'maf'.*nice"),
@@ -93,6 +97,15 @@ def test_contradictions_are_refused(change, message):
     (study,) = small().studies
     with pytest.raises(ValueError, match=message):
         small(studies=({**study, **change},)).cases()
+
+
+def test_a_rung_without_seeds_is_for_the_search_alone():
+    (study,) = small().studies
+    plans = [{**study, "rungs": rungs} for rungs in (RUNGS[:2], [RUNGS[0] | UNSCORED, RUNGS[1]])]
+    every, some = ({c.key: c for c in small(studies=(plan,)).cases()} for plan in plans)
+    missing = [every[key].settings for key in every.keys() - some.keys()]
+    assert some.keys() <= every.keys()
+    assert {(s["stage"], s["seconds"]) for s in missing} == {("final", RUNGS[0]["seconds"])}
 
 
 @given(count=st.integers(1, 40), name=st.sampled_from(["nice", "realnvp", "maf"]))
@@ -309,6 +322,17 @@ def test_a_course_spends_its_seconds_and_validates_in_time():
     assert history.validated[0] == 0
 
 
+def test_a_course_ends_by_the_clock_where_its_seconds_do_not_come(monkeypatch):
+    """A clock that moves at each look alone, as on a machine that is busy elsewhere."""
+    clock = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    _, history = trained({"cpu_seconds": 1e6, "time_limit": 200.0, "learning_rate": 1e-4})
+    assert 50 < history.updates <= 200
+    assert len(history.course["falls"]) == STEPS
+    assert not history.stopped
+    assert "train_seconds" not in history.metrics()
+
+
 def test_a_course_that_overfits_goes_back_and_is_the_better_for_it():
     _, history = trained({"learning_rate": 2e-2}, rows=90, flow="nsf_coupling", updates=1000)
     assert history.course["returned"]
@@ -517,10 +541,11 @@ def test_few_minutes_take_fewer_families_and_are_never_refused():
 @given(minutes=st.floats(1, 100), jobs=st.integers(1, 8), trainings=st.integers(1, 30))
 def test_the_rungs_of_a_race_share_what_is_left_equally_and_once(minutes, jobs, trainings):
     ledger = Ledger(time.monotonic(), minutes, jobs)
-    seconds = ledger.seconds(9.0, 1.0, trainings)
+    seconds, limit = ledger.seconds(9.0, 1.0, trainings)
     rounds = math.ceil(trainings / jobs)
     assert rounds * seconds * jobs == pytest.approx(max(0.0, ledger.left()), abs=0.5)
-    assert ledger.seconds(9.0, 0.5, 1) == seconds
+    assert rounds * limit <= ledger.wall
+    assert ledger.seconds(9.0, 0.5, 1)[0] == seconds
 
 
 def test_flows_of_ones_own_come_first_and_names_alone() -> None:

@@ -186,13 +186,17 @@ class Ledger:
         gave = f", of which the machine gave {self.share:.0%}" if self.share < 0.9 else ""
         return f"{self.spent:.0f} of {planned:.0f} CPU seconds{gave}"
 
-    def seconds(self, nominal: float, share: float, trainings: int) -> float:
-        """Seconds that each of the trainings of a rung gets, of a ``share`` of what is left."""
+    def seconds(self, nominal: float, share: float, trainings: int) -> tuple[float, float]:
+        """CPU seconds of each training of a rung, of a ``share`` of what is left, and by the wall.
+
+        All trainings of a rung get the same CPU seconds.
+        """
+        rounds = math.ceil(trainings / self.jobs)
+        wall = max(0.0, self.wall - (ENDING + SCORING) / max(self.share, 0.1))
         with self._lock:
             if nominal not in self.shares:
-                rounds = math.ceil(trainings / self.jobs)
                 self.shares[nominal] = max(0.0, self.left()) * share / (rounds * self.jobs)
-            return self.shares[nominal]
+            return self.shares[nominal], wall * share / rounds
 
     def resume(self, suite: Suite, folder: Path) -> None:
         """Count what an earlier run of the same suite has spent, and what its rungs have got."""

@@ -60,7 +60,7 @@ def plateau(case: Case, settings: Training) -> Path | None:
     file = slot(case)
     if settings.schedule not in ("wsd", "course") or settings.led or file is None or counting():
         return None
-    length = {"decay", "finish", "cpu_seconds"}
+    length = {"decay", "finish", "cpu_seconds", "time_limit"}
     training = {"training": settings.model_dump(exclude=length)}
     way = {"settings": training, "roles": {}, "needs": (), "resolves": ""}
     key = case.changed(study="", updates=0, **way).key

@@ -198,8 +198,9 @@ class _Turns(Turns):
         groups = data.val_groups
         self.groups = None if groups is None else groups[: len(self.held_out)].numpy()
         # decided by the clock, so nothing may run beside it
-        self.state.history.alone = settings.time_limit > 0
-        self.every, self.written = settings.every(case.updates), time.monotonic()
+        self.state.history.alone = settings.time_limit > 0 and not course
+        self.every, self.begun = settings.every(case.updates), time.monotonic()
+        self.written, self.before = self.begun, course.spent if course else 0.0
 
     def _course(self) -> Course:
         """The course of the settings, from its beginning."""
@@ -291,7 +292,12 @@ class _Turns(Turns):
         counts = len(state.history.counts)
         if not counts or (goal is not self.objective and counts < 2):
             count(state, x, goal)
-        return update(state, x, goal, self.settings, self.case)
+        fault = update(state, x, goal, self.settings, self.case)
+        if (course := state.course) and self.settings.time_limit and not counting():
+            share = (time.monotonic() - self.begun) / self.settings.time_limit
+            clock = self.before + (course.amount - self.before) * share
+            course.spent = max(course.spent, clock)
+        return fault
 
     def close(self) -> None:
         due = time.monotonic() - self.written >= checkpoint.SECONDS

@@ -77,7 +77,9 @@ class TrainingPart(Settings, frozen=True):
     patience: NonNegativeInt = 0
     """Validations without a better one after which the training stops; 0 never stops it."""
     time_limit: NonNegativeFloat = 0.0
-    """Seconds, validations apart, after which the training stops; 0 sets no limit."""
+    """Seconds, validations apart, after which the training stops; 0 sets no limit. A "course" takes
+    no more seconds of the clock, validations and all: its rate falls in time.
+    """
     cpu_seconds: NonNegativeFloat = 0.0
     """CPU seconds of updates that end a "course" in place of its updates, of this process and its
     children, without validations and checkpoints; on a GPU the seconds that it is busy. 0: updates.

@@ -98,7 +98,8 @@ class Entrant(Contender, frozen=True):
 
 FAMILIES = (  # that a search compares by default, the most promising first
     *map(Entrant.model_validate, ("nsf_ar", "nsf_coupling", "cnf", "maf", "realnvp", "glow")),
-    *map(Entrant.model_validate, ("rnode", "ffjord", "ot_flow", "flow_matching")),
+    *map(Entrant.model_validate, ("transformer_mixture", "tarflow", "rnode", "ffjord")),
+    *map(Entrant.model_validate, ("ot_flow", "flow_matching")),
     Entrant(
         flow="flow_matching",
         label="flow_matching, likelihood",
@@ -120,8 +121,10 @@ class Rung(Settings, frozen=True):
     """
     labels: tuple[str, ...] = ()
     """Names of families that get them beside those."""
-    seeds: PositiveInt | None = None
-    """Number of the suite's seeds, the smallest, that its finals have; by default all."""
+    seeds: NonNegativeInt | None = None
+    """Number of the suite's seeds, the smallest, that its finals have; by default all. With 0 its
+    trials are for the search alone.
+    """
 
     @property
     def rule(self) -> dict[str, Any]:
@@ -174,6 +177,8 @@ class SearchOptions(Settings, frozen=True):
             raise ValueError(
                 f"each rung takes some of the one before, got {numbers} configurations"
             )
+        if self.rungs[-1].seeds == 0:
+            raise ValueError("seeds = 0: the last rung has to have finals")
         if self.training.schedule != "course":
             raise ValueError(
                 f"schedule {self.training.schedule!r} has no budget of a search: leave it out"
@@ -183,10 +188,11 @@ class SearchOptions(Settings, frozen=True):
             if unknown := [label for label in rung.labels if label not in known]:
                 raise ValueError(f"labels = {unknown}; choose from: {', '.join(known)}")
             some = rung.families is not None
-            if not self.race and some and (place == 0 or rung.configurations > 1):
+            scored = place > 0 and self.rungs[place - 1].seeds != 0
+            if not self.race and some and (not scored or rung.configurations > 1):
                 raise ValueError(
-                    f"families = {rung.families} at {rung.seconds:g}: after the first rung, and "
-                    "with one configuration, some families go on"
+                    f"families = {rung.families} at {rung.seconds:g}: after a rung with finals, "
+                    "and with one configuration, some families go on"
                 )
             if (self.race or rung.labels) and not some:
                 raise ValueError(f"the rung of {rung.seconds:g} has to give families")
@@ -511,8 +517,11 @@ class Purse(Protocol):
 
     jobs: int
 
-    def seconds(self, nominal: float, share: float, trainings: int) -> float:
-        """CPU seconds that each of so many trainings gets, of a share of what is left."""
+    def seconds(self, nominal: float, share: float, trainings: int) -> tuple[float, float]:
+        """What each of so many trainings gets of a share of what is left.
+
+        CPU seconds, and seconds of the clock, which are fewer on a busy machine.
+        """
 
 
 @register
@@ -609,9 +618,10 @@ class Search(TrainingStudy):
         spent, seconds = _spent(before), float(settings["seconds"])
         if self.purse is not None:
             part = 1.0 if final else 1 / 5  # the first rung has spent a sixth
-            share = self.purse.seconds(seconds, part, sum(of_family.values()))
+            share, limit = self.purse.seconds(seconds, part, sum(of_family.values()))
             seconds = spent + max(share, SHORTEST)
-            settings = {**settings, "share": share}
+            training = {**settings["training"], "time_limit": max(limit, SHORTEST)}
+            settings = {**settings, "share": share, "training": training}
         if final:  # so that it goes on from the weights that there are
             decay = min(settings["training"]["decay"], 0.999 * (1 - spent / seconds))
             settings = {**settings, "training": {**settings["training"], "decay": decay}}
@@ -661,7 +671,8 @@ def _lasting(case: Case, seconds: float) -> Case:
 def _chosen(case: Case, best: Case) -> Case:
     """A case with the configuration of another."""
     chosen = {name: best.settings[name] for name in ("configuration", "edges")}
-    length = {name: case.settings["training"][name] for name in ("decay", "cpu_seconds")}
+    names = ("decay", "cpu_seconds", "time_limit")
+    length = {name: case.settings["training"][name] for name in names}
     training = {**best.settings["training"], **length}
     settings = {**case.settings, **chosen, "training": training}
     return case.changed(options=best.options, settings=settings)
