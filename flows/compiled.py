@@ -197,8 +197,8 @@ class Functions:
             # a copy for torch to keep versions of; sizes it remembers by the name
             name = f"{function.__name__}_{next(_numbers)}"
             code = function.__code__.replace(co_name=name)
-            own = FunctionType(code, function.__globals__, name)
-            self._known[key] = torch.compile(own, fullgraph=True, backend=self.backend)
+            twin = FunctionType(code, function.__globals__, name)
+            self._known[key] = torch.compile(twin, fullgraph=True, backend=self.backend)
         try:
             with _without_notice(inputs), without_stream():
                 results = self._known[key](*arguments)
@@ -282,8 +282,8 @@ class Ahead:
             with torch.enable_grad():
                 results = results_of(primals)
                 ends = [t for t in results if t.requires_grad]
-                wanted = [primals[n] for n in self.learned]
-                gradients = torch.autograd.grad(ends, wanted, tangents, allow_unused=True)
+                leaves = [primals[n] for n in self.learned]
+                gradients = torch.autograd.grad(ends, leaves, tangents, allow_unused=True)
             pairs = zip(self.learned, gradients, strict=True)
             self.learned = [n for n, gradient in pairs if gradient is not None]
             used = [gradient.contiguous() for gradient in gradients if gradient is not None]
@@ -318,10 +318,10 @@ class Ahead:
         )
         (end,) = forward.graph.find_nodes(op="output")
         results = [*end.args[0]]
-        given = {node: n for n, node in enumerate(forward.graph.find_nodes(op="placeholder"))}
-        kept = results[self.count :]
-        self.saved = [given.get(node) for node in kept]  # an input's place, or None
-        computed = (node for node in kept if node not in given)
+        places = {node: n for n, node in enumerate(forward.graph.find_nodes(op="placeholder"))}
+        nodes = results[self.count :]
+        self.saved = [places.get(node) for node in nodes]  # an input's place, or None
+        computed = (node for node in nodes if node not in places)
         end.args = ([*results[: self.count], *computed],)
         return forward
 
@@ -343,13 +343,13 @@ class Ahead:
         """Gradients in the learned tensors, from those in the results."""
         if self.backward is None:
             return torch._foreach_mul([*saved], slopes[0])
-        given = [*saved, *(slope.contiguous() for slope in slopes)]
+        inputs = [*saved, *(slope.contiguous() for slope in slopes)]
         if isinstance(graph := self.backward, GraphModule):
             try:
-                self.backward = _compiled(graph, given)
+                self.backward = _compiled(graph, inputs)
             except Exception:  # whatever it is: its operators do it
                 self.backward = lambda inputs: graph(*inputs)
-        return self.backward(given)
+        return self.backward(inputs)
 
     def _note(self, state: Sequence[Tensor]) -> None:
         self.addresses = [t.data_ptr() for t in state]
@@ -380,8 +380,8 @@ class _Node(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, native: Ahead, *inputs: Tensor) -> tuple[Tensor, ...]:
         results = native.forward(inputs)
-        kept = iter(results[native.count :])
-        ctx.save_for_backward(*(next(kept) if n is None else inputs[n] for n in native.saved))
+        extras = iter(results[native.count :])
+        ctx.save_for_backward(*(next(extras) if n is None else inputs[n] for n in native.saved))
         ctx.native = native
         ctx.mark_non_differentiable(*(results[n] for n in native.fixed))
         return tuple(results[: native.count])
@@ -390,8 +390,8 @@ class _Node(torch.autograd.Function):
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         native: Ahead = ctx.native
         first_derivative(slopes[0])
-        given = [slope for n, slope in enumerate(slopes) if n not in native.fixed]
-        gradients = iter(native.gradients(ctx.saved_tensors, given))
+        cotangents = [slope for n, slope in enumerate(slopes) if n not in native.fixed]
+        gradients = iter(native.gradients(ctx.saved_tensors, cotangents))
         places = range(len(native.wanted))
         return None, *(next(gradients) if n in native.learned else None for n in places)
 
@@ -513,12 +513,12 @@ def _compiled(graph: GraphModule, inputs: list[Tensor]) -> Callable[[list[Tensor
             run: Any = torch._inductor.aoti_load_package(path).loader.run
         finally:
             notices.disabled = before
-        for value, wanted in zip(run(inputs), graph(*inputs), strict=True):
-            if not wanted.dim() or not wanted.numel():  # a step's error is a sum of roundings
+        for value, reference in zip(run(inputs), graph(*inputs), strict=True):
+            if not reference.dim() or not reference.numel():  # a step's error is a sum of roundings
                 continue
-            close = torch.finfo(wanted.dtype).eps ** 0.5
-            size = float(wanted.abs().amax().nan_to_num(0, 0, 0))
-            if not torch.allclose(value, wanted, rtol=close, atol=close * size, equal_nan=True):
+            close = torch.finfo(reference.dtype).eps ** 0.5
+            size = float(reference.abs().amax().nan_to_num(0, 0, 0))
+            if not torch.allclose(value, reference, rtol=close, atol=close * size, equal_nan=True):
                 raise ValueError("the native function gives other results than its operators")
     return run
 
@@ -527,8 +527,8 @@ def _check_backend(backend: str) -> None:
     """ValueError for an unknown backend, RuntimeError for inductor without a C++ compiler."""
     if backend not in torch.compiler.list_backends(()):
         names = torch.compiler.list_backends()  # without those of debugging
-        known = choices(backend, names, "torch.compiler.list_backends()")
-        raise ValueError(f"unknown backend {backend!r}; {known}")
+        hint = choices(backend, names, "torch.compiler.list_backends()")
+        raise ValueError(f"unknown backend {backend!r}; {hint}")
     if backend != "inductor":
         return
     from torch._inductor.cpp_builder import get_cpp_compiler

@@ -52,14 +52,14 @@ class Conditional(Flow):
     @torch.no_grad()
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
         """n rows (n, D + C), drawn given the first n contexts."""
-        given = self._given(n)
-        return torch.cat([self.flow.sample(n, given), given], 1)
+        x = self._given(n)
+        return torch.cat([self.flow.sample(n, x), x], 1)
 
     def rsample_and_log_prob(self, n: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """n reparameterised rows (n, D + C) and their log-densities given x (n,)."""
-        given = self._given(n)
-        y, log_prob = self.flow.rsample_and_log_prob(n, given)
-        return torch.cat([y, given], 1), log_prob
+        x = self._given(n)
+        y, log_prob = self.flow.rsample_and_log_prob(n, x)
+        return torch.cat([y, x], 1), log_prob
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Self:

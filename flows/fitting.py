@@ -87,8 +87,8 @@ def fit(
     and an unknown name or option, and `flows.training.TrainingError` where updates have no finite
     loss.
     """
-    given = {"updates": updates, "batch": batch, "cpu_seconds": cpu_seconds}
-    for name, value in given.items():
+    limits = {"updates": updates, "batch": batch, "cpu_seconds": cpu_seconds}
+    for name, value in limits.items():
         if value is not None and value <= 0:
             raise ValueError(f"{name} = {value}: give a number above 0")
     if cpu_seconds and torch.get_num_threads() != 1:
@@ -97,8 +97,8 @@ def fit(
             "torch.set_num_threads(1)"
         )
     rows, width = _rows("data", data)
-    named = getattr(data[0] if isinstance(data, tuple) else data, "columns", range(width))
-    _inspect(rows[:, :width], list(named))
+    columns = getattr(data[0] if isinstance(data, tuple) else data, "columns", range(width))
+    _inspect(rows[:, :width], list(columns))
     generator = torch.Generator().manual_seed(seed)
     if isinstance(validation, float):
         order, count = torch.randperm(len(rows), generator=generator), round(validation * len(rows))
@@ -114,8 +114,8 @@ def fit(
     with torch.inference_mode(False), torch.enable_grad(), Stream(seed):
         rate = RATES[False]
         if isinstance(flow, str):
-            known, preprocessing = tuning(flow, width), preprocessing or "whiten"
-            rate, options = known.rate, {**known.fixed, **known.working, **options}
+            advice, preprocessing = tuning(flow, width), preprocessing or "whiten"
+            rate, options = advice.rate, {**advice.fixed, **advice.working, **options}
             if context := rows.shape[1] - width:
                 options.setdefault("context_dim", context)
             flow = flows.build(flow, width, **options)
@@ -135,7 +135,7 @@ def fit(
         loop(state, turns)
         turns.fit.best, _ = state.conclude(turns.log_prob)
     flow.load_state_dict(state.best)
-    flow.columns = None if isinstance(named, range) else tuple(named)
+    flow.columns = None if isinstance(columns, range) else tuple(columns)
     return turns.fit
 
 

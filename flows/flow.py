@@ -74,8 +74,8 @@ class Flow(nn.Module):
             sizes = [f"{k}={v}" for k, v in recipe.options.items() if isinstance(v, int | str)]
             text = f"{recipe.flow}({', '.join(sizes)})"
             layout = " behind ".join([text, *reversed(recipe.preprocessing)])
-        given = f" given {self.context_dim} columns" * bool(self.context_dim)
-        return f"Flow of {self.dim} columns{given}, {count:,} parameters of {dtypes}\n  {layout}"
+        clause = f" given {self.context_dim} columns" * bool(self.context_dim)
+        return f"Flow of {self.dim} columns{clause}, {count:,} parameters of {dtypes}\n  {layout}"
 
     def log_prob(self, x: Tensor | Any, context: Tensor | None = None) -> Tensor:
         """Log-density in nats: (N, D) -> (N,).
@@ -101,11 +101,11 @@ class Flow(nn.Module):
             return log_prob
         exact = log_prob.detach()[far].double()
         if log_prob.dtype != torch.float64:
-            given = [t for t in (x, context) if t is not None]
+            rows = [t for t in (x, context) if t is not None]
             with contextlib.suppress(RuntimeError), torch.no_grad():  # which says nothing new
                 flow = copy.deepcopy(self).double()
                 flow.compiler = None
-                exact = flow.log_prob(*(t.detach().expand(len(x), -1)[far].double() for t in given))
+                exact = flow.log_prob(*(t.detach().expand(len(x), -1)[far].double() for t in rows))
         beyond = exact.isnan() & (size[far] > torch.finfo(x.dtype).max ** 0.25)
         return log_prob.masked_scatter(far, exact.masked_fill(beyond, -torch.inf).to(x.dtype))
 
@@ -245,13 +245,13 @@ class Flow(nn.Module):
 
     def validate(self, x: Tensor, context: Tensor | None) -> Tensor | None:
         """Validate x and context; return the context with one row for each of x, or None."""
-        own = self.reference()
-        if own is not None and own.requires_grad and unfit_for_gradients(own):
+        tensor = self.reference()
+        if tensor is not None and tensor.requires_grad and unfit_for_gradients(tensor):
             raise RuntimeError(
                 "this flow was built under inference_mode, and gradients are enabled: build it "
                 "outside, or call it under torch.no_grad()"
             )
-        _check_rows("x", x, self.dim, own)
+        _check_rows("x", x, self.dim, tensor)
         if context is None:
             if self.context_dim:
                 raise ValueError(
@@ -259,7 +259,7 @@ class Flow(nn.Module):
                     "got none"
                 )
             return None
-        like = x if own is None else own
+        like = x if tensor is None else tensor
         _check_rows("context", context, self.context_dim or None, like, (1, len(x)))
         if self.context_dim == 0:
             raise ValueError(

@@ -70,7 +70,7 @@ def _settings() -> Iterator[Setting]:
     yield Setting("determinism", *determinism)
     precision = torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
     yield Setting("precision of float32", *precision)
-    yield Setting("denormals", denormals, lambda kept: torch.set_flush_denormal(not kept))
+    yield Setting("denormals", denormals, lambda value: torch.set_flush_denormal(not value))
     for owner, name in ((torch.backends.mkldnn, "enabled"), (Distribution, "_validate_args")):
         yield Setting(name.strip("_"), partial(getattr, owner, name), partial(setattr, owner, name))
     yield _table(module._global_forward_hooks, "hooks of modules")

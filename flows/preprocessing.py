@@ -386,7 +386,7 @@ def _normal_curve(column: np.ndarray) -> np.ndarray:
 
     places = np.quantile(column, np.linspace(0, 1, KNOTS), method="nearest")
     values = _thinned(column, QUANTILES)
-    return _knots(values, places, spread, normal, lambda *own: np.minimum(own, 1 / spread))
+    return _knots(values, places, spread, normal, lambda *slopes: np.minimum(slopes, 1 / spread))
 
 
 def _knots(
@@ -427,11 +427,11 @@ def _thinned(values: np.ndarray, most: int) -> np.ndarray:
 
 def _apart(values: np.ndarray, gap: float) -> np.ndarray:
     """Those of rising values that are at least a gap above the one before."""
-    kept = [values[0]]
+    result = [values[0]]
     for value in values[1:]:
-        if value - kept[-1] >= gap:
-            kept.append(value)
-    return np.array(kept)
+        if value - result[-1] >= gap:
+            result.append(value)
+    return np.array(result)
 
 
 def _lengthened(knots: np.ndarray, count: int) -> np.ndarray:

@@ -38,10 +38,10 @@ def choices(name: object, names: Iterable[str], where: str) -> str:
 
     ``where`` says what lists all of them.
     """
-    listed = list(names)
-    if len(listed) <= FEW:
-        return f"choose from: {', '.join(listed)}"
-    closest = difflib.get_close_matches(str(name), listed, CLOSEST, 0.0)
+    items = list(names)
+    if len(items) <= FEW:
+        return f"choose from: {', '.join(items)}"
+    closest = difflib.get_close_matches(str(name), items, CLOSEST, 0.0)
     return f"the closest are {', '.join(closest)} ({where} has all)"
 
 
@@ -254,8 +254,8 @@ class Registry(Generic[T]):
             kinds = f"{self.kind}s".replace("ys", "ies").partition(" ")[0]
             more = "; or load the file that registers it (--plugin FILE)" * bool(self.group)
             absent = "".join(f"; {name} was left out: {f}" for name, f in self.left_out.items())
-            known = choices(name, self, f"flowgauge list {kinds}")
-            raise ValueError(f"unknown {self.kind} {name!r}; {known}{more}{absent}")
+            hint = choices(name, self, f"flowgauge list {kinds}")
+            raise ValueError(f"unknown {self.kind} {name!r}; {hint}{more}{absent}")
         entry = self._members[name]
         if not entry.usable:
             raise ValueError(
@@ -265,8 +265,8 @@ class Registry(Generic[T]):
         return entry
 
     def _remedy(self, entry: _Entry[T]) -> str:
-        own = f"'flowgauge[{entry.requires}]'"
-        return f"pip install {own if self._holds(entry.module) else entry.requires}"
+        extra = f"'flowgauge[{entry.requires}]'"
+        return f"pip install {extra if self._holds(entry.module) else entry.requires}"
 
     def _discover(self) -> None:
         with _importing:
@@ -307,9 +307,9 @@ def needed(names: Collection[str] | None = None) -> tuple[str, ...]:
     They register one of them, or nothing at all: what those change is meant for all.
     """
     entries = [item for registry in _registries for item in registry._members.items()]
-    own = {e.plugin for name, e in entries if names is None or name in names} - {""}
-    others, files = {e.plugin for _, e in entries} - own, plugins.loaded_files()
-    return (*(file for file in files if file not in others), *sorted(own - {*files}))
+    needs = {e.plugin for name, e in entries if names is None or name in names} - {""}
+    others, files = {e.plugin for _, e in entries} - needs, plugins.loaded_files()
+    return (*(file for file in files if file not in others), *sorted(needs - {*files}))
 
 
 class Group:
@@ -383,8 +383,8 @@ class Member:
     def defaults(self) -> dict[str, Any]:
         """Every option with its default value, without sizes that the member does not use."""
         parameters = inspect.signature(self.factory).parameters.values()
-        own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-        return {k: v for k, v in own.items() if k not in SIZES or k in self.uses}
+        values = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return {k: v for k, v in values.items() if k not in SIZES or k in self.uses}
 
     @property
     def undeclared(self) -> tuple[str, ...]:
@@ -402,8 +402,8 @@ class Member:
             if option not in defaults:
                 reason = "does not use" if option in SIZES else "has no option"
                 hint = " (name it in `uses`)" if option in self.undeclared else ""
-                known = choices(option, defaults, "flowgauge list flows")
-                raise ValueError(f"flow {self.name!r} {reason} {option!r}{hint}; {known}")
+                remedy = choices(option, defaults, "flowgauge list flows")
+                raise ValueError(f"flow {self.name!r} {reason} {option!r}{hint}; {remedy}")
         of = {name: getattr(type(default), "of", None) for name, default in defaults.items()}
         chosen = {k: convert(v) if (convert := of[k]) else v for k, v in options.items()}
         return {**defaults, **chosen}

@@ -112,9 +112,9 @@ def load(folder: str | Path) -> Flow:
         raise ValueError(
             f"{str(folder)[:LONGEST]!r} holds no flow that can be read: {text}"
         ) from error
-    listed = ", ".join(map(str, below[:LISTED]))
+    names = ", ".join(map(str, below[:LISTED]))
     more = f" and {len(below) - LISTED} more" * (len(below) > LISTED)
-    raise ValueError(f"{str(folder)!r} holds several flows, load one: {listed}{more}")
+    raise ValueError(f"{str(folder)!r} holds several flows, load one: {names}{more}")
 
 
 def _loaded(folder: Path) -> Flow:
@@ -174,13 +174,13 @@ def _loaded(folder: Path) -> Flow:
     if scaling := _under(CONTEXT, state):
         flow.scale_context(_restored("standardize", scaling, flow.context_dim or 0))
     for key, value in flow.to(getattr(torch, dtype)).state_dict().items():
-        given = state[key].dtype
-        if given != value.dtype and not (given.is_floating_point and value.is_floating_point()):
-            raise ValueError(f"{key} of {WEIGHTS} is of {given}, and {value.dtype} is needed")
-        places = value.dim() > 0 and value.dtype == torch.int64  # of columns: not a counter
-        if places and not torch.equal(*(t.flatten().sort()[0] for t in (value, state[key]))):
+        type_, state_type = value.dtype, state[key].dtype
+        if type_ != state_type and not (type_.is_floating_point and state_type.is_floating_point):
+            raise ValueError(f"{key} of {WEIGHTS} is of {state_type}, and {type_} is needed")
+        columns = [t.flatten().sort()[0] for t in (value, state[key])]
+        if value.dim() > 0 and type_ == torch.int64 and not torch.equal(*columns):
             raise ValueError(
-                f"{key} of {WEIGHTS} has other places than flow {name!r}, or one twice"
+                f"{key} of {WEIGHTS} has not the columns of flow {name!r}, or one twice"
             )
     flow.load_state_dict(state)
     return flow
@@ -220,7 +220,7 @@ def _name(transform: nn.Module) -> str | None:
     """The name by which `flows.preprocessing.fit` makes such a transform; None if there is none."""
     parts = transform._transforms if isinstance(transform, CompositeTransform) else [transform]
     kinds = tuple(type(part) for part in parts)
-    if name := next((name for name, own in FITS.items() if own == kinds), None):
+    if name := next((name for name, types in FITS.items() if types == kinds), None):
         return name
     steps = [_name(part) or "" for part in parts] if len(parts) > 1 else []
     return "+".join(steps) if steps and {*steps} <= {*FITS} else None

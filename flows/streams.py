@@ -52,8 +52,8 @@ class Stream(TorchFunctionMode):
         elif function is F.dropout and (not kwargs["training"] or not 0 < kwargs["p"] < 1):
             pass  # which draws nothing
         elif function is F.dropout and args[0].device.type == "cpu" and not kwargs["inplace"]:
-            keep, kept = 1 - kwargs["p"], torch.empty_like(args[0])
-            return args[0] * kept.bernoulli_(keep, generator=self._of(args, {})).div_(keep)
+            keep, mask = 1 - kwargs["p"], torch.empty_like(args[0])
+            return args[0] * mask.bernoulli_(keep, generator=self._of(args, {})).div_(keep)
         elif any(part in name for part in OTHERS):
             return self._lend(partial(function, *args, **kwargs), self._of(args, kwargs))
         elif function is Tensor.backward and all(v is None or v is False for v in kwargs.values()):

@@ -53,7 +53,7 @@ def lacks_logit(rows: pd.DataFrame) -> bool:
     """Whether pixels were trained on without a logit: such scores compare no families."""
     pixels = rows.get("bits_per_dim", pd.Series(dtype=float)).notna().any()
     settings = rows.get("setting.training", pd.Series(dtype=object)).dropna()
-    return bool(pixels and not any("logit" in str(own.get("preprocessing")) for own in settings))
+    return bool(pixels and not any("logit" in str(fit.get("preprocessing")) for fit in settings))
 
 
 def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Contest]:
@@ -64,7 +64,7 @@ def contests(done: pd.DataFrame, one: pd.Series, other: pd.Series) -> list[Conte
     """
     pairs = []
     for name, group in done.groupby("dataset"):
-        gap = gap_of(own for _, own in named(group).groupby("series"))
+        gap = gap_of(model for _, model in named(group).groupby("series"))
         kinds_of = [group[mask.reindex(group.index)] for mask in (one, other)]
         for budget in common_budgets(*kinds_of):
             sides = [within(side, budget) for side in kinds_of]
@@ -82,7 +82,7 @@ def common_budgets(*sides: pd.DataFrame) -> list[float]:
     NaN alone where none is common: `within` it a side has its cases without a budget.
     """
     budgets = [side.get(BUDGET, pd.Series(np.nan, side.index)).astype(float) for side in sides]
-    every = [set(own.dropna()) for own in budgets if own.notna().any()]
+    every = [set(values.dropna()) for values in budgets if values.notna().any()]
     common = set.intersection(*every) if every else set()
     return sorted(common) or [math.nan]
 
@@ -155,8 +155,8 @@ def efforts(sides: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     sides = [side[side["data_seed"].isin(levels.index)] for side in sides]
     for axis in EFFORT:
         costs = [_costs(side, axis, levels) for side in sides]
-        if all(np.isfinite(own).any() for own in costs):
-            return [side.assign(cost=own) for side, own in zip(sides, costs, strict=True)]
+        if all(np.isfinite(cost).any() for cost in costs):
+            return [side.assign(cost=cost) for side, cost in zip(sides, costs, strict=True)]
     return [side.assign(cost=math.nan) for side in sides]
 
 

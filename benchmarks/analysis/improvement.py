@@ -70,14 +70,14 @@ def gain_per_doubling(
 
 def gain_of(seeds: pd.DataFrame) -> Estimate | None:
     """Mean gain of a model's seeds per doubling, over their best, nats; None if one is unknown."""
-    known = seeds.reindex(columns=GAINS).astype(float)
-    if known.empty or known.isna().any(axis=None):
+    gains = seeds.reindex(columns=GAINS).astype(float)
+    if gains.empty or gains.isna().any(axis=None):
         return None
-    variances = known[ERROR] ** 2
-    error = math.sqrt(variances.sum()) / len(known)
-    freedom = float(variances.sum() ** 2 / (variances**2 / known[FREEDOM]).sum()) if error else 1.0
+    variances = gains[ERROR] ** 2
+    error = math.sqrt(variances.sum()) / len(gains)
+    freedom = float(variances.sum() ** 2 / (variances**2 / gains[FREEDOM]).sum()) if error else 1.0
     behind = (seeds.get("val_ll", np.nan) - last(seeds)).fillna(0.0)
-    return Estimate(float((known[GAIN] - behind).mean()), error, freedom)
+    return Estimate(float((gains[GAIN] - behind).mean()), error, freedom)
 
 
 def last(cases: pd.DataFrame) -> pd.Series:
@@ -85,7 +85,7 @@ def last(cases: pd.DataFrame) -> pd.Series:
     values = cases.get(LAST, pd.Series(np.nan, cases.index)).astype(float)
     if "arrays" in cases:
         others = arrays_by_case(cases[values.isna()], CURVE)
-        values[values.isna()] = np.array([[np.nan, *own.get(CURVE, ())][-1] for own in others])
+        values[values.isna()] = np.array([[np.nan, *case.get(CURVE, ())][-1] for case in others])
     return values
 
 

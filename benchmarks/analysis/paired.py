@@ -65,8 +65,8 @@ class Comparison:
     @property
     def tested(self) -> Estimate:
         """The estimate, without its error where that is over the rows of one seed."""
-        known = self.basis not in ("rows", "none")
-        return self.estimate if known else Estimate(self.estimate.value, math.nan, math.nan)
+        has_error = self.basis not in ("rows", "none")
+        return self.estimate if has_error else Estimate(self.estimate.value, math.nan, math.nan)
 
     @property
     def about(self) -> str:
@@ -109,7 +109,7 @@ def gap_of(models: Iterable[pd.DataFrame]) -> float:
 
     ``models`` have the cases of one model each.
     """
-    means = pd.DataFrame([(own["flow"].iloc[0], own["test_ll"].mean()) for own in models])
+    means = pd.DataFrame([(model["flow"].iloc[0], model["test_ll"].mean()) for model in models])
     gaussians = means[1][means[0] == "gaussian"] if len(means) else means
     return float(means[1].max() - gaussians.max()) if len(gaussians) else math.inf
 
@@ -156,8 +156,8 @@ def rivals(
 ) -> tuple[str, dict[str, Comparison]]:
     """The name of the model with the highest mean, and it compared with each of the others."""
     best = max(models, key=lambda model: float(models[model][metric].mean()), default="")
-    others = {name: own for name, own in models.items() if name != best}
-    return best, {name: compare(models[best], own, metric, gap) for name, own in others.items()}
+    others = {name: cases for name, cases in models.items() if name != best}
+    return best, {name: compare(models[best], cases, metric, gap) for name, cases in others.items()}
 
 
 def over_seeds(cases: pd.DataFrame, values: np.ndarray) -> Estimate:
@@ -176,7 +176,7 @@ def mean_by_row(seeds: pd.DataFrame) -> np.ndarray:
 def _rows(cases: pd.DataFrame) -> list[np.ndarray]:
     """Log-densities of the test rows of each case, nats."""
     every = arrays_by_case(cases, "test_log_prob")
-    return [own["test_log_prob"].astype(float) for own in every]
+    return [arrays["test_log_prob"].astype(float) for arrays in every]
 
 
 def error_over_rows(seeds: pd.DataFrame) -> float:
@@ -186,7 +186,7 @@ def error_over_rows(seeds: pd.DataFrame) -> float:
     return of_rows(mean_by_row(seeds), _groups(seeds)).error
 
 
-def robust(best: pd.DataFrame, own: pd.DataFrame, least: float) -> dict[str, Any]:
+def robust(best: pd.DataFrame, model: pd.DataFrame, least: float) -> dict[str, Any]:
     """Median and trimmed mean of a model, nats, and its worst row, where few rows decide its mean.
 
     They do where the distance to the best is another by trimmed means: by more than half of it, and
@@ -194,8 +194,8 @@ def robust(best: pd.DataFrame, own: pd.DataFrame, least: float) -> dict[str, Any
     """
     from scipy.stats import trim_mean  # which takes a second
 
-    pairs = _pairs(best, own)
-    sides = [side.iloc[places] for side, places in zip((best, own), pairs.T, strict=True)]
+    pairs = _pairs(best, model)
+    sides = [side.iloc[places] for side, places in zip((best, model), pairs.T, strict=True)]
     if not len(pairs) or not all(map(_has_rows, sides)):
         return {}
     rows = [*map(_rows, sides)]

@@ -37,7 +37,7 @@ class Ranking:
         """
         cases = cases[cases["status"] == "done"]
         cases = cases.dropna(subset="test_ll") if "test_ll" in cases else cases.iloc[:0]
-        sets = [own for _, own in cases.groupby("dataset", sort=False) if not lacks_logit(own)]
+        sets = [rows for _, rows in cases.groupby("dataset", sort=False) if not lacks_logit(rows)]
         if len(sets) < SETS:
             return None
         means = pd.concat(sets).groupby(["series", "dataset"], sort=False)["test_ll"].mean()
@@ -45,7 +45,7 @@ class Ranking:
         if len(part) < MODELS or len(part.columns) < SETS:
             return None
         names = (("dataset", part.columns), ("series", part.index))
-        others = [n for column, kept in names for n in cases[column].unique() if n not in kept]
+        others = [n for column, axis in names for n in cases[column].unique() if n not in axis]
         counted = cases["dataset"].isin(part.columns) & cases["series"].isin(part.index)
         return cls(part.loc[mean_ranks(part).sort_values().index], cases[counted], others)
 

@@ -145,8 +145,8 @@ def _criterion(squares: np.ndarray, n: int, parameters: ArrayLike) -> np.ndarray
     sizes has a term too many. Infinite where they are too many for n.
     """
     spread, k = np.maximum(squares / n, EXACT**2), np.asarray(parameters)
-    left = n - k - 1
-    penalty = np.where(left > 0, k * np.log(n) * n / np.maximum(left, 1), np.inf)
+    freedom = n - k - 1
+    penalty = np.where(freedom > 0, k * np.log(n) * n / np.maximum(freedom, 1), np.inf)
     return np.asarray(n * np.log(spread) + penalty)
 
 
@@ -192,10 +192,10 @@ def _redrawn(times: Sequence[np.ndarray], truths: _Laws, seed: int) -> np.ndarra
     """
     rng, (count, n) = np.random.default_rng(seed), truths.predicted.shape
     medians = np.array([np.median(t) for t in times])
-    left = np.maximum(1, n - truths.parameters)[:, None]  # degrees of freedom
-    residuals = np.log(medians / truths.predicted) * np.sqrt(n / left)
+    freedom = np.maximum(1, n - truths.parameters)[:, None]  # degrees of freedom
+    residuals = np.log(medians / truths.predicted) * np.sqrt(n / freedom)
     deviations = np.take_along_axis(residuals, rng.integers(n, size=(count, n)), axis=1)
-    deviations *= rng.choice([-1, 1], (count, n)) * np.sqrt(left / rng.chisquare(left))
+    deviations *= rng.choice([-1, 1], (count, n)) * np.sqrt(freedom / rng.chisquare(freedom))
     for index, t in enumerate(times):
         picks = rng.integers(len(t), size=(count, len(t)))
         deviations[:, index] += np.log(np.median(t[picks], axis=1) / medians[index])

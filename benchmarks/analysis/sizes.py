@@ -55,6 +55,6 @@ def _along(done: pd.DataFrame, axis: str) -> dict[str, pd.DataFrame]:
     equal = [c for c in ("flow", "dim", "batch", *settings) if c not in (axis, *HOW)]
     alike = pd.Series(map(repr, done[equal].to_dict("records")), done.index, dtype=object)
     grid = done[done.groupby(alike)[axis].transform("nunique") >= FEWEST]
-    named = names(grid.assign(**{"option.D": grid["dim"]}), [axis])
-    by_name = grid.groupby(pd.Series(named, grid.index, dtype=object))
+    labels = names(grid.assign(**{"option.D": grid["dim"]}), [axis])
+    by_name = grid.groupby(pd.Series(labels, grid.index, dtype=object))
     return {str(name): group.sort_values(axis) for name, group in by_name}

@@ -212,9 +212,9 @@ def _of_table(id: str) -> dict[str, Any]:
     level = level_of(id if id in TABLE["shares"] else "leads")
     shared = {"level": level, "updates": UPDATES, "margin": MARGIN, "fewest": FEWEST}
     texts = {name: text.format(**shared) for name, text in TABLE["shared"].items()}
-    known = {field.name for field in dataclasses.fields(Claim)}
+    fields = {field.name for field in dataclasses.fields(Claim)}
     return {
-        **{name: value for name, value in rule.items() if name in known},
+        **{name: value for name, value in rule.items() if name in fields},
         "criterion": rule["text"].format(**texts, **shared, **rule),
         "suite": TABLE["suites"][rule["studies"][0]],
         "slide": TABLE["slides"][str(rule["page"])],
@@ -302,8 +302,8 @@ def ahead(standings: Iterable[Standing]) -> list[bool | None]:
 
 def keys(*rows: pd.DataFrame) -> tuple[str, ...]:
     """Keys of the records of these rows, or that they come from, each once."""
-    listed = (chain(*part[RECORDS]) if RECORDS in part else part["key"] for part in rows)
-    return tuple(dict.fromkeys(chain(*listed)))
+    groups = (chain(*part[RECORDS]) if RECORDS in part else part["key"] for part in rows)
+    return tuple(dict.fromkeys(chain(*groups)))
 
 
 def span(values: Iterable[float], digits: str = ".3g") -> str:

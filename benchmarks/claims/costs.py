@@ -244,13 +244,13 @@ def _interval(slope: Trend) -> str:
 def _totals(frame: pd.DataFrame) -> tuple[str, tuple[str, ...]]:
     """From which D on FFJORD costs less than each flow without an ODE; "" without both studies."""
     solved, direct = nfe.totals(frame)
-    own = [total for total in solved if total.name.startswith("ffjord")]
-    if not own:
+    totals = [total for total in solved if total.name.startswith("ffjord")]
+    if not totals:
         return "", ()
-    first, *_, last = own[0].once.index
-    ranges = [f" ({span(t.evaluations, '.0f')} on {t.data})" if t.data else "" for t in own]
-    at = [f"{t.evaluations[1]:.0f}{words}" for t, words in zip(own, ranges, strict=True)]
-    where = {other.name: [total.crossings(other)[1] for total in own] for other in direct}
+    first, *_, last = totals[0].once.index
+    ranges = [f" ({span(t.evaluations, '.0f')} on {t.data})" if t.data else "" for t in totals]
+    at = [f"{t.evaluations[1]:.0f}{words}" for t, words in zip(totals, ranges, strict=True)]
+    where = {other.name: [total.crossings(other)[1] for total in totals] for other in direct}
     never = [name for name, dims in where.items() if min(dims) == NEVER]
     parts = [
         f"{', '.join(number(max(dim, first), '.0f') for dim in dims)} than {name}"
@@ -261,4 +261,4 @@ def _totals(frame: pd.DataFrame) -> tuple[str, tuple[str, ...]]:
         f" At {listed(at)} evaluations FFJORD's density takes fewer FLOPs from D = "
         f"{'; '.join(parts)}; than {listed(never, 'any')} at no D up to {last}."
     )
-    return sentence, tuple(key for total in (own[0], *direct) for key in total.keys)
+    return sentence, tuple(key for total in (totals[0], *direct) for key in total.keys)

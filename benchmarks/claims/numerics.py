@@ -114,11 +114,11 @@ def rate_of_change(frame: pd.DataFrame) -> Verdict:
     fields = [numerics.convergence(row) for _, row in rows.iterrows()]
     if any(len(steps) < 2 for steps, _, _ in fields):
         raise NotMeasured("rates of log p at two numbers of steps in the study numerics")
-    left, orders = [errors[-1] for _, errors, _ in fields], [order for _, _, order in fields]
+    ends, orders = [errors[-1] for _, errors, _ in fields], [order for _, _, order in fields]
     rule = RULES["rate-of-change"]
-    holds = [max(left) <= rule["largest"] and min(orders) >= rule["order"]]
+    holds = [max(ends) <= rule["largest"] and min(orders) >= rule["order"]]
     sentence = (
-        f"In {len(fields)} fields the two differ by {scientific(max(left))} of the trace at most "
+        f"In {len(fields)} fields the two differ by {scientific(max(ends))} of the trace at most "
         f"with {max(fields[0][0])} steps, and the difference falls with order "
         f"{span(orders, '.2f')}."
     )

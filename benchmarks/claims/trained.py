@@ -134,7 +134,7 @@ def judge_lead(claim: str, family: Mapping[str, Sequence[Contest]]) -> Verdict:
     lead, pairs = LEADS[claim], family[claim]
     if not pairs:
         raise NotMeasured(lead.missing)
-    every = {_name(pair): pair.comparison for own in family.values() for pair in own}
+    every = {_name(pair): pair.comparison for group in family.values() for pair in group}
     every = {name: compared for name, compared in every.items() if compared.seeds >= FEWEST}
     stands, ranks = (how(every, level_of("leads")) for how in (standing, by_ranks))
     parts = tuple(_part(p, stands.get(_name(p)), ranks.get(_name(p))) for p in pairs)
@@ -150,12 +150,12 @@ def judge_lead(claim: str, family: Mapping[str, Sequence[Contest]]) -> Verdict:
     bases = listed(pair.comparison.about for pair in last)
     ranked = sum(not np.isnan(compared.ranks.error) for compared in every.values())
     evidence = f"Over {bases}; by Holm over {len(every)} comparisons, {ranked} with ranks of rows."
-    ended = [(own, pair.data) for pair in last for own in (pair.one, pair.other)]
-    late = [f"{own['series'].iloc[0]} on {data}" for own, data in ended if improving(own)]
-    left = [OPEN.get(pair.comparison.basis, "") for pair in last]
-    left += [f"Still improving at the end: {'; '.join(late)}."] if late else []
+    ended = [(cases, pair.data) for pair in last for cases in (pair.one, pair.other)]
+    late = [f"{cases['series'].iloc[0]} on {data}" for cases, data in ended if improving(cases)]
+    doubts = [OPEN.get(pair.comparison.basis, "") for pair in last]
+    doubts += [f"Still improving at the end: {'; '.join(late)}."] if late else []
     used = keys(*(side for pair in pairs for side in (pair.one, pair.other)))
-    weakness = " ".join(dict.fromkeys(filter(None, left)))
+    weakness = " ".join(dict.fromkeys(filter(None, doubts)))
     return Verdict(outcome(holds), sentence, used, (), evidence, weakness, parts)
 
 
@@ -322,7 +322,7 @@ def judge_race(claim: str, every: Sequence[Race]) -> Verdict:
     ratios: dict[str, list[float]] = {}
     for race, part in final or both:
         ratios.setdefault(race.other, []).append(part.value)
-    words = [f"{span(own)} times what {other} takes" for other, own in sorted(ratios.items())]
+    words = [f"{span(values)} times what {other} takes" for other, values in sorted(ratios.items())]
     sentence = (
         f"For a {listed(RACED[claim])} the quickest {raced[0].first} takes {listed(words)}; it is "
         f"first in {holds.count(True)} of {counted(len(final), 'comparison')}."

@@ -255,14 +255,14 @@ def _check_flows(
         members[name].complete({k: v for k, v in values.items() if k != "parameters"})
     check_values({"dim": list(dims), "set": values}, "check")
     check_writable(csv_file)
-    listed: list[dict[str, Any]] = []
+    table: list[dict[str, Any]] = []
     with helper() as child:
         for name, d in itertools.product(chosen, dims):
             with console.status(styled(f"{name}, D = {d}")):
                 rows = _judged(child, name, d, values)
             _print(f"{name}, D = {d}", rows, every_row)
-            listed += [{"flow": name, "dim": d, **asdict(row)} for row in rows]
-            write(csv_file, _csv(pd.DataFrame(listed)))
+            table += [{"flow": name, "dim": d, **asdict(row)} for row in rows]
+            write(csv_file, _csv(pd.DataFrame(table)))
     undeclared = [m for n in chosen if (m := members[n]).library is None and m.undeclared]
     for member in undeclared:
         uses = f"uses={(*member.uses, *member.undeclared)}"
@@ -270,7 +270,7 @@ def _check_flows(
             f"{member.name} takes {', '.join(member.undeclared)}, which was not looked at: name it "
             f"in `uses`, as in @flows.register({member.name!r}, {uses})"
         )
-    outcomes = pd.DataFrame(listed)
+    outcomes = pd.DataFrame(table)
     failed = _failures(outcomes)
     if not patterns:
         kinds = {name: "plug-in" if ":" in name else "module" for name in members.left_out}
@@ -292,8 +292,8 @@ def _failures(outcomes: pd.DataFrame) -> list[str]:
         dims.setdefault((str(flow), tuple(rows["name"].unique())), []).append(str(dim))
     failures = []
     for (flow, names), where in dims.items():
-        listed = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
-        failures.append(f"{flow} at D = {', '.join(where)} ({', '.join(listed)})")
+        parts = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
+        failures.append(f"{flow} at D = {', '.join(where)} ({', '.join(parts)})")
     return failures
 
 

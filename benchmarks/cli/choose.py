@@ -107,9 +107,9 @@ def choose(
         name = check_table(selection, status=2)
         admit(name)
         dim, width = datasets.dim(name), datasets.context_dim(name)
-        listed = entrants(dim, flows_of(flow or ()), width, registered)
+        racers = entrants(dim, flows_of(flow or ()), width, registered)
         jobs = most_jobs(1, device)
-        suite = suite_of(name, minutes, jobs, listed, device)
+        suite = suite_of(name, minutes, jobs, racers, device)
         check_place(suite, Asked())
         folder = out or Path("results") / f"choose-{selection.path.stem.partition('.')[0]}"
         ledger = Ledger(started, minutes, jobs)
@@ -123,9 +123,9 @@ def choose(
         say(f"no flow was trained within the time; {ledger.said}: give more --minutes", "red")
         raise Exit(1)
     with usage_errors():
-        drawn, choice = report_of(folder), answers[0]
+        text, choice = report_of(folder), answers[0]
         _print(choice, folder)
-        say(f"{ledger.said}; {drawn}")
+        say(f"{ledger.said}; {text}")
         if json_file is not None:
             others = "all other columns" if selection.context else None
             target = ", ".join(selection.target) or others
@@ -176,8 +176,8 @@ class Ledger:
     def left(self) -> float:
         """CPU seconds that trainings may still spend."""
         by_wall = (self.wall * self.share - ENDING - SCORING) * self.jobs
-        kept = ENDING + SCORING * self.jobs
-        return min(60 * self.minutes * self.jobs - self.spent - kept, by_wall)
+        reserve = ENDING + SCORING * self.jobs
+        return min(60 * self.minutes * self.jobs - self.spent - reserve, by_wall)
 
     @property
     def said(self) -> str:
@@ -220,9 +220,9 @@ def _measure(suite: Suite, folder: Path, ledger: Ledger) -> None:
         ending(),
         suppress(OutOfTime),
         _watched(ledger),
-        Chooser(console, estimates=False) as shown,
+        Chooser(console, estimates=False) as display,
     ):
-        run(suite, folder, shown, asked)
+        run(suite, folder, display, asked)
 
 
 class Chooser(Display):
@@ -279,22 +279,22 @@ def entrants(
     import flows
     from benchmarks.studies.search.study import FAMILIES, Entrant
 
-    of_families, listed = {entrant.flow: entrant for entrant in FAMILIES}, []
+    of_families, result = {entrant.flow: entrant for entrant in FAMILIES}, []
     for name in names or (*registered, *of_families):
-        asked = bool(names) or name in registered
+        by_name = bool(names) or name in registered
         if width and "context_dim" not in flows.members[name].uses:
-            if asked:
+            if by_name:
                 raise ValueError(f"flow {name!r} takes no context: it has no density of a target")
             continue
         entrant = of_families.get(name, Entrant(flow=name)).model_copy(update={"label": ""})
         try:
             flows.build(name, dim, **entrant.complete({"context_dim": width}, dim))
         except ValueError:
-            if asked:
+            if by_name:
                 raise
             continue
-        listed.append(entrant)
-    return listed
+        result.append(entrant)
+    return result
 
 
 def rungs_of(minutes: float, jobs: int, families: Sequence[str]) -> list[dict[str, Any]]:
@@ -307,18 +307,18 @@ def rungs_of(minutes: float, jobs: int, families: Sequence[str]) -> list[dict[st
     sixth = max(sixth, every / 30)
     number = max(1, min(len(families), int(sixth / EACH)))
     tried = max(1, min(CONFIGURATIONS, int(math.sqrt(sixth / number / TRIAL))))
-    kept = max(1, number // 2)
-    last = min(kept, jobs, 2)
+    half = max(1, number // 2)
+    last = min(half, jobs, 2)
     finals = min(tried, PLACES, math.ceil(jobs / last))  # of a family, so that no core is idle
-    named = (FAVOURITE,) if FAVOURITE in families[:number] and kept > 1 else ()
+    labels = (FAVOURITE,) if FAVOURITE in families[:number] and half > 1 else ()
     rungs: list[dict[str, Any]] = []
     seconds = 0.0
     for share, trainings, rule in (
         (1, number * tried, {"configurations": tried, "families": number}),
         (
             1,
-            kept * ((tried + 1) // 2),
-            {"configurations": tried, "families": kept - len(named), "labels": named},
+            half * ((tried + 1) // 2),
+            {"configurations": tried, "families": half - len(labels), "labels": labels},
         ),
         (4, last, {"configurations": finals, "families": last}),
     ):
@@ -328,7 +328,7 @@ def rungs_of(minutes: float, jobs: int, families: Sequence[str]) -> list[dict[st
 
 
 def suite_of(
-    name: str, minutes: float, jobs: int, listed: Sequence[Entrant], device: str = "cpu"
+    name: str, minutes: float, jobs: int, racers: Sequence[Entrant], device: str = "cpu"
 ) -> Suite:
     """The suite of a race for a table and the flows that are asked for, the first of them first."""
     from benchmarks.execution.suite import Suite, validated
@@ -336,8 +336,8 @@ def suite_of(
 
     effort = EFFORT * FITTING * 60 * minutes * jobs / MAPS
     fitted = baselines(name, effort=effort)
-    rungs = rungs_of(minutes, jobs, [entrant.flow for entrant in listed])
-    entered = listed[: rungs[0]["families"]]
+    rungs = rungs_of(minutes, jobs, [entrant.flow for entrant in racers])
+    entered = racers[: rungs[0]["families"]]
     study = {
         "study": "search",
         "race": True,
@@ -350,7 +350,7 @@ def suite_of(
             **{"samples": 1000, "seconds": 0, "continuation": 0},
         },
         "minutes": minutes,
-        "left_out": [entrant.flow for entrant in listed[len(entered) :]],
+        "left_out": [entrant.flow for entrant in racers[len(entered) :]],
     }
     title = plain(f"choose {Path(name.partition(':')[0]).name}")[:99]
     values: dict[str, Any] = {"name": title, "threads": 1, "device": device}
@@ -407,8 +407,8 @@ def _print(choice: Choice, folder: Path) -> None:
         say(f"{best['model']}: {best['configuration']}")
         weights, width = folder / "weights" / best["key"], best["notes"]["data"].get("context_dim")
         say("")
-        given = f"torch.zeros(5, {width})" if width else "None"
-        say(f'import torch, flows; flow, context = flows.load("{weights}"), {given}')
+        context = f"torch.zeros(5, {width})" if width else "None"
+        say(f'import torch, flows; flow, context = flows.load("{weights}"), {context}')
         say("rows = flow.sample(5, context)  # rows as in the file")
         say("print(flow.log_prob(rows, context))  # nats")
 

@@ -90,12 +90,12 @@ def _select(patterns: Sequence[str]) -> list[Claim]:
     from benchmarks.claims import claims as every
     from flows.registry import choices
 
-    listed = every()
+    entries = every()
     for pattern in patterns:
-        if not any(fnmatch(claim.id, pattern) for claim in listed):
-            hint = choices(pattern, (claim.id for claim in listed), "flowgauge list claims")
+        if not any(fnmatch(claim.id, pattern) for claim in entries):
+            hint = choices(pattern, (claim.id for claim in entries), "flowgauge list claims")
             raise ValueError(f"no claim is named {pattern!r}; {hint}")
-    return [claim for claim in listed if any(fnmatch(claim.id, pattern) for pattern in patterns)]
+    return [claim for claim in entries if any(fnmatch(claim.id, pattern) for pattern in patterns)]
 
 
 def _results_folders() -> list[Path]:

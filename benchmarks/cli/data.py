@@ -60,10 +60,10 @@ def list_members(
             "Suites": lambda: {name: suite.read(name).about for name in suite.names()},
             "Claims": lambda: {claim.id: claim.statement for claim in claims.claims()},
         }
-        wanted = [title for title in sections if title.lower().startswith((kind or "").lower())]
-        if not wanted:
+        titles = [title for title in sections if title.lower().startswith((kind or "").lower())]
+        if not titles:
             raise ValueError(f"there is no list of {kind!r}; choose from: {KINDS}")
-        for title in wanted:
+        for title in titles:
             print_list(sections[title]().items(), title)
 
 
@@ -140,8 +140,8 @@ def fetch(
         if original and (source or checksum):
             raise ValueError("--from and --checksum apply to the archive: leave out --original")
         load_plugins(plugin)
-        wanted = [one for name in _select(sets) for one in datasets.sources(name, original)]
-        sources = disk.redirect(wanted, source, checksum)
+        sources = [one for name in _select(sets) for one in datasets.sources(name, original)]
+        sources = disk.redirect(sources, source, checksum)
         if data_root is not None:
             data_root.mkdir(parents=True, exist_ok=True)
         use_data_root(data_root)

@@ -39,12 +39,12 @@ Build = Callable[[int, int, int], Any]  # of D, width and number of layers
 def library(name: str) -> Library:
     """A library with its families; ValueError, with the remedy, if there is none of this name."""
     register()
-    known = {library.name: library for library in flows.members.libraries()}
-    if name not in known:
-        raise ValueError(f"unknown library {name!r}; choose from: {', '.join(known)}")
-    if fault := known[name].fault:
-        raise ValueError(f"{name} {fault}: {known[name].remedy}")
-    return known[name]
+    libraries = {library.name: library for library in flows.members.libraries()}
+    if name not in libraries:
+        raise ValueError(f"unknown library {name!r}; choose from: {', '.join(libraries)}")
+    if fault := libraries[name].fault:
+        raise ValueError(f"{name} {fault}: {libraries[name].remedy}")
+    return libraries[name]
 
 
 def options(family: str) -> dict[str, Any]:

@@ -104,8 +104,8 @@ def _print_groups(groups: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
     table = Table("Status", "Cases", "Which")
     for group, cases in groups.items():
         names = [case["label"] for case in cases] if group != "done" else []
-        listed = "; ".join(names[:LISTED]) + " …" * (len(names) > LISTED)
-        table.add_row(group, str(len(cases)), listed)
+        text = "; ".join(names[:LISTED]) + " …" * (len(names) > LISTED)
+        table.add_row(group, str(len(cases)), text)
     console.print(table)
     for case in groups["failed"]:
         console.print(f"{case['label']}: {case['reason']}", style="red")
@@ -140,8 +140,8 @@ def report(
 def _results_folder(name: Path) -> Path:
     """The folder that a path or a suite's name stands for, as `read_suite` would resolve it."""
     path, suites = Path("results") / name, Path(__file__).parents[1] / "suites"
-    named = (suites / f"{name}.toml").is_file()
-    return path if named and not name.exists() and path.is_dir() else name
+    is_suite = (suites / f"{name}.toml").is_file()
+    return path if is_suite and not name.exists() and path.is_dir() else name
 
 
 def merge(

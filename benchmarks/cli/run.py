@@ -117,7 +117,7 @@ def measure(
         asked = _undisturbed(suite, folder, asked)
         with Display(console) as display:
             result = run(suite, folder, display, asked)
-        drawn = report_of(folder, _print_answer) if draws else "no report was drawn"
+        text = report_of(folder, _print_answer) if draws else "no report was drawn"
     planned = [result.records[c.key] for c in result.cases if c.key in result.records]
     for warning in noise(planned)[1:]:
         note(warning)
@@ -126,7 +126,7 @@ def measure(
     if elsewhere := len(result.elsewhere & result.done):
         note(f"{elsewhere} cases have times of another machine class or torch: --renew-times")
     failed = len(asked.left_over(result))
-    say(f"{len(result.done)} done, {failed} not; {drawn}")
+    say(f"{len(result.done)} done, {failed} not; {text}")
     raise Exit(1 if failed else 0)
 
 
@@ -244,8 +244,8 @@ def _print_answer(report: Report) -> None:
     if main.raw.first:
         say(main.raw.first)
     console.print(table)
-    left = {"rows": len(rows) - ROWS, "columns": len(headers) - fit}
-    if words := [f"{count} more {what}" for what, count in left.items() if count > 0]:
+    rest = {"rows": len(rows) - ROWS, "columns": len(headers) - fit}
+    if words := [f"{count} more {what}" for what, count in rest.items() if count > 0]:
         say(f"{' and '.join(words)} in the report")
 
 
@@ -269,8 +269,8 @@ def _print_plan(suite: Suite, folder: Path, asked: Asked, cases: Sequence[Case])
     if store.is_folder(folder):
         now = state(suite, folder, asked.shard)
         keys = asked.wanted(suite, now)
-        left = [case for case in now.cases if case.key in keys]
-        console.print(f"left to measure in {folder}: {cost(left) if left else 'nothing'}")
+        rest = [case for case in now.cases if case.key in keys]
+        console.print(f"left to measure in {folder}: {cost(rest) if rest else 'nothing'}")
 
 
 class Display:
@@ -316,8 +316,8 @@ class Display:
         self.total, self.labels = len(cases), labels(cases)
         spent, self.begun = sum(begun.values()), begun
         self.bar.update(self.bar_task, total=budget, completed=spent, count=f"0/{self.total}")
-        left = f", about {duration(budget - spent)}" if cases and self.estimates else ""
-        count = f"{counted(len(cases), 'case')} to measure{left}; {kept} kept from before"
+        estimate = f", about {duration(budget - spent)}" if cases and self.estimates else ""
+        count = f"{counted(len(cases), 'case')} to measure{estimate}; {kept} kept from before"
         trainings = f", and {duration(spent)} of {counted(len(begun), 'training')}"
         self.console.print(count + trainings * bool(begun))
         for key, reason in faults_of_flows(cases, each_dim=False).items():

@@ -91,8 +91,8 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         training = settings.get("training") if isinstance(settings, Mapping) else None
         if not (isinstance(training, Mapping) and "whiten" in training):
             return settings
-        named = {"preprocessing": "whiten" if training["whiten"] else "none", **training}
-        return {**settings, "training": {k: v for k, v in named.items() if k != "whiten"}}
+        values = {"preprocessing": "whiten" if training["whiten"] else "none", **training}
+        return {**settings, "training": {k: v for k, v in values.items() if k != "whiten"}}
 
     @property
     def former(self) -> str:

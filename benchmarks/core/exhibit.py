@@ -102,10 +102,10 @@ class Column:
         return replace(self, label=self.label or name, **parts)
 
 
-def columns(*given: str | Mapping[str, str | Column]) -> dict[str, Column]:
+def columns(*parts: str | Mapping[str, str | Column]) -> dict[str, Column]:
     """Columns by name: those of metrics, others that are headers themselves, or have one."""
     every: dict[str, Column] = {}
-    for each in given:
+    for each in parts:
         if not isinstance(each, str):
             every |= {n: Column(c) if isinstance(c, str) else c for n, c in each.items()}
         elif each in METRICS:

@@ -101,8 +101,8 @@ def with_error(value: float, error: float, digits: str, error_digits: str | None
             digits = error_digits = f".{decimals}f"
         elif -5 <= decimals < 0:
             return f"{_signed(round(value, decimals))} ± {_signed(round(error, decimals))}"
-    own = error_digits or digits.removeprefix("+")
-    return f"{number(value, digits)} ± {number(error, own)}"
+    spec = error_digits or digits.removeprefix("+")
+    return f"{number(value, digits)} ± {number(error, spec)}"
 
 
 def markdown(text: str) -> str:

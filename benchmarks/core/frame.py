@@ -96,8 +96,8 @@ def load(*folders: str | Path) -> pd.DataFrame:
     Raises ValueError for a folder without records and for one that is given twice.
     """
     paths = [store.existing(Path(folder)) for folder in folders]
-    named = zip(paths, labels(paths), strict=True)
-    frames = [long_frame(path, store.read(path), run=run) for path, run in named]
+    pairs = zip(paths, labels(paths), strict=True)
+    frames = [long_frame(path, store.read(path), run=run) for path, run in pairs]
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
 
 
@@ -182,19 +182,19 @@ def _row(
     fields = case.model_dump(mode="json", exclude={"options", "settings", "seeds", "roles"})
     options = filled(case.options, defaults.get(f"flow {case.flow}", {}))
     settings = filled(case.settings, defaults.get(_study(record), {}))
-    known = {name: settings[name] for name in case.settings} | dict(roles)
+    of_case = {name: settings[name] for name in case.settings} | dict(roles)
     taken = [record.metrics[name].median for name in TAKEN if name in record.metrics]
-    searched = known.keys() >= {"stage", "label", "seconds", "training"}
-    in_seconds = searched and known["training"].get("cpu_seconds") != 0  # else in updates
+    searched = of_case.keys() >= {"stage", "label", "seconds", "training"}
+    in_seconds = searched and of_case["training"].get("cpu_seconds") != 0  # else in updates
     return {
         **fields,
         **{f"option.{name}": value for name, value in options.items()},
-        **{f"setting.{name}": value for name, value in known.items()},
+        **{f"setting.{name}": value for name, value in of_case.items()},
         "seed": case.seeds.init,
         "data_seed": case.seeds.data,
         **{name: getattr(record, name) for name in FACTS.split()},
         "arrays": store.place(folder, record),
-        **({"budget_spent": taken[0] / known["seconds"]} if taken and in_seconds else {}),
+        **({"budget_spent": taken[0] / of_case["seconds"]} if taken and in_seconds else {}),
         "plugin": "flow" in record.plugins,
         "array_hashes": record.arrays,
         **{name: values.median for name, values in record.metrics.items()},
@@ -242,8 +242,8 @@ def place(machine: Mapping[str, Any], versions: Mapping[str, str], device: str =
     """
     parts = [processor(machine), machine.get("cores"), machine.get("system")]
     parts += [machine.get("gpu")] if device.startswith("cuda") else []
-    named = "/".join(str(part) for part in parts if part) if processor(machine) else UNKNOWN
-    return f"{named}, torch {minor(versions)}"
+    name = "/".join(str(part) for part in parts if part) if processor(machine) else UNKNOWN
+    return f"{name}, torch {minor(versions)}"
 
 
 def processor(machine: Mapping[str, Any]) -> str:
@@ -261,8 +261,8 @@ def places(frame: pd.DataFrame) -> pd.Series:
     """The `place` of each row that was timed; None of the others."""
     timed = frame[[name for name in COMPARED if name in frame]].notna().any(axis=1)
     rows = zip(frame["machine"], frame["versions"], frame["device"], strict=True)
-    named = pd.Series([place(*row) for row in rows], frame.index, dtype=object)
-    return named.where(timed, None)
+    names = pd.Series([place(*row) for row in rows], frame.index, dtype=object)
+    return names.where(timed, None)
 
 
 def time_columns(frame: pd.DataFrame) -> list[str]:

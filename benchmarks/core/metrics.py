@@ -49,7 +49,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if self.display and (self.unit, self.display) not in SCALES:
-            pairs = ", ".join(f"{unit!r} as {shown!r}" for unit, shown in SCALES)
+            pairs = ", ".join(f"{unit!r} as {display!r}" for unit, display in SCALES)
             raise ValueError(
                 f"unit {self.unit!r} cannot be shown as {self.display!r}, only {pairs}"
             )

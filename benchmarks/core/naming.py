@@ -99,8 +99,8 @@ def labels(cases: Iterable[Case]) -> dict[str, str]:
     """A short line for each case by its key: its label, and what tells it from its like."""
     from benchmarks.core.study import registry  # here: who reads records needs no registry
 
-    listed = list(cases)
-    return dict(zip([case.key for case in listed], lines(listed, registry), strict=True))
+    items = list(cases)
+    return dict(zip([case.key for case in items], lines(items, registry), strict=True))
 
 
 def lines(cases: Iterable[Case], studies: Registry[Study] | None = None) -> list[str]:
@@ -141,7 +141,7 @@ def starred(names: Iterable[str], frame: pd.DataFrame) -> list[str]:
     """Names of the rows of a frame, with the `STAR` before those of flows of plug-ins."""
     foreign = frame["plugin"].eq(True) if "plugin" in frame else [False] * len(frame)
     pairs = zip(names, foreign, strict=True)
-    return [f"{STAR} {name}" if own else name for name, own in pairs]
+    return [f"{STAR} {name}" if plugin else name for name, plugin in pairs]
 
 
 def flow_of(name: str) -> str:
@@ -165,8 +165,8 @@ def series(frame: Any) -> list[str]:
     The run is named where the frame has rows of several. What a search has trained bears the label
     of its entrant and its budget; the name leaves out what the search chose.
     """
-    named = {"batch", "updates", "flow", "plugin", "run"}
-    frame = frame[[c for c in frame if c in named or str(c).startswith(("option.", "setting."))]]
+    columns = {"batch", "updates", "flow", "plugin", "run"}
+    frame = frame[[c for c in frame if c in columns or str(c).startswith(("option.", "setting."))]]
     for rule, words in RULES.items():
         if rule in frame:
             width, by_rule = frame["option.hidden"].astype(object), frame[rule]
@@ -185,8 +185,8 @@ def series(frame: Any) -> list[str]:
     if STAGE in frame:
         searched = zip(frame[LABEL], frame[BUDGET], frame[STAGE].notna(), strict=True)
         pairs = [
-            (label, {"seconds": budget}) if own else pair
-            for pair, (label, budget, own) in zip(pairs, searched, strict=True)
+            (label, {"seconds": budget}) if stage else pair
+            for pair, (label, budget, stage) in zip(pairs, searched, strict=True)
         ]
     names = starred(apart(pairs), frame)
     if not several_runs(frame):
@@ -212,12 +212,12 @@ def name_runs(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """The frame with the run added to texts of these columns, where it has rows of several."""
     if not several_runs(frame):
         return frame
-    named = {}
+    changes = {}
     for column in (name for name in columns if name in frame):
         pairs = zip(frame[column], frame["run"], strict=True)
         texts = [f"{text} ({run})" if isinstance(text, str) else text for text, run in pairs]
-        named[column] = pd.Series(texts, frame.index, dtype=object)
-    return frame.assign(**named)
+        changes[column] = pd.Series(texts, frame.index, dtype=object)
+    return frame.assign(**changes)
 
 
 def several_runs(frame: pd.DataFrame) -> bool:
@@ -241,12 +241,12 @@ def common(sides: Sequence[Iterable[Case]]) -> list[list[Case]]:
     precision and threads where each side has one of them throughout. Cases of a side that differ in
     nothing else keep all means but the seconds of timing, and all of them where that is too few.
     """
-    listed = [list(cases) for cases in sides]
-    timed = [[case for case in cases if case.device != COUNTED] for cases in listed]
+    lists = [list(cases) for cases in sides]
+    timed = [[case for case in cases if case.device != COUNTED] for cases in lists]
     uniform = [n for n in WHERE if all(len({getattr(c, n) for c in cases}) < 2 for cases in timed)]
-    same = listed
+    same = lists
     for means in MEANS:
-        plain = [[_plain(case, uniform, means) for case in cases] for cases in listed]
+        plain = [[_plain(case, uniform, means) for case in cases] for cases in lists]
         counts = [Counter(case.key for case in cases) for cases in plain]
         several = {key for count in counts for key, number in count.items() if number > 1}
         same = [

@@ -106,9 +106,9 @@ def _read(metrics: Any) -> dict[str, Values]:
 
 
 def _floats(value: Any) -> tuple[float, ...]:
-    listed = value if isinstance(value, list | tuple) else [value]
+    values = value if isinstance(value, list | tuple) else [value]
     try:
-        return tuple(_number(number) for number in listed)
+        return tuple(_number(number) for number in values)
     except (TypeError, OverflowError) as error:  # pydantic takes ValueError alone for bad input
         raise ValueError(brief(str(error))) from error
 

@@ -106,13 +106,13 @@ def history(folder: Path) -> list[Record]:
     Those of a newer schema are left out with a warning, and a part that is gone is named in one.
     FolderError for a part that is not whole, and for arrays that are not those of its records.
     """
-    listed: list[Record] = []
+    result: list[Record] = []
     for table in tables(folder):
         records, reasons = _part(table, table.stat().st_mtime_ns)
-        listed += records
+        result += records
         for text in reasons:
             warnings.warn(f"a record of {str(table)!r} is left out: {text}", stacklevel=2)
-    newest, there = {record.key: record for record in listed}.values(), archives(folder).keys()
+    newest, there = {record.key: record for record in result}.values(), archives(folder).keys()
     if lost := next((r for r in newest if not there >= {*r.arrays.values()}), None):
         raise FolderError(
             f"{str(folder)!r} lacks the arrays {', '.join(lost.arrays)} of record {lost.key}: "
@@ -120,7 +120,7 @@ def history(folder: Path) -> list[Record]:
         )
     for path in gone(folder):
         warnings.warn(f"{str(path)!r} is gone, and what it held: restore it", stacklevel=2)
-    return listed
+    return result
 
 
 def gone(folder: Path) -> list[Path]:
@@ -262,11 +262,11 @@ def arrays(row: Any, *names: str) -> dict[str, np.ndarray]:
     Empty without any. A row that was made up holds them itself.
     """
     place, hashes = row["arrays"], hashes_of(row)
-    wanted = {name: value for name, value in hashes.items() if not names or name in names}
+    members = {name: value for name, value in hashes.items() if not names or name in names}
     if not isinstance(place, str):
-        return wanted
+        return members
     with reading(path := Path(place)):
-        return _archive(path, wanted)
+        return _archive(path, members)
 
 
 def arrays_of(folder: Path, record: Record) -> dict[str, np.ndarray]:
@@ -306,10 +306,10 @@ def _packed(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
     for name, value in hashes.items():
         with reading(path := places[value]):
             state = path.stat()
-            archive, kept = _opened(path, state.st_mtime_ns, state.st_size)
-            array = _array(archive, value, value) if value not in kept else kept[value]
+            archive, cache = _opened(path, state.st_mtime_ns, state.st_size)
+            array = _array(archive, value, value) if value not in cache else cache[value]
             if array.nbytes <= SMALL:
-                kept[value] = array
+                cache[value] = array
             loaded[name] = array.copy()
     return loaded
 
@@ -400,12 +400,12 @@ def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> 
         items += [(record, folder) for key, record in packed.items() if key not in replaced]
     if unknown := {*without} - {name for record, _ in items for name in record.arrays}:
         raise ValueError(f"no record to pack has an array {sorted(unknown)[0]!r}")
-    kept = [(_without(record, without), path) for record, path in items]
+    entries = [(_without(record, without), path) for record, path in items]
     if not join:  # those of a pack that was killed before it removed them are there already
-        kept = [(record, path) for record, path in kept if record != packed.get(record.key)]
+        entries = [(record, path) for record, path in entries if record != packed.get(record.key)]
     table = before[-1] if before else None
-    if kept:
-        pairs = ((record, _archive(path, record.arrays)) for record, path in kept)
+    if entries:
+        pairs = ((record, _archive(path, record.arrays)) for record, path in entries)
         table = write_part(folder, pairs, () if join else archives(folder))
     for path in fresh:
         path.unlink()
@@ -420,8 +420,8 @@ def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> 
 
 def _without(record: Record, names: Collection[str]) -> Record:
     """The record without its arrays of these names."""
-    kept = {name: value for name, value in record.arrays.items() if name not in names}
-    return record.model_copy(update={"arrays": kept}).sealed()
+    rest = {name: value for name, value in record.arrays.items() if name not in names}
+    return record.model_copy(update={"arrays": rest}).sealed()
 
 
 def archives(folder: Path) -> dict[str, Path]:
@@ -448,8 +448,8 @@ def write_part(
     table = folder / f"records-{number:04d}.parquet"
     there, rows, path = set(known), [], archive_of(table)
     with written(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_LZMA) as archive:
-        for record, named in items:
-            for name, array in named.items():
+        for record, contents in items:
+            for name, array in contents.items():
                 if (value := record.arrays[name]) not in there:
                     buffer = io.BytesIO()
                     np.save(buffer, np.asarray(array, order="C"), allow_pickle=False)

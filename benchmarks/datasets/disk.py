@@ -42,13 +42,13 @@ class FetchError(RuntimeError):
     """A download or an archive that cannot be used; the message gives the reason."""
 
 
-def data_root(given: Path | None = None) -> Path:
+def data_root(root: Path | None = None) -> Path:
     """Return the folder of data files: the one given, or FLOWGAUGE_DATA, or the user's cache.
 
     Raises ValueError if FLOWGAUGE_DATA is not a folder.
     """
-    if given is not None:
-        return given
+    if root is not None:
+        return root
     if folder := os.environ.get(VARIABLE):
         if not Path(folder).is_dir():
             raise ValueError(f"{VARIABLE} is {folder!r}, which is not a folder")
@@ -137,14 +137,14 @@ def fetch(
     Files that are there stay, unless ``again``. The download is kept in ``root/downloads``. Raises
     FetchError if it fails, if its checksum is wrong, or if it cannot be unpacked.
     """
-    wanted = {
+    targets = {
         member: name for name, member in source.members if again or not (root / name).exists()
     }
-    if not wanted:
+    if not targets:
         return []
     try:
         archive = _archive(source, root, progress or (lambda done, total: None))
-        paths = _unpacked(archive, wanted, root, checked=source.checksum is not None)
+        paths = _unpacked(archive, targets, root, checked=source.checksum is not None)
         _record(root, paths)
     except OSError as error:
         raise FetchError(f"{str(root)!r} cannot hold the data: {error}") from error
@@ -184,15 +184,15 @@ def _archive(source: Source, root: Path, progress: Progress) -> Path:
         else:
             pooch.hashes.hash_matches(path, source.checksum, strict=True, source=source.name)
     except requests.RequestException as error:
-        kept = f"; {part.stat().st_size:,} bytes are kept: run it again" if part.exists() else ""
-        raise FetchError(f"{source.url}: {brief(error)}{kept}") from error
+        hint = f"; {part.stat().st_size:,} bytes are kept: run it again" if part.exists() else ""
+        raise FetchError(f"{source.url}: {brief(error)}{hint}") from error
     except ValueError as error:  # pooch's on a wrong checksum, which guesses at the cause
         reason = str(error).partition(" Deleted")[0].replace("downloaded file", "the file")
         raise FetchError(reason) from error
     return Path(path)
 
 
-def _unpacked(archive: Path, wanted: dict[str, str], root: Path, checked: bool) -> list[Path]:
+def _unpacked(archive: Path, targets: dict[str, str], root: Path, checked: bool) -> list[Path]:
     """Write members of a tar or zip, {member: path under ``root``}; another file is its own member.
 
     Contents alone are read, to their sums: no name, mode, owner or link of an archive reaches the
@@ -203,8 +203,8 @@ def _unpacked(archive: Path, wanted: dict[str, str], root: Path, checked: bool) 
             members: dict[str, tuple[int, Callable[[], Any]]]  # size and content by name
             if zipfile.is_zipfile(archive):
                 file = stack.enter_context(zipfile.ZipFile(archive))
-                listed = file.infolist()
-                members = {m.filename: (m.file_size, partial(file.open, m)) for m in listed}
+                infos = file.infolist()
+                members = {m.filename: (m.file_size, partial(file.open, m)) for m in infos}
             elif tarfile.is_tarfile(archive):
                 tar = stack.enter_context(tarfile.open(archive))
                 files = {str(PurePosixPath(m.name)): m for m in tar if m.isfile()}
@@ -221,10 +221,10 @@ def _unpacked(archive: Path, wanted: dict[str, str], root: Path, checked: bool) 
             else:
                 members = {archive.name: (archive.stat().st_size, partial(archive.open, "rb"))}
             check_size(archive, sum(size for size, _ in members.values()))
-            if lacking := [name for name in wanted if name not in members]:
+            if lacking := [name for name in targets if name not in members]:
                 raise FetchError(f"{archive.name} lacks {lacking[0]}; it has {', '.join(members)}")
-            ordered = [name for name in members if name in wanted]  # so that a tar never rewinds
-            return [_written(root / wanted[name], members[name][1]()) for name in ordered]
+            ordered = [name for name in members if name in targets]  # so that a tar never rewinds
+            return [_written(root / targets[name], members[name][1]()) for name in ordered]
     except Exception as error:
         if isinstance(error, FetchError) or (isinstance(error, OSError) and error.errno):
             raise  # the latter of a file that cannot be written

@@ -109,8 +109,8 @@ class Selection:
         except ValueError as error:
             raise ValueError(f"data file {str(self.path)!r}: {error}") from None
         if chosen.columns and chosen.drop:
-            kept = tuple(name for name in chosen.columns if name not in chosen.drop)
-            chosen = replace(chosen, columns=kept, drop=())
+            columns = tuple(name for name in chosen.columns if name not in chosen.drop)
+            chosen = replace(chosen, columns=columns, drop=())
         return chosen
 
     def select(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -123,8 +123,8 @@ class Selection:
         if not table.columns.is_unique:
             shared = table.columns[table.columns.duplicated()].unique()
             raise ValueError(f"columns share a name: {quoted(shared)}; rename them")
-        named = (*self.columns, *self.drop, *self.target, *self.context, *self.bounds(()))
-        if absent := [name for name in named if name not in table]:
+        columns = (*self.columns, *self.drop, *self.target, *self.context, *self.bounds(()))
+        if absent := [name for name in columns if name not in table]:
             close = get_close_matches(absent[0], [str(name) for name in table], 1)
             hint = f"did you mean {close[0]!r}?" if close else f"choose from: {quoted(table, 50)}"
             raise ValueError(f"it has no column {absent[0]!r}; {hint}")
@@ -138,8 +138,8 @@ class Selection:
         density = self.target or rest
         context = self.context or (rest if self.target else ())
         if not density:
-            given = f" beside the context {quoted(context)}" if context else ""
-            raise ValueError(f"no column is left for the density{given}: name fewer columns")
+            clause = f" beside the context {quoted(context)}" if context else ""
+            raise ValueError(f"no column is left for the density{clause}: name fewer columns")
         if self.target and not context:
             raise ValueError(f"no column is left that {quoted(density)} could depend on")
         chosen = table[list(dict.fromkeys((*density, *context)))].copy()
@@ -158,7 +158,7 @@ class Selection:
         """
         bounds: dict[str, tuple[float, float]] = {}
         for text in sorted(self.support, key=lambda text: "=" in text):
-            name, named, ends = text.rpartition("=")
+            name, sign, ends = text.rpartition("=")
             try:
                 lower, upper = map(float, ends.split(","))
             except ValueError:
@@ -166,7 +166,7 @@ class Selection:
                 raise ValueError(f"support {text!r} is not two numbers: {form}") from None
             if not lower < upper:
                 raise ValueError(f"support {text!r}: {lower:g} is not below {upper:g}, swap them")
-            bounds |= dict.fromkeys([name] if named else density, (lower, upper))
+            bounds |= dict.fromkeys([name] if sign else density, (lower, upper))
         return bounds
 
 
@@ -260,8 +260,8 @@ def _dataset(
         for column, (lower, upper) in selection.bounds(columns[:dim]).items()
     }
     if dim < len(columns):
-        given = quoted(columns[dim:]) if selection.context else "the other columns"
-        split = f"of {quoted(columns[:dim])} given {given}, {split}"
+        condition = quoted(columns[dim:]) if selection.context else "the other columns"
+        split = f"of {quoted(columns[:dim])} given {condition}, {split}"
     return scaled(
         name,
         parts,
@@ -364,8 +364,8 @@ def _layout(lines: Sequence[str]) -> tuple[dict[str, Any], pd.DataFrame]:
             numbers = _numeric(last) if len(lines) > 1 else [True] * len(words)
             counting = all(map(is_integer_dtype, first.dtypes))
             counting = counting and list(first.iloc[0]) == list(range(len(words)))
-            named = counting or any(a and b for a, b in zip(words, numbers, strict=False))
-            return how | {"header": 0 if named else None, "na_values": ["?"]}, first
+            has_header = counting or any(a and b for a, b in zip(words, numbers, strict=False))
+            return how | {"header": 0 if has_header else None, "na_values": ["?"]}, first
     raise ValueError("its first lines have no common separator: write commas")
 
 
@@ -626,10 +626,10 @@ def _degenerate(table: pd.DataFrame, x: np.ndarray) -> list[str]:
     return [f"{_columns(table, tied)} are linearly dependent: {remedy}, or no density exists"]
 
 
-def _too_few(tables: Mapping[str, pd.DataFrame], kept: int) -> list[str]:
+def _too_few(tables: Mapping[str, pd.DataFrame], count: int) -> list[str]:
     """Faults of size, of the training part or of the table that will be split."""
     first = next(iter(tables.values()))
-    rows = min(len(first), kept)
+    rows = min(len(first), count)
     needed = max(FEWEST, 2 * len(first.columns))
     if rows < needed:
         return [f"{rows:,} different rows of {len(first.columns)} columns: {needed} are needed"]

@@ -59,8 +59,8 @@ class Ours:
     @classmethod
     def of(cls, subject: Calls, case: Case, count: bool = True) -> Ours:
         """Count the calls of a flow, and view it with each way to its gradient."""
-        wanted, compiled = case.settings.get("calls", CALLS), case.settings["by"] == "compiled"
-        names = [name for name in COUNTED if name != "sample" or name in wanted]
+        needs, compiled = case.settings.get("calls", CALLS), case.settings["by"] == "compiled"
+        names = [name for name in COUNTED if name != "sample" or name in needs]
         counted: Any = subject.count(names) if count else ({}, {})
         views = {"gradient": subject.flow}
         if solver := case.options.get("solver"):
@@ -73,7 +73,7 @@ class Ours:
         ours.timed["log_prob"] = ours.log_prob
         ours.timed["sample"] = lambda: views["gradient"].sample(case.batch)
         ours.timed.update({name: partial(ours.gradient, name) for name in views})
-        return replace(ours, timed={name: w for name, w in ours.timed.items() if name in wanted})
+        return replace(ours, timed={name: w for name, w in ours.timed.items() if name in needs})
 
     def log_prob(self) -> Tensor:
         """Log-densities of the batch, (N,)."""
@@ -140,8 +140,8 @@ class Contest(ExitStack):
         ours = {n: p.detach().cpu().numpy() for n, p in subject.flow.named_parameters()}
         x, size = subject.batch.cpu().numpy(), trainable(subject.flow)
         peer = self.enter_context(ForeignFlow.of(by, case, x, size, ours))
-        wanted = case.settings.get("calls", CALLS)
-        peer.timed = {n: Remote(peer, n) for n in wanted if n in peer.facts["calls"]}
+        needs = case.settings.get("calls", CALLS)
+        peer.timed = {n: Remote(peer, n) for n in needs if n in peer.facts["calls"]}
         if peer.facts["same_weights"]:
             self._solutions[case.key] = self._solution(subject, case)
         else:

@@ -130,7 +130,7 @@ def hutchinson(
     for draw in range(draws):
         seeds = [(seed * draws + draw) * len(parts) + place for place in range(len(parts))]
         log_probs = [
-            view.using(noise=own).log_prob(part) for own, part in zip(seeds, parts, strict=True)
+            view.using(noise=noise).log_prob(part) for noise, part in zip(seeds, parts, strict=True)
         ]
         estimates.append(torch.cat(log_probs))
     table = torch.stack(estimates)

@@ -108,9 +108,9 @@ def score_flow(case: Case, data: Dataset) -> Result:
         metrics["test_nfe"] = nfe.forward / math.ceil(len(rows) / scoring.chunk)
     arrays = history.arrays()
     try:
-        compared, drawn = _draw(flow, case, data, scoring, notes)
+        compared, samples = _draw(flow, case, data, scoring, notes)
         metrics |= compared
-        arrays |= drawn
+        arrays |= samples
     except SolveError as error:  # the likelihood is kept
         notes["no_comparison"] = f"samples cannot be drawn: {error}"
     result = likelihood_result(metrics, arrays, notes, log_prob.cpu().numpy(), data)
@@ -222,8 +222,8 @@ def _draw(
         if data.width > 2:
             arrays = pictures.corner(samples, data)
         elif case.dim == 2:
-            layers, drawn = int(case.options.get("layers", 0)), samples[: scoring.samples]
-            arrays = pictures.plane(precise, drawn, data, grid=scoring.grid, layers=layers)
+            layers, points = int(case.options.get("layers", 0)), samples[: scoring.samples]
+            arrays = pictures.plane(precise, points, data, grid=scoring.grid, layers=layers)
     x = samples.cpu().numpy()
     return compare(x, data, scoring.compared_rows, scoring.projections, notes), arrays
 
@@ -351,12 +351,12 @@ def compare(
         notes["no_comparison"] = "samples are not all finite"
         return {}
     (test, picks), _ = _parts(data, size)
-    own = samples[:size].astype(float) / data.train.std(0).numpy()
+    draws = samples[:size].astype(float) / data.train.std(0).numpy()
     groups = None if data.groups is None else data.groups.numpy()[picks]
-    accuracy, error = c2st(own, test, groups=groups)
+    accuracy, error = c2st(draws, test, groups=groups)
     floor, distance_floor = _floors(data.original or data, size, projections)
     return {
-        "sliced_wasserstein": sliced_wasserstein(own, test, projections),
+        "sliced_wasserstein": sliced_wasserstein(draws, test, projections),
         "sliced_wasserstein_floor": distance_floor,
         "told_apart": accuracy,
         "told_apart_se": error,

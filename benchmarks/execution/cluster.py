@@ -131,10 +131,10 @@ class Cluster:
 
     def measure(self, tasks: Sequence[Task], recorder: Recorder, alone: bool) -> None:
         """Measure tasks, as `Engine` has it; ClusterError where the workers cannot."""
-        left = {task.key: task for task in longest_first(tasks)}
-        while left:
+        backlog = {task.key: task for task in longest_first(tasks)}
+        while backlog:
             try:
-                self._measure(left, recorder, alone)
+                self._measure(backlog, recorder, alone)
             except Lost as reason:
                 text = f"lost the scheduler at {self.address} ({reason}): waiting for it"
                 recorder.progress.waiting(text)
@@ -148,31 +148,31 @@ class Cluster:
                         raise ClusterError(f"{text} in vain: start it, and run again") from reason
                     threading.Event().wait(POLL)
 
-    def _measure(self, left: dict[str, Task], recorder: Recorder, alone: bool) -> None:
+    def _measure(self, backlog: dict[str, Task], recorder: Recorder, alone: bool) -> None:
         """Submit what the workers have room for, until nothing is left or the scheduler is lost."""
         self.workers, self.running = 0, {}
         try:
-            while left:
+            while backlog:
                 room = self._room(recorder, alone)
                 submitted = {order.task.key for order in self.running.values()}
-                for task in [task for key, task in left.items() if key not in submitted]:
+                for task in [task for key, task in backlog.items() if key not in submitted]:
                     if len(self.running) >= room:
                         break
                     order, settled = recorder.begin(task)
                     if order.cases:
                         self.running[self._submitted(order, recorder, alone)] = order
                     else:
-                        del left[task.key]
+                        del backlog[task.key]
                     recorder.progress.task(task)
                     for case, record in settled:
                         recorder.progress.case(task, case, record)
                 self._wait(POLL, "FIRST_COMPLETED")
-                self._finish(left, recorder)
+                self._finish(backlog, recorder)
         except Terminated:
             self.end()
             with suppress(Lost):
                 self._wait(STOPPING if self.workers else 0.0, "ALL_COMPLETED")
-                self._finish(left, recorder)
+                self._finish(backlog, recorder)
             raise
         finally:
             if self.client.status == "running" and not isinstance(sys.exception(), Lost):
@@ -225,7 +225,7 @@ class Cluster:
         with self.client.as_current(), losses(), suppress(TimeoutError):
             distributed.wait(list(self.running), timeout=seconds, return_when=until)
 
-    def _finish(self, left: dict[str, Task], recorder: Recorder) -> None:
+    def _finish(self, backlog: dict[str, Task], recorder: Recorder) -> None:
         """Record what has been measured."""
         for future in [future for future in self.running if future.done()]:
             order = self.running[future]
@@ -238,7 +238,7 @@ class Cluster:
                 outcomes = [(key, Measured(Result(failure=reason), 0.0)) for key in order.cases]
             elif error:
                 raise ClusterError(f"a worker cannot measure: {error}") from error
-            del self.running[future], left[order.task.key]
+            del self.running[future], backlog[order.task.key]
             for key, outcome in outcomes:
                 record = recorder.write(order, key, outcome)
                 recorder.progress.case(order.task, order.planned[key], record)

@@ -49,8 +49,8 @@ def merge(sources: Sequence[Path], target: Path) -> list[Conflict]:
     place = target.with_name(f".{target.name}.merging") if new else target
     with _draft(place) if new else locks.held(place):
         store.sweep(place, *place.glob("*"), *place.glob(f"{SUPERSEDED}/*/{store.RECORDS}"))
-        own = [place] if store.is_folder(place) else []
-        plans = [plan_of(folder, store.read(folder)) for folder in (*own, *folders)]
+        base = [place] if store.is_folder(place) else []
+        plans = [plan_of(folder, store.read(folder)) for folder in (*base, *folders)]
         text = json.dumps(_joined(plans).model_dump(mode="json"), indent=1)
         store.replace(place / "suite.json", text.encode())
         conflicts = [conflict for source in folders for conflict in _add(source, place)]

@@ -76,28 +76,28 @@ def tasks(cases: Sequence[Case], operators: bool = False) -> list[Task]:
         block = case.key if operators else study_of(case).block(case)
         measured = case.study, case.settings.get("part"), block, plugins_of([case])
         grouped.setdefault(measured, []).append(case)
-    listed = [Task(tuple(block), operators) for block in grouped.values()]
-    return sorted(listed, key=lambda task: task.plugins)
+    work = [Task(tuple(block), operators) for block in grouped.values()]
+    return sorted(work, key=lambda task: task.plugins)
 
 
-def bound(listed: Sequence[Task]) -> list[list[Task]]:
+def bound(work: Sequence[Task]) -> list[list[Task]]:
     """Tasks in groups: those of two groups need nothing of each other, and any machine may do."""
-    places = {case.key: place for place, task in enumerate(listed) for case in task.cases}
+    places = {case.key: place for place, task in enumerate(work) for case in task.cases}
     pairs = [
         (place, places[key])
-        for place, task in enumerate(listed)
+        for place, task in enumerate(work)
         for case in task.cases
         for key in case.needs
         if key in places
     ]
     first: dict[tuple[str, str], int] = {}  # task of a study and piece
-    for number, task in enumerate(listed):
+    for number, task in enumerate(work):
         if piece := study_of(task.cases[0]).piece(task.cases[0]):
             pairs.append((number, first.setdefault((task.cases[0].study, piece), number)))
     ends = np.array(pairs, dtype=int).reshape(-1, 2).T
-    links = coo_array((np.ones(len(pairs)), tuple(ends)), shape=(len(listed),) * 2)
+    links = coo_array((np.ones(len(pairs)), tuple(ends)), shape=(len(work),) * 2)
     groups: dict[int, list[Task]] = {}
-    for task, group in zip(listed, connected_components(links, directed=False)[1], strict=True):
+    for task, group in zip(work, connected_components(links, directed=False)[1], strict=True):
         groups.setdefault(int(group), []).append(task)
     return list(groups.values())
 
@@ -157,17 +157,17 @@ def dealt(budgets: Sequence[float], count: int) -> list[list[int]]:
     return hands
 
 
-def longest_first(listed: Iterable[Task]) -> list[Task]:
+def longest_first(work: Iterable[Task]) -> list[Task]:
     """Tasks by falling budget: one that is long and late leaves cores idle."""
-    return sorted(listed, key=lambda task: -task.budget)
+    return sorted(work, key=lambda task: -task.budget)
 
 
 def wall_seconds(cases: Sequence[Case], jobs: int, operators: bool = False) -> float:
     """Seconds that cases are expected to take with ``jobs`` workers: side by side, then alone."""
-    listed = tasks(cases, operators)
-    beside = [task.budget for task in listed if not task.alone]
+    work = tasks(cases, operators)
+    beside = [task.budget for task in work if not task.alone]
     longest = max(sum(beside[index] for index in hand) for hand in dealt(beside, jobs))
-    return longest + sum(task.budget for task in listed if task.alone)
+    return longest + sum(task.budget for task in work if task.alone)
 
 
 @dataclass

@@ -152,18 +152,18 @@ def measured(
 
     ``limit`` are the seconds that a block may take.
     """
-    left, begun = {case.key: case for case in cases}, time.monotonic()
+    rest, begun = {case.key: case for case in cases}, time.monotonic()
     try:
         for key, result in worker.measure(cases, limit, files):
-            del left[key]
+            del rest[key]
             yield key, result
     except WorkerLost as loss:
         if len(cases) > 1:
-            for case in left.values():
+            for case in rest.values():
                 yield from measured(worker, [case], limit, files)
             return
         status: Status = "timeout" if loss.timed_out else "failed"
-        for key in left:
+        for key in rest:
             seconds = time.monotonic() - begun
             yield key, Measured(Result(failure=str(loss)), seconds, None, status, worker.facts)
 
@@ -194,8 +194,8 @@ class Worker:
         ``files`` are those of each case by key. Raises WorkerLost if the process cannot go on, and
         Cancelled if another thread stopped it.
         """
-        started, left = datetime.now(UTC), {case.key for case in cases}
-        block = digest([started.isoformat(), sorted(left)])[:16]
+        started, rest = datetime.now(UTC), {case.key for case in cases}
+        block = digest([started.isoformat(), sorted(rest)])[:16]
         self.facts |= {"started": started.isoformat(timespec="seconds"), "block": block}
         self._subject = f"{cases[0].study} of {', '.join(sorted({case.flow for case in cases}))}"
         killed = machine.killed_for_memory()
@@ -209,16 +209,16 @@ class Worker:
             deadline = time.monotonic() + limit
             while True:
                 match self._receive(pipe, growth, deadline, limit, killed):
-                    case str(key), Measured() as result if key in left:
-                        left.discard(key)
+                    case str(key), Measured() as result if key in rest:
+                        rest.discard(key)
                         yield key, replace(result, facts=dict(self.facts))
-                    case None if not left:
+                    case None if not rest:
                         return
                     case str(answer) if answer == STOPPED:
                         raise Cancelled
                     case answer:
                         text = f"the worker sent {brief(str(answer))}, which is no result"
-                        raise WorkerLost(f"{text} of {', '.join(left) or 'a case'}")
+                        raise WorkerLost(f"{text} of {', '.join(rest) or 'a case'}")
         finally:
             pipe.close()
             self._end_block()
@@ -306,14 +306,14 @@ class Worker:
     ) -> Any:
         """The next message; WorkerLost where none comes in time, and where it is none."""
         late = WorkerLost(f"took longer than its limit of {limit:.0f} s", timed_out=True)
-        while (left := deadline - time.monotonic()) > 0:
+        while (seconds := deadline - time.monotonic()) > 0:
             if growth.beyond():
                 self._end_block(grace=0.01)
                 raise WorkerLost(MANY)
             # half a message, and no more, would be waited for without end
-            rescue = threading.Timer(left, _kill, (self._child, signal.SIGKILL))
+            rescue = threading.Timer(seconds, _kill, (self._child, signal.SIGKILL))
             try:
-                if pipe.poll(min(left, LOOK)):
+                if pipe.poll(min(seconds, LOOK)):
                     rescue.start()
                     return pipe.recv()
             except (OSError, EOFError):
@@ -487,7 +487,7 @@ def _measure(pipe: _Pipe, lifeline: int, pools: ThreadpoolController) -> None:
 
 def _send_results(pipe: _Pipe, cases: Sequence[Case], operators: bool) -> None:
     """Send the results of a block; an exception becomes the failure of the cases left behind."""
-    left = {case.key for case in cases}
+    rest = {case.key for case in cases}
     lost = Result(failure="the study gave no result")
     beside, start = machine.Beside(), time.perf_counter()
     try:
@@ -495,11 +495,11 @@ def _send_results(pipe: _Pipe, cases: Sequence[Case], operators: bool) -> None:
             elapsed = time.perf_counter() - start
             seconds = elapsed if result.seconds is None else result.seconds
             pipe.send((key, Measured(result, seconds, beside.shared())))
-            left.discard(key)
+            rest.discard(key)
             start = time.perf_counter()
     except Exception as error:
         lost = Result.of(error)
-    for key in left:
+    for key in rest:
         pipe.send((key, Measured(lost, time.perf_counter() - start, beside.shared())))
 
 

@@ -113,7 +113,7 @@ class Recorder:
             key=key,
             identity=case.identity,
             defaults=defaults_of(case),
-            declared={name: Declared(*own) for name, own in needs.declared.items()},
+            declared={name: Declared(*pair) for name, pair in needs.declared.items()},
             files=dict(needs.files),
             plugins=versions.plugins_of(case),
             status=outcome.status if result.failure else "done",
@@ -210,10 +210,10 @@ class Asked:
         """The keys of cases to measure."""
         if suite.operators:  # what the code does now, whatever it declares
             return {case.key for case in now.cases} - now.newer.keys()
-        wanted = now.missing | now.stale | (now.retried() if self.retry else set())
-        wanted |= now.elsewhere if self.renew_times else set()
-        wanted |= now.unkept() if self.keep_weights else set()
-        return wanted - now.newer.keys()
+        keys = now.missing | now.stale | (now.retried() if self.retry else set())
+        keys |= now.elsewhere if self.renew_times else set()
+        keys |= now.unkept() if self.keep_weights else set()
+        return keys - now.newer.keys()
 
 
 def run(
@@ -244,19 +244,19 @@ def run(
             warnings.warn(text, stacklevel=2)
         now = plan.state(suite, folder, asked.shard)
         plan.write_plan(suite, folder, asked.shard)
-        wanted = asked.wanted(suite, now)
+        keys = asked.wanted(suite, now)
         store.sweep(folder, folder / store.RECORDS, folder / CHECKPOINTS)
         for path in (folder / CHECKPOINTS).glob("*"):  # of killed runs
-            if path.name.partition("-")[0] in now.done - wanted:
+            if path.name.partition("-")[0] in now.done - keys:
                 path.unlink()
-        todo = [case for case in now.cases if case.key in wanted]
-        listed = [task for task in plan.tasks(todo, suite.operators) if asked.admits(task)]
-        kept, budget = len(now.cases) - len(todo), sum(task.budget for task in listed)
+        todo = [case for case in now.cases if case.key in keys]
+        work = [task for task in plan.tasks(todo, suite.operators) if asked.admits(task)]
+        kept, budget = len(now.cases) - len(todo), sum(task.budget for task in work)
         progress.begin(todo, kept, budget, _begun(folder, todo))
-        if listed:
+        if work:
             recorder = Recorder(folder, suite.time_limit, now.records, asked.keep_weights, progress)
             with _engine(suite, asked, worker) as engine:
-                _measure(engine, recorder, listed)
+                _measure(engine, recorder, work)
             now = plan.state(suite, folder, asked.shard)
         if not asked.left_over(now):
             for path in (folder / CHECKPOINTS).glob(f"{PLATEAU}-*"):  # what trainings share
@@ -302,11 +302,11 @@ def _engine(suite: Suite, asked: Asked, worker: Worker | None) -> Iterator[Engin
                 each.stop()
 
 
-def _measure(engine: Engine, recorder: Recorder, listed: Sequence[plan.Task]) -> None:
+def _measure(engine: Engine, recorder: Recorder, work: Sequence[plan.Task]) -> None:
     """Measure tasks, those that others wait for first; those that are alone after the rest."""
-    while listed:
-        waiting = {case.key for task in listed for case in task.cases}
-        ready = [task for task in listed if recorder.ready(task, waiting)]
+    while work:
+        waiting = {case.key for task in work for case in task.cases}
+        ready = [task for task in work if recorder.ready(task, waiting)]
         if not ready:
             reason = f"{len(waiting)} cases need others that this run leaves out"
             recorder.progress.waiting(reason)
@@ -315,7 +315,7 @@ def _measure(engine: Engine, recorder: Recorder, listed: Sequence[plan.Task]) ->
             if chosen := [task for task in ready if task.alone == alone]:
                 engine.measure(chosen, recorder, alone)
         over = {task.key for task in ready}
-        listed = [task for task in listed if task.key not in over]
+        work = [task for task in work if task.key not in over]
 
 
 @dataclass
@@ -329,14 +329,14 @@ class Pool:
         """Measure tasks, as `Engine` has it; an exception in a worker's thread is raised here."""
         workers = [self.single] if alone else self.workers[: len(tasks)]
         progress = recorder.progress
-        left = deque(plan.longest_first(tasks) if len(workers) > 1 else tasks)
+        backlog = deque(plan.longest_first(tasks) if len(workers) > 1 else tasks)
         events = queue.SimpleQueue[Callable[[], None] | BaseException | None]()
 
         def serve(worker: Worker) -> None:
             """Measure tasks until none is left."""
             try:
                 while True:
-                    task = left.popleft()
+                    task = backlog.popleft()
                     events.put(partial(progress.task, task))
                     order, settled = recorder.begin(task)
                     for case, record in settled:
@@ -364,7 +364,7 @@ class Pool:
                     else:
                         event()
             except BaseException as error:
-                left.clear()
+                backlog.clear()
                 if isinstance(error, Terminated):
                     for worker in workers:
                         worker.cancel(gently=True)

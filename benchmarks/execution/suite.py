@@ -120,23 +120,23 @@ class Suite(Settings, frozen=True):
             part = study.part(options)
             model = validated(part.Options, options, where)
             if unknown := set(getattr(model, "sizes", ())) - set(SIZES):
-                known = ", ".join(SIZES)
+                sizes = ", ".join(SIZES)
                 raise ValueError(
-                    f"suite {self.name!r} has no size {unknown.pop()!r}; choose from: {known}"
+                    f"suite {self.name!r} has no size {unknown.pop()!r}; choose from: {sizes}"
                 )
             for name in getattr(model, "datasets", ()):
                 admit(name)
             check_sizes(getattr(model, "sizes", {}), where)
             check_number(part, model, common, where)
-            listed = list(islice(part.cases(model, common), MOST + 1))
-            if len(listed) > MOST:
+            cases = list(islice(part.cases(model, common), MOST + 1))
+            if len(cases) > MOST:
                 raise ValueError(f"{where}: {MOST:,} cases are the most: ask for fewer")
-            for case in listed:  # a flow's defaults too
+            for case in cases:  # a flow's defaults too
                 check_seed(case.dataset or "", case.seeds.data)
                 of_flow = f"{where}: options of {case.flow!r}"
                 check_values(case.options, of_flow)
                 check_sizes({"dim": case.dim, **case.options}, of_flow)
-            entries |= {f"{case.key} {digest(canonical(case.roles))}": case for case in listed}
+            entries |= {f"{case.key} {digest(canonical(case.roles))}": case for case in cases}
         return list(entries.values())
 
     def on(self, datasets: Sequence[str]) -> Suite:
@@ -153,9 +153,9 @@ class Suite(Settings, frozen=True):
     def only(self, studies: Sequence[str]) -> Suite:
         """The entries of these studies or parts alone; ValueError for one that it lacks."""
         for name in studies:
-            if name not in (known := studied(self.studies)):
+            if name not in (members := studied(self.studies)):
                 raise ValueError(
-                    f"suite {self.name!r} has no study {name!r}; choose from: {', '.join(known)}"
+                    f"suite {self.name!r} has no study {name!r}; choose from: {', '.join(members)}"
                 )
         entries = tuple(e for e in self.studies if not {*studies}.isdisjoint(_named(e)))
         return self.model_copy(update={"studies": entries})
@@ -163,8 +163,8 @@ class Suite(Settings, frozen=True):
 
 def studied(entries: Any) -> list[str]:
     """The studies and parts that a suite's entries name, each once; other values are skipped."""
-    listed = entries if isinstance(entries, Sequence) else ()
-    return list(dict.fromkeys(name for entry in listed for name in _named(entry)))
+    items = entries if isinstance(entries, Sequence) else ()
+    return list(dict.fromkeys(name for entry in items for name in _named(entry)))
 
 
 def _named(entry: Any) -> list[str]:
@@ -189,13 +189,13 @@ def read(name: str, overrides: Sequence[str] = ()) -> Suite:
     """
     plan = planned(name)
     values = _toml(name) if plan is None else _of_plan(plan / "suite.json")
-    for said in overrides:
-        first, dot, _ = said.partition("=")[0].partition(".")
-        known = [*studied(values.get("studies")), *Suite.model_fields]
-        if dot and first not in known:
-            hint = choices(first, known, KEYS)
-            raise ValueError(f"cannot set {said!r}: suite {name!r} has no {first!r}; {hint}")
-        override(values, said)
+    for setting in overrides:
+        first, dot, _ = setting.partition("=")[0].partition(".")
+        keys = [*studied(values.get("studies")), *Suite.model_fields]
+        if dot and first not in keys:
+            hint = choices(first, keys, KEYS)
+            raise ValueError(f"cannot set {setting!r}: suite {name!r} has no {first!r}; {hint}")
+        override(values, setting)
     suite: Suite = validated(Suite, values, f"suite {name!r}")
     return suite
 
@@ -239,19 +239,19 @@ def _toml(name: str) -> dict[str, Any]:
         raise ValueError(f"suite {name!r} is not valid TOML: {brief(error)}") from error
 
 
-def override(values: dict[str, Any], said: str) -> None:
+def override(values: dict[str, Any], setting: str) -> None:
     """Apply one ``key=value`` to nested values, in place; ValueError where it does not fit."""
-    key, equals, text = said.partition("=")
+    key, equals, text = setting.partition("=")
     if not equals or not key:
-        raise ValueError(f"cannot read {said!r}: write key=value, as in threads=1")
+        raise ValueError(f"cannot read {setting!r}: write key=value, as in threads=1")
     try:
         table = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
         table = {}
     value = table["value"] if len(table) == 1 else text
     first, *rest = key.split(".")
-    listed = values.get("studies") if first in studied(values.get("studies")) else ()
-    entries = [entry for entry in listed or () if first in _named(entry)]
+    studies = values.get("studies") if first in studied(values.get("studies")) else ()
+    entries = [entry for entry in studies or () if first in _named(entry)]
     for target, steps in [(e, rest) for e in entries] or [(values, [first, *rest])]:
         if not steps:
             raise ValueError(f"cannot set study {first!r} as a whole: name one of its values")
@@ -260,11 +260,11 @@ def override(values: dict[str, Any], said: str) -> None:
             target = _descend(target, step, key)
         target[_place(target, last, key)] = value
         flows = target.get("flows") if isinstance(target, dict) else None
-        listed = flows if isinstance(flows, list) else ()
-        own = [f for f in listed if isinstance(f, dict) and last in f]
-        if own:
-            named = ", ".join(f"{f.get('flow')} ({last} = {f[last]})" for f in own)
-            warnings.warn(f"{said!r} does not reach flows with their own: {named}", stacklevel=2)
+        items = flows if isinstance(flows, list) else ()
+        owners = [f for f in items if isinstance(f, dict) and last in f]
+        if owners:
+            words = ", ".join(f"{f.get('flow')} ({last} = {f[last]})" for f in owners)
+            warnings.warn(f"{setting!r} does not reach flows with their own: {words}", stacklevel=2)
 
 
 def _descend(target: Any, step: str, key: str) -> Any:
@@ -330,13 +330,13 @@ def check_sizes(sizes: Mapping[str, Any], where: str) -> None:
 
 def check_values(values: Mapping[str, Any], where: str) -> None:
     """ValueError for values that JSON and 64 bits do not hold, or that are nested without end."""
-    left: list[tuple[tuple[str, ...], Any]] = [((), values)]
-    while left:
-        location, value = left.pop()
+    stack: list[tuple[tuple[str, ...], Any]] = [((), values)]
+    while stack:
+        location, value = stack.pop()
         fault = ""
         if isinstance(value, Mapping | list | tuple):
             steps = value.items() if isinstance(value, Mapping) else enumerate(value)
-            left += [((*location, str(step)), inner) for step, inner in steps]
+            stack += [((*location, str(step)), inner) for step, inner in steps]
             fault = f"write at most {DEEPEST} levels" if len(location) > DEEPEST else ""
         elif isinstance(value, float) and not math.isfinite(value):
             fault = "write a finite number"
@@ -350,27 +350,27 @@ def _first_fault(model: type[BaseModel], error: ValidationError, where: str) -> 
     """The first fault that was found in the values of a model."""
     fault = error.errors()[0]
     location = [str(part) for part in fault["loc"] if not str(part).startswith(UNIONS)]
-    key, given = ".".join(location), fault["input"]
+    key, value = ".".join(location), fault["input"]
     if fault["type"] == "extra_forbidden":
-        known = _within(model, fault["loc"]).model_fields
-        return ValueError(f"{where} has no key {key!r}; {choices(location[-1], known, KEYS)}")
+        fields = _within(model, fault["loc"]).model_fields
+        return ValueError(f"{where} has no key {key!r}; {choices(location[-1], fields, KEYS)}")
     if fault["type"] == "missing":
         return ValueError(f"{where} needs a value for {key!r}")
     if fault["type"] == "value_error":  # of a validator of ours, which says what it was given
         return ValueError(f"{where}: {key}{': ' * bool(key)}{fault['ctx']['error']}")
-    wanted = f"write {KINDS[fault['type']]}" if fault["type"] in KINDS else fault["msg"]
-    if fault["type"] == "tuple_type" and isinstance(given, dict) and key == "studies":
-        wanted = "write [[studies]], in two pairs of brackets, before each study"
-    elif fault["type"] == "tuple_type" and not isinstance(given, dict):
-        wanted += f", {location[-1]} = [{_shown(given)}]"
-    return ValueError(f"{where}: {key}: {wanted} (got {_shown(given)})")
+    remedy = f"write {KINDS[fault['type']]}" if fault["type"] in KINDS else fault["msg"]
+    if fault["type"] == "tuple_type" and isinstance(value, dict) and key == "studies":
+        remedy = "write [[studies]], in two pairs of brackets, before each study"
+    elif fault["type"] == "tuple_type" and not isinstance(value, dict):
+        remedy += f", {location[-1]} = [{_shown(value)}]"
+    return ValueError(f"{where}: {key}: {remedy} (got {_shown(value)})")
 
 
-def _shown(given: Any) -> str:
+def _shown(value: Any) -> str:
     """A value as TOML has it, cut where it is long; of a table that it is one."""
-    if isinstance(given, dict):
+    if isinstance(value, dict):
         return "a table"
-    text = json.dumps(given, default=str, ensure_ascii=False)
+    text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= SHOWN else f"{text[:SHOWN].rstrip()} …"
 
 

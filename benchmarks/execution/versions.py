@@ -124,11 +124,11 @@ def standing(record: Record) -> Standing:
 
 def standings(records: Iterable[Record]) -> dict[str, Standing]:
     """The standing of records by key."""
-    listed = {}
+    result = {}
     for record in records:
         admit(record.case.dataset or "")
-        listed[record.key] = standing(record)
-    return listed
+        result[record.key] = standing(record)
+    return result
 
 
 def data_files(name: str | None) -> dict[str, str]:
@@ -297,8 +297,8 @@ def _files(root: Path, name: str) -> list[Path]:
     """The files that a dotted name stands for under ``root``, packages' ``__init__`` among them."""
     parts = name.split(".") if name else []
     paths = [root.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts) + 1)]
-    own = [root.joinpath(*parts).with_suffix(".py")] if parts else []
-    return [p for p in (*paths, *own) if p.is_file()]
+    modules = [root.joinpath(*parts).with_suffix(".py")] if parts else []
+    return [p for p in (*paths, *modules) if p.is_file()]
 
 
 if __name__ == "__main__":  # the question of a report: which records are current

@@ -196,10 +196,10 @@ def headlines(pairs: Iterable[Guarded]) -> Iterator[str]:
         costs = {n: r for n, r in costs.items() if METRICS[n].unit or METRICS[n].kind == "exact"}
         values = [n for n in ratios if n not in costs and n.removeprefix("array ") not in COUNTS]
         ordered = sorted(costs, key=lambda name: COSTS.index(METRICS[name].unit))
-        listed = ", ".join(_factor(name, costs[name]) for name in ordered[:NAMED])
+        factors = ", ".join(_factor(name, costs[name]) for name in ordered[:NAMED])
         share = [ratio > 1 for each in costs.values() for ratio in each]
         more = "more" if all(share) else "less" if not any(share) else "more here and less there"
-        price = f"costs {more}: {listed}" if costs else "costs unchanged"
+        price = f"costs {more}: {factors}" if costs else "costs unchanged"
         what, rest = (price, "values unchanged") if costs else ("dispatches other operators", "")
         if values:
             what, rest = f"computes other values, {_shortened(values)}", price

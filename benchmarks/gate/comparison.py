@@ -247,8 +247,8 @@ def behind(old: BySeed, new: BySeed, errors: BySeed, sign: int, counts: bool = F
     a, b = (sign * np.array(list(side.values()), dtype=float) for side in (old, new))
     if len(a) < 2:
         return 1.0
-    own = math.hypot(*(e for e in errors.values() if e < math.inf)) / math.sqrt(len(a))
-    spread, freedom = math.hypot(float(a.std(ddof=1)), own), len(a) - 1.0
+    error = math.hypot(*(e for e in errors.values() if e < math.inf)) / math.sqrt(len(a))
+    spread, freedom = math.hypot(float(a.std(ddof=1)), error), len(a) - 1.0
     if counts and not np.any(a % 1) and spread < (least := math.hypot(1.0, a.mean() / 4)):
         spread, freedom = least, math.inf
     mean = Estimate(a.mean() - b.mean(), spread * math.sqrt(1 / len(a) + 1 / len(b)), freedom)
@@ -344,6 +344,6 @@ def _suffice(one: int, other: int) -> bool:
 
 def _corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:
     """Correct the p-values of those that were tested for their number."""
-    listed = list(comparisons)
-    adjusted = iter(holm([each.p for each in listed if each.p is not None]))
-    return [each if each.p is None else replace(each, p=next(adjusted)) for each in listed]
+    items = list(comparisons)
+    adjusted = iter(holm([each.p for each in items if each.p is not None]))
+    return [each if each.p is None else replace(each, p=next(adjusted)) for each in items]

@@ -110,8 +110,8 @@ def cores() -> list[frozenset[int]]:
     """
     pinned = hasattr(os, "sched_getaffinity")
     allowed = frozenset(os.sched_getaffinity(0) if pinned else range(os.cpu_count() or 1))
-    listed = sorted({_siblings(processor) & allowed for processor in allowed}, key=min)
-    return listed[: max(1, int(min([*_quotas(), len(listed)])))]
+    groups = sorted({_siblings(processor) & allowed for processor in allowed}, key=min)
+    return groups[: max(1, int(min([*_quotas(), len(groups)])))]
 
 
 def memory_bytes() -> int:

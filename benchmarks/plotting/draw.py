@@ -100,11 +100,11 @@ def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> 
 
 def legend_of(figure: Any, panels: Iterable[Any], *, in_order: bool = False) -> None:
     """The legend of all labelled series of some panels, each once, by name if ``in_order``."""
-    named: dict[str, Any] = {}
+    handles: dict[str, Any] = {}
     for panel in panels:
-        named |= {handle.get_label(): handle for handle in panel.get_legend_handles_labels()[0]}
-    names = sorted(named) if in_order else list(named)
-    legend_below(figure, [named[name] for name in names], names)
+        handles |= {handle.get_label(): handle for handle in panel.get_legend_handles_labels()[0]}
+    names = sorted(handles) if in_order else list(handles)
+    legend_below(figure, [handles[name] for name in names], names)
 
 
 def logarithmic(*axes: Any) -> None:

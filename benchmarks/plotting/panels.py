@@ -109,13 +109,13 @@ def window(panel: Any, extent: Any, margin: float = 0.0) -> None:
     panel.set(xlim=(x0, x1), ylim=(y0, y1))
 
 
-def scale(figure: Any, shown: Any, beside: Any) -> None:
+def scale(figure: Any, image: Any, beside: Any) -> None:
     """A bar of the colours at the right of the last panel of a row."""
     box = beside.get_position()
     inch = 1 / figure.get_figwidth()
     bar = figure.add_axes((box.x1 + 0.06 * inch, box.y0, 0.07 * inch, box.height))
-    figure.colorbar(shown, cax=bar, ticks=shown.get_clim()).outline.set_visible(False)
-    bar.set_yticklabels([f"{end:.2g}" for end in shown.get_clim()], fontsize=7)
+    figure.colorbar(image, cax=bar, ticks=image.get_clim()).outline.set_visible(False)
+    bar.set_yticklabels([f"{end:.2g}" for end in image.get_clim()], fontsize=7)
     bar.tick_params(length=0, pad=2)
 
 

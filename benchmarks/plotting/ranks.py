@@ -37,11 +37,11 @@ def _diagram(rows: pd.DataFrame, ranking: Ranking) -> Any:
     baselines = {*rows.loc[is_baseline(rows), "series"]}
     bars, critical, count = ranking.alike, ranking.critical(), len(ranking.ranks)
     top = 1.2 + BETWEEN * len(bars)  # lines below the axis, of the first name
-    span, left = count - 1.0, (count + 1) // 2  # names at the left are those of the better half
-    with draw.figure(height=LINE * (top + left + 4)) as (figure, axes):
+    span, half = count - 1.0, (count + 1) // 2  # names at the left are those of the better half
+    with draw.figure(height=LINE * (top + half + 4)) as (figure, axes):
         figure.set_figwidth(WIDTH)
         panel, black = axes[0, 0], {"color": "black", "lw": 1.0}
-        panel.set(xlim=(1 - SIDE * span, count + SIDE * span), ylim=(top + left, -4))
+        panel.set(xlim=(1 - SIDE * span, count + SIDE * span), ylim=(top + half, -4))
         panel.axis("off")
         for y, end, text in ((0.0, float(count), ""), (-2.6, 1 + critical, f"CD = {critical:.2f}")):
             panel.plot((1, end), (y, y), **black)
@@ -54,11 +54,11 @@ def _diagram(rows: pd.DataFrame, ranking: Ranking) -> Any:
             panel.plot(ends, [0.7 + BETWEEN * line] * 2, color="black", lw=3)
         for place, (name, rank) in enumerate(ranking.ranks.items()):
             y, end, way, side = top + place, 1.0, -0.01 * span, "right"
-            if place >= left:
+            if place >= half:
                 y, end, way, side = top + count - 1 - place, float(count), 0.01 * span, "left"
             colour = FITTED if name in baselines else "black"
             colour = draw.FOREIGN if str(name).startswith(STAR) else colour
             panel.plot((rank, rank, end + 2 * way), (0, y, y), color=colour, lw=0.8)
-            text = f"{name} {rank:.2f}" if place < left else f"{rank:.2f} {name}"
+            text = f"{name} {rank:.2f}" if place < half else f"{rank:.2f} {name}"
             panel.text(end + 3 * way, y, text, ha=side, va="center", color=colour)
     return figure

@@ -81,10 +81,10 @@ class Protocol(Settings, frozen=True):
         """
         rules = [rule for rule in self.rules if rule.holds(flow, dataset)]
         if not rules:
-            own = (rule for rule in self.rules if {flow, "*"} & set(rule.flows))
-            covered = {name for rule in own for name in rule.datasets}
-            known = {name for rule in self.rules for name in rule.flows} - {"*"}
-            kind, choices = ("data sets", covered) if covered else ("flows", known)
+            of_flow = (rule for rule in self.rules if {flow, "*"} & set(rule.flows))
+            covered = {name for rule in of_flow for name in rule.datasets}
+            flows = {name for rule in self.rules for name in rule.flows} - {"*"}
+            kind, choices = ("data sets", covered) if covered else ("flows", flows)
             raise ValueError(
                 f"protocol {self.name!r} has no rule for flow {flow!r} on {dataset!r}; it has the "
                 f"{kind}: {', '.join(sorted(choices))}"

@@ -89,12 +89,12 @@ def _column(table: Table, name: str, column: Column) -> list[Cell]:
     )
     has_errors = column.error in frame
     digits = column.digits or _digits(values, has_errors)
-    own = table.columns.get(column.error, Column()).digits or None
+    error_digits = table.columns.get(column.error, Column()).digits or None
     cells = []
     for value, error, (item, _, ends, prefix, mark) in zip(
         values, errors, zip(*lists, strict=True), strict=True
     ):
-        text = with_error(value, error, digits, own) if _is_number(item) else _text(item)
+        text = with_error(value, error, digits, error_digits) if _is_number(item) else _text(item)
         if isinstance(ends, tuple):
             low, high = (number(float(end) * column.scale, digits) for end in ends)
             text += f" [{low}, {high}]"

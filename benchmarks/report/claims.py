@@ -61,11 +61,11 @@ class Judged:
     def beside(self) -> list[Table]:
         """Verdicts by budget and, of several runs, by run: those tables that have rows."""
         outcomes: dict[str, dict[str, str]] = {}
-        for own in self.judgements:
-            outcomes.setdefault(own.claim.title, {})[own.run] = own.verdict.outcome
+        for item in self.judgements:
+            outcomes.setdefault(item.claim.title, {})[item.run] = item.verdict.outcome
         verdicts = {f"{j.claim.title} {j.run}".strip(): j.verdict for j in self.judgements}
         runs = Table("claims-by-run", BY_RUN, BY_RUN_NOTE, by_run(outcomes))
-        tables = [by_budget(verdicts), *[runs] * any(own.run for own in self.judgements)]
+        tables = [by_budget(verdicts), *[runs] * any(item.run for item in self.judgements)]
         return [table for table in tables if len(table.frame)]
 
     @property
@@ -85,10 +85,10 @@ def judge(
     evidence = together({run.label if len(runs) > 1 else "": run.frame for run in runs})
     for claim in claims():
         with noted(section.notes, f"Claim {claim.id!r}"):
-            every = [Judgement(claim, own.verdict(claim), run) for run, own in evidence.items()]
-            known = [each for each in every if each.verdict.outcome != "not_measured"]
-            section.judgements += known
-            section.others += [] if known else [claim]
+            every = [Judgement(claim, part.verdict(claim), run) for run, part in evidence.items()]
+            judgements = [each for each in every if each.verdict.outcome != "not_measured"]
+            section.judgements += judgements
+            section.others += [] if judgements else [claim]
     return section
 
 
@@ -98,14 +98,14 @@ def by_run(outcomes: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
     What is undecided or not measured contradicts nothing. Runs and claims without any are left out.
     """
     words = {
-        claim: {run: own.replace("_", " ") for run, own in runs.items() if own != "not_measured"}
+        claim: {run: text.replace("_", " ") for run, text in runs.items() if text != "not_measured"}
         for claim, runs in outcomes.items()
     }
     columns = list(dict.fromkeys(run for runs in outcomes.values() for run in runs))
-    columns = [run for run in columns if any(run in own for own in words.values())]
+    columns = [run for run in columns if any(run in texts for texts in words.values())]
     rows = []
-    for claim, own in words.items():
-        different = len(set(own.values()) - {"undecided"}) > 1
-        row = {"Claim": claim, **{run: own.get(run, "–") for run in columns}}
-        rows += [{**row, "Runs": "differ" if different else ""}] if own else []
+    for claim, texts in words.items():
+        different = len(set(texts.values()) - {"undecided"}) > 1
+        row = {"Claim": claim, **{run: texts.get(run, "–") for run in columns}}
+        rows += [{**row, "Runs": "differ" if different else ""}] if texts else []
     return pd.DataFrame(rows)

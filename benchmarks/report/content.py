@@ -76,8 +76,8 @@ class Table:
     @property
     def flows(self) -> list[str]:
         """For each row the flows that it names, apart by spaces."""
-        named = [self.raw.frame[name] for name in FLOWS if name in self.raw.frame]
-        rows = zip(*named, strict=True) if named else [()] * len(self.raw.frame)
+        columns = [self.raw.frame[name] for name in FLOWS if name in self.raw.frame]
+        rows = zip(*columns, strict=True) if columns else [()] * len(self.raw.frame)
         return [" ".join(filter(None, (flow_of(str(text)) for text in row))) for row in rows]
 
     @property
@@ -136,8 +136,8 @@ class Report:
     @property
     def lead(self) -> Figure | None:
         """The figure at the top: the first of the study that has the `main` table, or of all."""
-        own = [s.figures for s in self.sections if any(t is self.main for t in s.tables)]
-        return next(itertools.chain(*own, self.figures), None)
+        lists = [s.figures for s in self.sections if any(t is self.main for t in s.tables)]
+        return next(itertools.chain(*lists, self.figures), None)
 
     @property
     def main(self) -> Table | None:
@@ -162,8 +162,8 @@ class Report:
     def tables(self) -> list[Table]:
         """All tables, in their order."""
         verdicts = (self.claims.table, *self.claims.others) if self.claims else ()
-        own = [table for section in self.sections for table in section.tables]
-        return own + [table for table in (*verdicts, self.undone, self.records) if table]
+        tables = [table for section in self.sections for table in section.tables]
+        return tables + [table for table in (*verdicts, self.undone, self.records) if table]
 
     @property
     def figures(self) -> list[Figure]:
@@ -226,9 +226,9 @@ def collect(folders: Sequence[Path]) -> Report:
     """
     every = runs.read(folders)
     numbered = Exhibits({key: text for run in every for key, text in run.cautions.items()})
-    listed = sections(every)
+    parts = sections(every)
     frames = runs.side_by_side(every)
-    for section in listed:
+    for section in parts:
         for frame in frames:
             names = ", ".join(frame["run"].unique()) if len(frames) > 1 else ""
             fill(section, frame, numbered, f" ({names})" if names else "")
@@ -236,13 +236,13 @@ def collect(folders: Sequence[Path]) -> Report:
     verdicts = numbered.table(claim_section.table) if claim_section.judgements else None
     others = tuple(map(numbered.table, claim_section.beside))
     undone = _undone(every, numbered)  # before the list of records, which a page shows last
-    records, references = _cited(listed, every, numbered)
+    records, references = _cited(parts, every, numbered)
     heads = {run.label: runs.header(run) for run in every}
     depths = {run.label: runs.provenance(list(run.records.values()), run.outside) for run in every}
     return Report(
         _plan(every),
         runs.beside(heads),
-        listed,
+        parts,
         undone,
         runs.beside(depths),
         records,
@@ -264,24 +264,24 @@ def _plan(every: Sequence[Run]) -> Plan:
 
 
 def _cited(
-    listed: Iterable[Section], every: Sequence[Run], numbered: Exhibits
+    parts: Iterable[Section], every: Sequence[Run], numbered: Exhibits
 ) -> tuple[Table | None, References]:
     """The list of all records, None of none, and their numbers: those of a row in a row."""
     sources: list[Iterable[str]] = []
-    for section in listed:
+    for section in parts:
         for table in section.tables:
             sources += table.rows_from
         sources += [figure.records for figure in section.figures]
-    named = list(dict.fromkeys(itertools.chain.from_iterable(sources)))
-    orders = ([key for key in named if key in run.records] + list(run.records) for run in every)
+    keys = list(dict.fromkeys(itertools.chain.from_iterable(sources)))
+    orders = ([key for key in keys if key in run.records] + list(run.records) for run in every)
     stale = itertools.chain.from_iterable(run.stale for run in every)
-    references = References.of(itertools.chain(*orders, named), stale)
-    known = {case.key: (run, case) for run in every for case in run.states}
+    references = References.of(itertools.chain(*orders, keys), stale)
+    cases = {case.key: (run, case) for run in every for case in run.states}
     rows = []
     for key, number in references.numbers.items():
         row: dict[str, object] = {"No.": number, "Record": key, "State": "not in the plan"}
-        if key in known:
-            run, case = known[key]
+        if key in cases:
+            run, case = cases[key]
             record = run.records[key]
             row |= {"Study": case.study, "Case": case.label, "State": case.state}
             row |= {"Times": run.cautions.get(key), "Measured": record.started}
@@ -326,7 +326,7 @@ def _undone(every: Sequence[Run], numbered: Exhibits) -> Table | None:
 
 def sections(every: Sequence[Run]) -> list[Section]:
     """A section for each planned study, with its question and what to note of its records."""
-    anchors, listed = Names(), []
+    anchors, result = Names(), []
     for study in dict.fromkeys(case.study for run in every for case in run.plan.cases):
         section = Section(study, anchors.name(study))
         with noted(section.notes, f"Study {study!r}"):
@@ -334,8 +334,8 @@ def sections(every: Sequence[Run]) -> list[Section]:
             for run in every:
                 name = f"{run.label}: " if len(every) > 1 else ""
                 section.notes += [f"{name}Study {study!r}: {text}" for text in _notes(run, study)]
-        listed.append(section)
-    return listed
+        result.append(section)
+    return result
 
 
 def fill(section: Section, frame: pd.DataFrame, numbered: Exhibits, suffix: str = "") -> None:
@@ -377,20 +377,20 @@ def noted(notes: list[str], what: str) -> Iterator[None]:
 
 def _notes(run: Run, study: str) -> Iterator[str]:
     """What to know of a run's records of a study before reading."""
-    own = run.frame[run.frame["study"] == study] if len(run.frame) else run.frame
-    if own.empty and all(case.study != study for case in run.plan.cases):
+    rows = run.frame[run.frame["study"] == study] if len(run.frame) else run.frame
+    if rows.empty and all(case.study != study for case in run.plan.cases):
         return  # of another suite
-    if own.empty:
+    if rows.empty:
         yield "no case has been measured yet"
         return
-    alike = own.fillna({"dataset": ""}).groupby(["flow", "dataset"])["fingerprint"]
+    alike = rows.fillna({"dataset": ""}).groupby(["flow", "dataset"])["fingerprint"]
     if (versions := int(alike.nunique().max())) > 1:
         text = f"measured by more than one version of the code ({versions})"
         yield f"{text}, so that its rows may not be comparable"
     for state, what in (("stale", "stale"), ("stale in times", "stale in their times")):
         stale = [case for case in run.states if (case.study, case.state) == (study, state)]
-        reasons = dict.fromkeys(case.reason for case in stale)
+        causes = dict.fromkeys(case.reason for case in stale)
         if stale:
-            yield f"{len(stale)} of {own['key'].nunique()} records are {what}: {'; '.join(reasons)}"
+            yield f"{len(stale)} of {rows['key'].nunique()} records are {what}: {'; '.join(causes)}"
     if run.note:
         yield run.note

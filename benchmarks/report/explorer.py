@@ -79,7 +79,7 @@ def content(every: Sequence[Run]) -> dict[str, Any]:
     if not views:
         raise ValueError("no model, cost or evaluation is done in these records: draw the report")
     parts: dict[str, int] = {}
-    cited = {key for listed in points.values() for point in listed for key in point["records"]}
+    cited = {key for group in points.values() for point in group for key in point["records"]}
     return {
         "confidence": f"{1 - LEVEL:.0%}",
         "views": views,

@@ -52,9 +52,9 @@ def _head(report: Report) -> list[str]:
     return [f"# {title}", about, f"**{first}**" if first else "", facts(report.header), *notes]
 
 
-def facts(listed: Iterable[Fact]) -> str:
+def facts(items: Iterable[Fact]) -> str:
     """Facts as a list."""
-    return "\n".join(f"- **{fact.term}:** {'; '.join(map(escape, fact.lines))}" for fact in listed)
+    return "\n".join(f"- **{fact.term}:** {'; '.join(map(escape, fact.lines))}" for fact in items)
 
 
 def claims(report: Report) -> list[str]:
@@ -95,11 +95,11 @@ def table(item: Table, references: References | None = None, most: int | None = 
         numbers = [cited.text(keys) if keys else NOTHING] if cited else []
         rows.append([*(cell.markdown for cell in row), *numbers])
     numeric = [place for place, right in enumerate(item.grid.numeric) if right]
-    left = len(item.grid.rows) - len(rows)
+    rest = len(item.grid.rows) - len(rows)
     return [
         f"### Table {item.number}. {escape(item.title)}",
         markdown_table([*map(escape, item.grid.headers), *last], rows, numeric),
-        f"{left} of {len(item.grid.rows)} rows are left out here." if left else "",
+        f"{rest} of {len(item.grid.rows)} rows are left out here." if rest else "",
         escape(item.note),
     ]
 
@@ -123,8 +123,8 @@ def _files(item: Table) -> str:
     return f"[CSV](tables/{item.name}.csv) · [LaTeX](tables/{item.name}.tex)"
 
 
-def _notes(listed: Iterable[str]) -> str:
-    return "\n>\n".join(f"> **Note:** {escape(note)}" for note in listed)
+def _notes(notes: Iterable[str]) -> str:
+    return "\n>\n".join(f"> **Note:** {escape(note)}" for note in notes)
 
 
 def summary(report: Report) -> str:

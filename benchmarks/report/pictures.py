@@ -149,22 +149,22 @@ def _entries(figure: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def _look(artist: Any) -> tuple[str, str]:
     """Colour and mark; empty for what has none."""
-    own = next((getattr(artist, f"get_{n}", None) for n in ("color", "facecolor")), None)
-    colours = np.atleast_1d(np.array(own(), dtype=object)) if own else np.array([])
+    getter = next((getattr(artist, f"get_{n}", None) for n in ("color", "facecolor")), None)
+    colours = np.atleast_1d(np.array(getter(), dtype=object)) if getter else np.array([])
     first = tuple(colours[0]) if colours.ndim == 2 and len(colours) else None
-    colour = to_hex(first or own()) if own and colours.size else ""
+    colour = to_hex(first or getter()) if getter and colours.size else ""
     marker = getattr(artist, "get_marker", lambda: "None")()
     return colour, "" if str(marker) in ("None", "") else str(marker)
 
 
 def _series(artist: Any, looks: list[tuple[str, tuple[str, str]]]) -> str:
     """The series of an artist; empty for none, and where its look is that of several."""
-    if artist.get_label() in (known := dict(looks)):
+    if artist.get_label() in (look_of := dict(looks)):
         return str(artist.get_label())
     colour, marker = _look(artist)
     plain = hasattr(artist, "get_text") and colour == "#000000"  # as are the words of any figure
-    alike = {name for name, (own, _) in looks if own == colour and not plain}
-    same = {name for name in alike if not marker or known[name][1] == marker}
+    alike = {name for name, (hue, _) in looks if hue == colour and not plain}
+    same = {name for name in alike if not marker or look_of[name][1] == marker}
     return same.pop() if len(same) == 1 else ""
 
 

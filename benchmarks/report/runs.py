@@ -83,8 +83,8 @@ class Run:
 
 def read(folders: Sequence[Path]) -> list[Run]:
     """Results folders, named apart; ValueError for one that is none or is given twice."""
-    named = labels(folders)
-    return [_read(path, name, len(named) > 1) for path, name in zip(folders, named, strict=True)]
+    names = labels(folders)
+    return [_read(path, name, len(names) > 1) for path, name in zip(folders, names, strict=True)]
 
 
 def side_by_side(runs: Sequence[Run]) -> list[pd.DataFrame]:
@@ -112,7 +112,7 @@ def _read(folder: Path, label: str, several: bool) -> Run:
     prefix = f"{label}/" if several else ""
     now = standings(planned_records)
     current = {prefix + key: now.get(key, Standing()) for key in planned_records}
-    named = {prefix + key: record for key, record in planned_records.items()}
+    by_key = {prefix + key: record for key, record in planned_records.items()}
     frame = long_frame(folder, planned_records, plan, label)
     reasons: dict[str, str] = {}
     place = ""
@@ -120,15 +120,15 @@ def _read(folder: Path, label: str, several: bool) -> Run:
         frame["key"] = prefix + frame["key"]
         timed = places(frame)
         rows = frame[timed.notna()]
-        listed = zip(rows["key"], cautions(rows), strict=True)
-        reasons = {key: text for key, noisy in listed if (text := current[key].times or noisy)}
+        pairs = zip(rows["key"], cautions(rows), strict=True)
+        reasons = {key: text for key, noisy in pairs if (text := current[key].times or noisy)}
         place = next(iter(timed.value_counts().index), "")
     frame, note = of_one_place(frame)
-    states = tuple(_states(plan, named, current, prefix))
+    states = tuple(_states(plan, by_key, current, prefix))
     outside = len(records) - len(planned_records)
-    doubts = not_checked(now.unchecked for now in current.values()), undigested(named.values())
+    doubts = not_checked(now.unchecked for now in current.values()), undigested(by_key.values())
     unchecked = "; ".join(filter(None, doubts))
-    return Run(label, folder, plan, named, states, frame, place, note, reasons, outside, unchecked)
+    return Run(label, folder, plan, by_key, states, frame, place, note, reasons, outside, unchecked)
 
 
 def standings(records: Mapping[str, Record]) -> dict[str, Standing]:
@@ -327,8 +327,8 @@ def _seeds(records: Sequence[Record]) -> str:
 def _load(records: Sequence[Record]) -> str:
     loads = [record.machine.get("load") for record in records]
     firsts = [load[0] if isinstance(load, list) and load else load for load in loads]
-    known = [float(load) for load in firsts if isinstance(load, int | float)]
-    return f"median {median(known):.2f}, highest {max(known):.2f}" if known else ""
+    values = [float(load) for load in firsts if isinstance(load, int | float)]
+    return f"median {median(values):.2f}, highest {max(values):.2f}" if values else ""
 
 
 def noise(records: Sequence[Record]) -> list[str]:

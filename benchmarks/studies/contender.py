@@ -42,8 +42,8 @@ class Contender(Settings, frozen=True):
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, given: Any) -> Any:
-        return {"flow": given} if isinstance(given, str) else given
+    def _named(cls, value: Any) -> Any:
+        return {"flow": value} if isinstance(value, str) else value
 
     @property
     def rules(self) -> dict[str, JsonValue]:
@@ -96,14 +96,14 @@ def expanded(contenders: Sequence[K]) -> list[K]:
     A flow of a plug-in among them has the `shared` settings of its first peer that is named with
     some: a flow that solves an ODE if it does, else one that does not.
     """
-    named = [contender.flow for contender in contenders if contender.flow != "*"]
+    peers = [contender.flow for contender in contenders if contender.flow != "*"]
     result: list[K] = []
     for contender in contenders:
         if contender.flow != "*":
             result += [contender] if usable(contender) else []
             continue
         for name in flows.own():
-            names, patterns = (name, flows.members.module_of(name)), (*named, *contender.without)
+            names, patterns = (name, flows.members.module_of(name)), (*peers, *contender.without)
             if not any(fnmatch(text, pattern) for text in names for pattern in patterns):
                 changes = {"flow": name, **_of_peer(name, contenders)}
                 result.append(contender.model_copy(update=changes))

@@ -34,7 +34,7 @@ def table(study: str, ranking: Ranking) -> Table:
     frame["standing"] = [None, *("behind" if differs else "not decided" for differs in behind)]
     frame["rank.leads"] = [all(behind), *(False for _ in behind)]
     if len(ranking.closed.columns):
-        shares = [of_repetitions(own) for own in ranking.closed.to_numpy()]
+        shares = [of_repetitions(row) for row in ranking.closed.to_numpy()]
         frame["closed"] = [share.value for share in shares]
         frame["half"] = [share.half(LEVEL) for share in shares]
         frame["median"] = ranking.closed.median(axis=1).tolist()

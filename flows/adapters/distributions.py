@@ -76,18 +76,18 @@ def from_distribution(distribution: Distribution) -> Flow:
     """
     if not isinstance(distribution, Distribution):
         raise TypeError(f"expected a torch Distribution, got {type(distribution).__name__}")
-    own: Any = _mapped(distribution, lambda tensor: tensor.detach().clone())
-    if own.event_shape == () and len(own.batch_shape) < 2:
-        own = Independent(own.expand((1,)) if own.batch_shape == () else own, 1, False)
-    if own.batch_shape != () or len(own.event_shape) != 1:
+    clone: Any = _mapped(distribution, lambda tensor: tensor.detach().clone())
+    if clone.event_shape == () and len(clone.batch_shape) < 2:
+        clone = Independent(clone.expand((1,)) if clone.batch_shape == () else clone, 1, False)
+    if clone.batch_shape != () or len(clone.event_shape) != 1:
         raise ValueError(
             "expected a distribution over vectors (D,), got one of batch shape "
-            f"{tuple(own.batch_shape)} and event shape {tuple(own.event_shape)}"
+            f"{tuple(clone.batch_shape)} and event shape {tuple(clone.event_shape)}"
         )
     try:
-        discrete = own.support.is_discrete
+        discrete = clone.support.is_discrete
     except NotImplementedError as error:
         raise ValueError(f"{type(distribution).__name__} does not tell its support") from error
     if discrete:
         raise ValueError(f"{type(distribution).__name__} is discrete: a Flow is a density")
-    return Flow(IdentityTransform(), own.event_shape[0], 0, DistributionBase(own))
+    return Flow(IdentityTransform(), clone.event_shape[0], 0, DistributionBase(clone))

@@ -35,12 +35,12 @@ class FreiaTransform(LibraryTransform):
         self.residual: Any = [m for m in network.modules() if isinstance(m, IResNetLayer)]
 
     def _run(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
-        given, graph = [] if context is None else [context], torch.is_grad_enabled()
+        contexts, graph = [] if context is None else [context], torch.is_grad_enabled()
         if not inverse and self.training and graph:
             for layer in self.residual:
                 layer.lipschitz_correction()
         with self.seeded(), torch.set_grad_enabled(graph or self.estimated):
-            y, ladj = self.network(x if graph else x.detach(), c=given, rev=inverse)
+            y, ladj = self.network(x if graph else x.detach(), c=contexts, rev=inverse)
         ladj = x.new_zeros(len(x)) + ladj  # which is a number where it is the same for all rows
         return (y, ladj) if graph else (y.detach(), ladj.detach())
 
@@ -91,17 +91,17 @@ def _family(name: str, kind: str, options: Mapping[str, Any]) -> None:
         from FrEIA import modules
         from FrEIA.framework import SequenceINN
 
-        given: dict[str, Any] = dict(options)
+        arguments: dict[str, Any] = dict(options)
         if coupled:
-            given["subnet_constructor"] = partial(_subnet, sizes)
+            arguments["subnet_constructor"] = partial(_subnet, sizes)
         else:
-            given |= {"internal_size": sizes.hidden, "n_internal_layers": sizes.depth - 1}
+            arguments |= {"internal_size": sizes.hidden, "n_internal_layers": sizes.depth - 1}
         if sizes.context_dim:
-            given |= {"cond": 0, "cond_shape": (sizes.context_dim,)}
+            arguments |= {"cond": 0, "cond_shape": (sizes.context_dim,)}
         network = SequenceINN(dim)
         with numpy_seeded():
             for _ in range(sizes.layers):
-                network.append(getattr(modules, kind), **given)
+                network.append(getattr(modules, kind), **arguments)
                 if coupled and name != "all_in_one":
                     network.append(modules.PermuteRandom)
         return from_freia(network, dim, sizes.context_dim)

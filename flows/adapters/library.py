@@ -37,10 +37,10 @@ def family(
     """
 
     def decorate(make: Make) -> Make:
-        def factory(dim: int, *, sizes: Sizes = Sizes(**defaults), **given: Any) -> Flow:
+        def factory(dim: int, *, sizes: Sizes = Sizes(**defaults), **values: Any) -> Flow:
             if dim < least:
                 raise ValueError(f"{name} needs {least} columns or more, got dim={dim}")
-            return make(dim, sizes, **given)
+            return make(dim, sizes, **values)
 
         first, sizes, _ = inspect.signature(factory).parameters.values()
         taken = [p for p in inspect.signature(make).parameters.values() if p.kind is sizes.kind]
@@ -77,8 +77,8 @@ class LibraryBase(nn.Module):
 def base_of(base: Any, normal: type, *, by_shape: bool = False) -> LibraryBase | None:
     """The base of a library's flow; None for an instance of ``normal`` that is a fixed N(0, I)."""
     if isinstance(base, normal):
-        own: Any = base
-        if not any(bool(t.any()) or t.requires_grad for t in (own.loc, own.log_scale)):
+        gaussian: Any = base
+        if not any(bool(t.any()) or t.requires_grad for t in (gaussian.loc, gaussian.log_scale)):
             return None
     return LibraryBase(base, by_shape)
 

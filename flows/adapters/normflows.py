@@ -40,10 +40,10 @@ class NormflowsTransform(LibraryTransform):
             update_lipschitz(self.model, 5)
         layers = self.model.flows
         calls = layers if inverse else [layer.inverse for layer in reversed(layers)]
-        given, ladj = {} if context is None else {"context": context}, x.new_zeros(len(x))
+        arguments, ladj = {} if context is None else {"context": context}, x.new_zeros(len(x))
         with self.seeded():
             for call in calls:
-                x, part = call(x, **given)
+                x, part = call(x, **arguments)
                 ladj = ladj + part
         return x, ladj
 
@@ -106,7 +106,7 @@ ABOUT = {
 def _layers(nf: Any, name: str, dim: int, sizes: Sizes) -> list[Any]:
     """The layers of one transformation of a family, made of normflows, from noise to data."""
     circular = {"ind_circ": range(dim), "tail_bound": math.pi}
-    given, context = (dim, sizes.depth, sizes.hidden), sizes.context_dim or None
+    shape, context = (dim, sizes.depth, sizes.hidden), sizes.context_dim or None
 
     def coupling(outputs: int, **scale: Any) -> Any:
         """The first half of the columns, rounded up, to the second."""
@@ -125,17 +125,17 @@ def _layers(nf: Any, name: str, dim: int, sizes: Sizes) -> list[Any]:
             kind = partial(nf.flows.MaskedAffineAutoregressive, num_blocks=sizes.depth)
             return [kind(dim, sizes.hidden, context), nf.flows.LULinearPermute(dim)]
         case "nsf_coupling":
-            spline = nf.flows.CoupledRationalQuadraticSpline(*given, context)
+            spline = nf.flows.CoupledRationalQuadraticSpline(*shape, context)
             return [spline, nf.flows.LULinearPermute(dim)]
         case "nsf_ar":
-            spline = nf.flows.AutoregressiveRationalQuadraticSpline(*given, context)
+            spline = nf.flows.AutoregressiveRationalQuadraticSpline(*shape, context)
             return [spline, nf.flows.LULinearPermute(dim)]
         case "ncsf_coupling":
-            kind = partial(nf.flows.CircularCoupledRationalQuadraticSpline, *given, **circular)
+            kind = partial(nf.flows.CircularCoupledRationalQuadraticSpline, *shape, **circular)
             pair = [kind(reverse_mask=mirrored) for mirrored in (False, True)]
             return [*pair, nf.flows.PeriodicWrap(range(dim), math.pi)]
         case "ncsf_ar":
-            spline = nf.flows.CircularAutoregressiveRationalQuadraticSpline(*given, **circular)
+            spline = nf.flows.CircularAutoregressiveRationalQuadraticSpline(*shape, **circular)
             return [spline, nf.flows.PeriodicWrap(range(dim), math.pi)]
         case "residual":
             network = nf.nets.LipschitzMLP([dim, *sizes.widths, dim], lipschitz_const=0.9)

@@ -136,10 +136,10 @@ def _family(name: str, path: str, about: str, *uses: str, **described: Any) -> N
         from torchflows.flows import ContinuousFlow
         from torchflows.flows import Flow as TorchflowsFlow
 
-        given = _arguments(path, sizes, options)
+        args = _arguments(path, sizes, options)
         if sizes.context_dim:
-            given["context_shape"] = (sizes.context_dim,)
-        bijection = getattr(import_module(f"torchflows.bijections.{module}"), kind)((dim,), **given)
+            args["context_shape"] = (sizes.context_dim,)
+        bijection = getattr(import_module(f"torchflows.bijections.{module}"), kind)((dim,), **args)
         model: Any = ContinuousFlow if path.startswith("continuous.") else TorchflowsFlow
         return from_torchflows(model(bijection), dim, sizes.context_dim)
 
@@ -150,8 +150,8 @@ def _arguments(path: str, sizes: Sizes, options: Mapping[str, int]) -> dict[str,
         names = {"units": "hidden_size", "transforms": "n_hidden_layers"}
         units = {names[option]: value for option, value in options.items()}
         network = {"n_hidden": sizes.hidden, "n_layers": sizes.depth + 1}
-        given = {"n_layers": sizes.layers, "conditioner_kwargs": network}
-        return given | ({"transformer_kwargs": units} if units else {})
+        args = {"n_layers": sizes.layers, "conditioner_kwargs": network}
+        return args | ({"transformer_kwargs": units} if units else {})
     if path.startswith("finite.residual."):
         return {"n_layers": sizes.layers, "layer_kwargs": {"hidden_size": sizes.hidden}}
     if path == "continuous.otflow.OTFlowBijection":

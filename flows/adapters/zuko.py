@@ -268,8 +268,8 @@ ABOUT = {
 MONOTONE = {"NAF": 2, "UNAF": 1}  # least width of its monotone networks: units of NAF work in pairs
 
 
-def _family(name: str, kind: str, least: int, layers: int, own: Any) -> None:
-    @family(f"zuko_{name}", "zuko", least=least, about=ABOUT[name], options=own, layers=layers)
+def _family(name: str, kind: str, least: int, layers: int, defaults: Any) -> None:
+    @family(f"zuko_{name}", "zuko", least=least, about=ABOUT[name], options=defaults, layers=layers)
     def flow(dim: int, sizes: Sizes, **options: Any) -> Flow:
         from zuko import flows
 

@@ -110,8 +110,8 @@ def check(
         exact = [dtype for dtype in dtypes if dtype == torch.float64]
         subjects += [({**options, **width}, tuple(exact or dtypes), GIVEN)] if width else []
     name, columns, outcomes = str(flow), dim or 0, []
-    for given, types, suffix in subjects:
-        built = partial(subject_of, flow, dim, x, context, seed, options=given, moved=moved)
+    for values, types, suffix in subjects:
+        built = partial(subject_of, flow, dim, x, context, seed, options=values, moved=moved)
         judged, subject = _judged(flow, built, seed, types, suffix, report)
         outcomes += judged
         if subject is None:
@@ -184,6 +184,6 @@ def _fault(subject: Subject) -> str:
         parts = result if isinstance(result, tuple) else (result,)
         got = [tuple(p.shape) if isinstance(p, Tensor) else type(p).__name__ for p in parts]
         if got != [shape, (8,)]:
-            listed = ", ".join(map(str, got))
-            return f"{direction} must return a tuple of shapes {shape} and (8,), got {listed}"
+            shapes = ", ".join(map(str, got))
+            return f"{direction} must return a tuple of shapes {shape} and (8,), got {shapes}"
     return ""

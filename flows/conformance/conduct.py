@@ -44,10 +44,10 @@ def one_context_for_all_rows(subject: Subject) -> Finding:
     """
     context, x = subject.needed_contexts(FEW)[:1], subject.x[:FEW]
     values = []
-    for given in (context, context.repeat(FEW, 1)):
+    for contexts in (context, context.repeat(FEW, 1)):
         with Stream(subject.seed):
-            samples = subject.flow.sample(FEW, given)
-        values.append(torch.cat([samples, subject.flow.log_prob(x, given)[:, None]], 1))
+            samples = subject.flow.sample(FEW, contexts)
+        values.append(torch.cat([samples, subject.flow.log_prob(x, contexts)[:, None]], 1))
     return Finding((values[0] - values[1]).abs().max().item(), subject.bound(1e-9, 1e-3))
 
 

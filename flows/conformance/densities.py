@@ -164,9 +164,9 @@ def mass_at_contexts(subject: Subject) -> Finding:
     if subject.context is not None:
         contexts = subject.context[:CONTEXTS].unique(dim=0)
         subjects = [replace(subject, context=context[None]) for context in contexts]
-    for given in subjects:
+    for part in subjects:
         try:
-            findings.append(total_mass(replace(given, flow=given.at_many), GRIDS))
+            findings.append(total_mass(replace(part, flow=part.at_many), GRIDS))
         except NotApplicable as reason:
             unresolved = reason
     if not findings and unresolved is not None:
@@ -252,13 +252,13 @@ def samples_and_density(subject: Subject) -> Finding:
     turn and given each of `CONTEXTS` alone, since errors may cancel over contexts.
     """
     flow, contexts = subject.at_many, subject.contexts(SAMPLES)
-    given: list[Tensor | None] = [contexts]
+    batches: list[Tensor | None] = [contexts]
     if contexts is not None:
-        given += [alone.expand(SAMPLES // CONTEXTS, -1) for alone in contexts[:CONTEXTS, None]]
+        batches += [alone.expand(SAMPLES // CONTEXTS, -1) for alone in contexts[:CONTEXTS, None]]
     with torch.no_grad():
-        counts = [SAMPLES if context is None else len(context) for context in given]
-        samples = map(flow.sample, counts, given)
-        noises = [flow.to_noise(x, context) for x, context in zip(samples, given, strict=True)]
+        counts = [SAMPLES if context is None else len(context) for context in batches]
+        samples = map(flow.sample, counts, batches)
+        noises = [flow.to_noise(x, context) for x, context in zip(samples, batches, strict=True)]
     normal = isinstance(flow.base, StandardNormal)
     values = [(_distances if normal else _deviations)(flow, noise) for noise in noises]
     share = 0.5 * LEVEL / sum(map(len, values))
@@ -301,27 +301,27 @@ def _against_differences(
     off by themselves. The step is larger where an adaptive solver makes the objective rough.
     """
     step = max(1e-6, 10 * subject.tolerance**0.5)
-    named = {name: t for name, t in tensors.items() if t.numel() and t.requires_grad}
-    if not named:
+    theta = {name: t for name, t in tensors.items() if t.numel() and t.requires_grad}
+    if not theta:
         raise NotApplicable("it has no parameters")
     value = objective()
-    gradients: Sequence[Tensor | None] = [None] * len(named)
+    gradients: Sequence[Tensor | None] = [None] * len(theta)
     if value.requires_grad:
-        gradients = torch.autograd.grad(value, list(named.values()), allow_unused=True)
-    gradient_of = dict(zip(named, gradients, strict=True))
+        gradients = torch.autograd.grad(value, list(theta.values()), allow_unused=True)
+    gradient_of = dict(zip(theta, gradients, strict=True))
 
     def error_of(*names: str) -> float:
-        directions = {name: torch.randn_like(named[name]) for name in names}
+        directions = {name: torch.randn_like(theta[name]) for name in names}
         directions = {name: d / d.norm() for name, d in directions.items()}
-        moves = [(named[name], d) for name, d in directions.items()]
+        moves = [(theta[name], d) for name, d in directions.items()]
         near, far = (_difference(objective, moves, k * step) for k in (1, 2))
         slopes = [(g * d).sum() for n, d in directions.items() if (g := gradient_of[n]) is not None]
         slope = float(sum(slopes))
         return (abs(slope - near) - abs(near - far)) / (1 + abs(near))
 
     bound = max(1e-5, min(1e6 * subject.tolerance, LOOSEST))
-    errors = [error_of(*named) for _ in range(times)]
-    names, error = list(named), max(errors, key=lambda error: math.inf if error != error else error)
+    errors = [error_of(*theta) for _ in range(times)]
+    names, error = list(theta), max(errors, key=lambda error: math.inf if error != error else error)
     while not error <= bound and len(names) > 1:
         first, second = names[: len(names) // 2], names[len(names) // 2 :]
         names, error = first, error_of(*first)

@@ -202,8 +202,8 @@ def tightened(
     ``changes`` are other values of the solver's. Where that fails (a field with kinks, say) they
     are solved by the flow's own settings.
     """
-    view, own = _settled(flow, estimated), dtype_of(flow, torch.float32)
-    tight = TOLERANCE.get(own, 1e-5)
+    view, dtype = _settled(flow, estimated), dtype_of(flow, torch.float32)
+    tight = TOLERANCE.get(dtype, 1e-5)
     odes: list[Any] = [m for m in view.modules() if hasattr(m, "tolerance") and hasattr(m, "use")]
     for ode in odes:
         solver: Any = getattr(ode, "solver", None)
@@ -217,7 +217,7 @@ def tightened(
     try:
         if odes:
             with torch.no_grad():
-                view.log_prob(x.to(own), None if context is None else context.to(own))
+                view.log_prob(x.to(dtype), None if context is None else context.to(dtype))
     except RuntimeError:
         return _settled(flow, estimated)
     return view
@@ -233,8 +233,8 @@ def _settled(flow: Flow, estimated: bool) -> Flow:
 
 def dtype_of(flow: Flow, otherwise: torch.dtype) -> torch.dtype:
     """The dtype of a flow's tensors; ``otherwise`` if it has none."""
-    own = flow.reference()
-    return otherwise if own is None else own.dtype
+    reference = flow.reference()
+    return otherwise if reference is None else reference.dtype
 
 
 def tolerance_of(flow: nn.Module) -> float:

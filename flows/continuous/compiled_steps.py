@@ -69,11 +69,11 @@ class Compiled:
         self, moving: bool, of_integrals: Sequence[Tensor], stepper: Stepper, step: Step
     ) -> Attempt:
         """The same for a step of the adjoint, ``moving`` where times have a gradient too."""
-        key, known = (self.evaluation, self.field), self.functions.modules
-        if key not in known:  # one for all solves, or each would be compiled for anew
-            known[key] = _Evaluated(*key)
+        key, modules = (self.evaluation, self.field), self.functions.modules
+        if key not in modules:  # one for all solves, or each would be compiled for anew
+            modules[key] = _Evaluated(*key)
         return self._take(
-            step_of_an_adjoint, known[key], stepper, step, moving, tuple(of_integrals)
+            step_of_an_adjoint, modules[key], stepper, step, moving, tuple(of_integrals)
         )
 
     def _take(

@@ -205,17 +205,17 @@ def _sum(
     start: Tensor, h: float | Tensor, weights: Sequence[float], rates: Sequence[Tensor | None]
 ) -> Tensor:
     """start + h Σ w k."""
-    total, own = start, False
+    total, writable = start, False
     for weight, k in zip(weights, rates, strict=False):
         if not weight or k is None:
             continue
         if isinstance(h, Tensor):
             total = total + k * (h * weight)
-        elif own:
+        elif writable:
             total.add_(k, alpha=h * weight)
         else:
             total = torch.add(total, k, alpha=h * weight)
-            own = not (torch.is_grad_enabled() or transforming())  # then it may be written to
+            writable = not (torch.is_grad_enabled() or transforming())  # then it may be written to
     return total
 
 
@@ -370,13 +370,13 @@ class _Adjoint(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         start, end, *saved = ctx.saved_tensors
-        own = len(saved) - len(gradients)  # how many are inputs, not results
+        count = len(saved) - len(gradients)  # how many are inputs, not results
         dynamics: Dynamics = ctx.dynamics
         dynamics.progress.begin_adjoint()
-        context, parameters = saved[: ctx.contexts], saved[ctx.contexts : own]
+        context, parameters = saved[: ctx.contexts], saved[ctx.contexts : count]
         moving = any(ctx.needs_input_grad[3:5])
         adjoint = _Augmented(ctx.engine, dynamics, context, parameters, moving, gradients)
-        before, of_end = adjoint.state(end, saved[own:])
+        before, of_end = adjoint.state(end, saved[count:])
         attempt = None
         if dynamics.compiled:
             fixed = adjoint.moving, adjoint.of_integrals

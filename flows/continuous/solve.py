@@ -87,8 +87,8 @@ class Solver(Described):
         check_positive(rtol=self.rtol, atol=self.atol, max_steps=self.max_steps)
         if self.step_size is not None:
             check_positive(step_size=self.step_size)
-        if self.first_step not in (None, *(named := get_args(FirstStep))):
-            check_positive(**{f"first_step is one of {', '.join(named)} or": self.first_step})
+        if self.first_step not in (None, *(names := get_args(FirstStep))):
+            check_positive(**{f"first_step is one of {', '.join(names)} or": self.first_step})
         if self.fixed and self.step_size is None:
             raise ValueError(f"method {self.method!r} needs a step_size: set how long a step is")
         if not self.fixed and self.step_size is not None:

@@ -203,8 +203,8 @@ def _scores(x: Tensor, log_weights: Tensor, means: Tensor, log_scales: Tensor) -
     small = _mills(tail).log() - 0.5 * tail * tail - HALF_LOG_TAU
     large = torch.log1p(-small.exp())
     below, above = (
-        (log_weights + torch.where(left, small, large)).logsumexp(-1)
-        for left in (negative, ~negative)
+        (log_weights + torch.where(mask, small, large)).logsumexp(-1)
+        for mask in (negative, ~negative)
     )
     lower = below < above
     quantile = _lower_quantile(torch.where(lower, below, above))

@@ -186,8 +186,8 @@ def called(
     """Return a call of JAX, which ends when everything is computed."""
     import jax
 
-    def waited(**given: Any) -> Any:
-        return jax.block_until_ready(run(**given))
+    def waited(**arguments: Any) -> Any:
+        return jax.block_until_ready(run(**arguments))
 
     return Call(waited, lambda result: {str(n): np.asarray(a) for n, a in arrays(result).items()})
 

@@ -46,9 +46,9 @@ def build(request: Mapping[str, Any]) -> Built:
 
     size = width(count, request["parameters"])
     flow = _flow(request, size, key)
-    if given := request["theirs"]:
+    if weights := request["theirs"]:
         leaves, structure = jax.tree.flatten(eqx.filter(flow, eqx.is_array))
-        cast = [jnp.asarray(v, old.dtype) for v, old in zip(given.values(), leaves, strict=True)]
+        cast = [jnp.asarray(v, old.dtype) for v, old in zip(weights.values(), leaves, strict=True)]
         flow = eqx.combine(jax.tree.unflatten(structure, cast), flow)
     start, fixed = eqx.partition(flow, eqx.is_inexact_array, is_leaf=frozen)
     state: dict[str, Any] = {"trained": start}  # as it was fitted

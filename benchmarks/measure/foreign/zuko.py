@@ -35,17 +35,17 @@ def build(request: Mapping[str, Any]) -> Built:
     x = torch.tensor(request["x"]).to(**to)
     continuous = request["family"] == "cnf"
     arrays = request["ours" if continuous else "theirs"]
-    given = {name: torch.tensor(value) for name, value in arrays.items()}
+    weights = {name: torch.tensor(value) for name, value in arrays.items()}
     facts: dict[str, Any] = {"same_weights": continuous, "compiles": False}
     if continuous:
-        flow = _cnf(request, given)
+        flow = _cnf(request, weights)
     else:
         masked = request["family"] in ("maf", "nsf_ar") and request["dim"] > 1
         count = cache(lambda n: _masked(request, n) if masked else _count(_discrete(request, n)))
         facts["hidden"] = width(count, request["parameters"])
         flow = _discrete(request, facts["hidden"])
-        if given:
-            flow.load_state_dict(given)
+        if weights:
+            flow.load_state_dict(weights)
     flow.to(**to)
     facts["parameters"] = _count(flow)
 
@@ -127,7 +127,7 @@ def _discrete(request: Mapping[str, Any], size: int) -> Any:
     return Flow(layers, base)
 
 
-def _cnf(request: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+def _cnf(request: Mapping[str, Any], weights: Mapping[str, Any]) -> Any:
     """Return a zuko flow of the transform by our field, with our weights in our order."""
     import torch
     from torch import nn
@@ -163,7 +163,7 @@ def _cnf(request: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
             return FreeFormJacobianTransform(self.rate, phi=self.parameters(), **how)
 
     field = Field()
-    parts = {re.sub(r".*(layers\.\d+\.\w+)$", r"\1", name): part for name, part in given.items()}
+    parts = {re.sub(r".*(layers\.\d+\.\w+)$", r"\1", name): part for name, part in weights.items()}
     field.load_state_dict(parts)
     base = UnconditionalDistribution(DiagNormal, torch.zeros(dim), torch.ones(dim), buffer=True)
     return Flow(field, base)

@@ -137,7 +137,7 @@ def measure_afresh(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, An
     return {key: asdict(result) for key, result in measured(block, _resident, heap="default")}
 
 
-def _resident(case: Case, found: Calls) -> dict[str, float]:
+def _resident(case: Case, calls: Calls) -> dict[str, float]:
     """By how much log_prob and a training step make a fresh process grow, where it is asked."""
     if "resident" not in case.settings:
         return {}

@@ -220,8 +220,8 @@ def _uncounted(frame: pd.DataFrame) -> list[str]:
     noted = frame.reindex(columns=["flow", "notes"]).dropna()
     for flow, notes in noted.itertuples(index=False):
         lacking.setdefault(flow, set()).update(*notes.values())
-    listed = [f"{flow}: {', '.join(sorted(names))}" for flow, names in lacking.items() if names]
-    return [f"Operators whose FLOPs are not counted: {'; '.join(listed)}."] if listed else []
+    texts = [f"{flow}: {', '.join(sorted(names))}" for flow, names in lacking.items() if names]
+    return [f"Operators whose FLOPs are not counted: {'; '.join(texts)}."] if texts else []
 
 
 def _setting(name: str, values: pd.Series) -> pd.Series:
@@ -237,8 +237,8 @@ def _setting(name: str, values: pd.Series) -> pd.Series:
 def _words(value: Any) -> str:
     """ "rk4, step size 0.5" of {"method": "rk4", "step_size": 0.5}; numbers and words alone."""
     if isinstance(value, dict):
-        named = {key.replace("_", " "): v for key, v in value.items() if v is not None}
-        return ", ".join(v if isinstance(v, str) else f"{k} {_words(v)}" for k, v in named.items())
+        parts = {key.replace("_", " "): v for key, v in value.items() if v is not None}
+        return ", ".join(v if isinstance(v, str) else f"{k} {_words(v)}" for k, v in parts.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -247,7 +247,7 @@ def _solvers(values: pd.Series) -> pd.Series:
     texts = []
     for solver in described(values, **SOLVER, **SHOWN).astype(object).to_dict("records"):
         steps = ("rtol", "atol") if pd.isna(solver["step_size"]) else ("step_size",)
-        named = {name: solver[name] for name in ("method", *steps, "gradient")}
-        named |= {n: solver[n] for n, v in SHOWN.items() if pd.notna(solver[n]) and solver[n] != v}
-        texts.append(_words(named))
+        parts = {name: solver[name] for name in ("method", *steps, "gradient")}
+        parts |= {n: solver[n] for n, v in SHOWN.items() if pd.notna(solver[n]) and solver[n] != v}
+        texts.append(_words(parts))
     return pd.Series(texts, values.index, dtype=object)

@@ -276,21 +276,21 @@ def corners(wide: pd.DataFrame) -> Iterator[Figure]:
         masks = (of == "discrete", of == "continuous", rows["flow"] == "mixture")
         for row in (rows[mask].iloc[:1] for mask in masks if mask.any()):
             first = row.iloc[0]
-            given = facts_of(row).get("context_dim", 0)
-            words = f", of which {given} are given: samples are drawn at theirs" if given else ""
+            width = facts_of(row).get("context_dim", 0)
+            words = f", of which {width} are given: samples are drawn at theirs" if width else ""
             about = {"name": first["series"], "ll": number(first["test_ll"], ".3f")}
-            about |= {"width": first["dim"] + given, "given": words}
+            about |= {"width": first["dim"] + width, "given": words}
             note = CORNER_NOTE.format(**about) + improvement.note(row)
             title = f"{name}: data and samples of {first['series']}"
             yield Figure.of(f"corner-{name}-{first['flow']}", title, note, _corner, row)
 
 
 def _corner(rows: pd.DataFrame) -> Any:
-    row, known = rows.iloc[0], facts_of(rows).get("columns")
+    row, columns = rows.iloc[0], facts_of(rows).get("columns")
     (content,) = arrays_by_case(rows)
     data, samples = (content[name].astype(float) for name in ("data_samples", "samples"))
     names = [
-        f"{known[i] if known else f'column {i}'}{'' if i < row['dim'] else ' (given)'}"
+        f"{columns[i] if columns else f'column {i}'}{'' if i < row['dim'] else ' (given)'}"
         for i in content["columns"]
     ]
     ends = np.quantile(data, [0.005, 0.995], axis=0)

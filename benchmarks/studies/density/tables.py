@@ -79,10 +79,10 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     ranking = Ranking.of(pd.concat([s for models in sets for s in models.every.values()]))
     overview = _overview(sets, summaries, ranking)
     scores = [replace(score.table("density", ranking), first=overview.first)] if ranking else []
-    listed: list[Table | None] = [*scores, overview]
+    result: list[Table | None] = [*scores, overview]
     for models, rows in zip(sets, summaries, strict=True):
-        listed += [_likelihoods(models, rows), _costs(models), _budgets(models), exactness(models)]
-    return [table for table in listed if table is not None]
+        result += [_likelihoods(models, rows), _costs(models), _budgets(models), exactness(models)]
+    return [table for table in result if table is not None]
 
 
 def _summary(models: Models) -> pd.DataFrame:
@@ -148,9 +148,9 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame], ranking: Rankin
         layout[f"test_ll.{models.data}"] = Column(models.data, digits=".3f", **names)
     frame[RECORDS] = records.tolist()
     conditional = [models.data for models in sets if models.facts.get("context_dim")]
-    given = f" ({', '.join(conditional)}: given their context)" if conditional else ""
+    clause = f" ({', '.join(conditional)}: given their context)" if conditional else ""
     note = (
-        f"Mean log-density of the test rows in nats{given}. Bold: ahead of every other, {TESTED}."
+        f"Mean log-density of the test rows in nats{clause}. Bold: ahead of every other, {TESTED}."
     )
     note += improvement.note(every)
     rows = frame.set_index("model")
@@ -181,8 +181,8 @@ def _likelihoods(models: Models, summary: pd.DataFrame) -> Table:
 def _note(models: Models, frame: pd.DataFrame) -> str:
     facts, every = models.facts, pd.concat(models.every.values())
     parts = [str(facts["about"])] if "about" in facts else []
-    if given := facts.get("context_dim"):
-        parts.append(f"Densities are those of {models.dim} columns given {given} others.")
+    if context := facts.get("context_dim"):
+        parts.append(f"Densities are those of {models.dim} columns given {context} others.")
     if isinstance(facts.get("entropy"), float):
         parts.append(f"Entropy: {number(facts['entropy'], '.4f')} nats.")
     several = any(len(seeds) > 1 for seeds in models.done.values())

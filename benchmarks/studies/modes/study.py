@@ -90,8 +90,8 @@ class Modes(TrainingStudy):
         """A case for each data set, objective, flow and seed; ValueError for data without modes."""
         for name, objective in product(options.datasets, options.objectives):
             if objective not in OBJECTIVES:
-                known = ", ".join(OBJECTIVES)
-                raise ValueError(f"unknown objective {objective!r}; choose from: {known}")
+                names = ", ".join(OBJECTIVES)
+                raise ValueError(f"unknown objective {objective!r}; choose from: {names}")
             data = datasets.load(name)
             of_samples.figures(data.val, data)  # raises if its modes or density are not known
             how: dict[str, Any] = {"study": self.name, "roles": {"expected": options.seconds}}

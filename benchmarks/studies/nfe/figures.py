@@ -38,11 +38,11 @@ def figures(frame: pd.DataFrame) -> Iterator[Figure]:
         return
     yield Figure.of("nfe", "Function evaluations", TRAINING_NOTE, _training, done)
     if fits := [fit for fit in nfe.fits(rows) if TOLERANCE in fit.tolerances]:
-        named = [
+        frames = [
             fit.rows.assign(data=parts_of(fit.name)[1], nfe=fit.rows[TOLERANCE]) for fit in fits
         ]
         note = f"{FIT}A point for each seed, a line: means. Tolerance {TOLERANCE}. {FIXED}"
-        points = pd.concat(named).dropna(subset="nfe")
+        points = pd.concat(frames).dropna(subset="nfe")
         yield Figure.of("nfe-equal-fit", AT_FIT, note, _against_dimension, points)
     solved, direct = nfe.totals(frame)
     if solved:

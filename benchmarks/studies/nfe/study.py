@@ -74,12 +74,12 @@ class Nfe(TrainingStudy):
         settings = options.model_dump(include=names)
         for name in options.datasets:
             dim = datasets.dim(name)
-            for given in options.flows:
-                own = {
-                    "options": {**options.options, **given.options},
-                    "hidden_per_dim": given.hidden_per_dim or options.hidden_per_dim,
+            for entry in options.flows:
+                changes = {
+                    "options": {**options.options, **entry.options},
+                    "hidden_per_dim": entry.hidden_per_dim or options.hidden_per_dim,
                 }
-                contender = given.model_copy(update=own)
+                contender = entry.model_copy(update=changes)
                 fields: dict[str, Any] = {"study": self.name, "dataset": name, "settings": settings}
                 fields |= {"batch": options.batch, "updates": options.updates}
                 for seed in common.seeds:

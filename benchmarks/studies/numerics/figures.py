@@ -53,12 +53,12 @@ def _gradients(rows: pd.DataFrame) -> Any:
     """Error against setting and time, bytes against evaluations, a column for each field."""
     setting = "step size" if rows["fixed"].iloc[0] else "tolerance"
     error = draw.axis_label("gradient_error", label="error of the gradient")
-    kept = draw.axis_label("gradient_bytes", label="held for backward")
+    memory = draw.axis_label("gradient_bytes", label="held for backward")
     panels = [("setting", "gradient_error", setting, error)]
     if "gradient_seconds" in rows:
         rows = rows.assign(time=rows["gradient_seconds"] / rows["reference_seconds"])
         panels.append(("time", "gradient_error", "time / reference", error))
-    panels.append(("nfe_forward", "gradient_bytes", "forward NFE", kept))
+    panels.append(("nfe_forward", "gradient_bytes", "forward NFE", memory))
     fields = list(rows.groupby("updates"))
     options: dict[str, Any] = {"height": 2.6, "sharex": "row", "sharey": "row"}
     with draw.figure(len(panels), len(fields), **options) as (figure, axes):

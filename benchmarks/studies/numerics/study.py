@@ -85,8 +85,8 @@ class Gradients(Study):
         for name in options.datasets:
             dim = datasets.dim(name)
             for flow in options.flows:
-                own = {"solver": {}, **options.options}  # refused by a flow that solves no ODE
-                complete = Contender(flow=flow, options=own).complete(options.sizes, dim)
+                values = {"solver": {}, **options.options}  # refused by a flow that solves no ODE
+                complete = Contender(flow=flow, options=values).complete(options.sizes, dim)
                 solvers = list(_solvers(Solver.of(complete["solver"]), options))
                 for seed, updates, dtype, solver in product(
                     common.seeds, options.updates, options.dtypes, solvers
@@ -215,8 +215,8 @@ def _step(flow: flows.Flow, x: Tensor) -> float:
 
 def _gradient(flow: flows.Flow, x: Tensor) -> tuple[float, Tensor]:
     """The loss, and its gradient by all parameters as one float64 vector (P,)."""
-    loss, wanted = _step(flow, x), [p for p in flow.parameters() if p.requires_grad]
-    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in wanted]
+    loss, parameters = _step(flow, x), [p for p in flow.parameters() if p.requires_grad]
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     return loss, torch.cat([part.double().flatten() for part in parts])
 
 
@@ -352,9 +352,9 @@ def _asked(
             continue
         for estimator, noise in product(ESTIMATORS, get_args(Noise)):
             trace: Any = canonical(Trace(estimator, noise=noise))
-            own = {"bottleneck": width, "trace": trace}
+            values = {"bottleneck": width, "trace": trace}
             settings = {"field": field, "draws": options.draws}
-            yield "estimate", Contender(flow="ffjord", options=own), dim, settings
+            yield "estimate", Contender(flow="ffjord", options=values), dim, settings
 
 
 @register

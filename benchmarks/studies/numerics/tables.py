@@ -61,7 +61,7 @@ SETTINGS_NOTE = (
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Gradients of a given error, gradients by solver setting, and a table for each identity."""
     parts = dict(list(frame.groupby("setting.part")))
-    listed = []
+    result = []
     if "gradients" in parts:
         rows = with_solver(parts["gradients"])
         for name, title, note, table in (
@@ -69,17 +69,17 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             ("gradients", "Each gradient at each solver setting", SETTINGS_NOTE, by_setting),
         ):
             if len(solvers := table(rows)):
-                listed.append(Table.of(name, title, MEANING + note, solvers, GRADIENTS))
+                result.append(Table.of(name, title, MEANING + note, solvers, GRADIENTS))
     if "mass" in parts:
         rows = with_solver(parts["mass"]).rename(columns={"method": "solver"})
         alike = rows[rows["status"] == "done"].groupby([*PLACE, "solver", "setting"])
         masses = alike[["mass_error", "nfe_forward"]].median()
         masses = masses.assign(**{RECORDS: alike["key"].agg(tuple)}).reset_index()
-        listed.append(Table.of("mass", MASS, MASS_NOTE, masses, MASSES))
+        result.append(Table.of("mass", MASS, MASS_NOTE, masses, MASSES))
     if "identities" in parts:
         groups = name_runs(parts["identities"], *NAMES).groupby("setting.identity", sort=False)
-        listed += [_identity(str(identity), rows) for identity, rows in groups]
-    return listed
+        result += [_identity(str(identity), rows) for identity, rows in groups]
+    return result
 
 
 def with_solver(frame: pd.DataFrame) -> pd.DataFrame:
@@ -261,16 +261,16 @@ def _identity(identity: str, rows: pd.DataFrame) -> Table:
     frame = rows.rename(columns=SOURCES).assign(status=rows["status"].drop(done.index))
     frame[RECORDS] = [(key,) for key in rows["key"]]
     hidden = ("time", "width") if identity == "density" else ()  # options of some flows alone
-    shown = {name: column for name, column in COLUMNS.items() if name not in hidden}
+    layout = {name: column for name, column in COLUMNS.items() if name not in hidden}
     if identity == "estimate" and len(done):
         frame = estimates(done)
     elif identity in ERRORS:
         frame = frame.drop(columns=["solver_error", "convergence_order"], errors="ignore")
         for place, row in done.iterrows():
             steps, errors, order = convergence(row)
-            shown |= {f"error_{n}": Column(f"{n} steps", digits=".1e") for n in steps}
+            layout |= {f"error_{n}": Column(f"{n} steps", digits=".1e") for n in steps}
             frame.loc[place, [*(f"error_{n}" for n in steps), "convergence_order"]] = *errors, order
-        shown["convergence_order"] = shown.pop("convergence_order")  # after the errors
+        layout["convergence_order"] = layout.pop("convergence_order")  # after the errors
     frame = frame.dropna(axis="columns", how="all")
     which = ("flow", "method", "time")
-    return Table.of(f"identities-{identity}", title, note, frame, shown, varying=which)
+    return Table.of(f"identities-{identity}", title, note, frame, layout, varying=which)

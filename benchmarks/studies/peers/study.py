@@ -90,15 +90,15 @@ class Group(Settings, frozen=True):
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, given: Any) -> Any:
-        given = {"name": given} if isinstance(given, str) else given
-        if not isinstance(given, Mapping) or "members" in given or "name" not in given:
-            return given
-        if (name := given["name"]) not in ARCHITECTURES:
+    def _named(cls, value: Any) -> Any:
+        value = {"name": value} if isinstance(value, str) else value
+        if not isinstance(value, Mapping) or "members" in value or "name" not in value:
+            return value
+        if (name := value["name"]) not in ARCHITECTURES:
             choices = ", ".join(ARCHITECTURES)
             raise ValueError(f"unknown architecture {name!r}; give members or one of: {choices}")
         members = [{"flow": member, **MEMBERS.get(member, {})} for member in ARCHITECTURES[name]]
-        return {**given, "members": members}
+        return {**value, "members": members}
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -123,14 +123,14 @@ class Group(Settings, frozen=True):
         settings = {"part": options.part, "group": self.name, "parameters": size}
         for place, entry in enumerate(self.members):
             if entry.usable():
-                own = {"member": entry.name} | ({"by": entry.by} if entry.by else {})
+                of_entry = {"member": entry.name} | ({"by": entry.by} if entry.by else {})
                 case = entry.model_copy(update={"parameters": size}).case(
                     common,
                     dim,
                     options.sizes,
                     common.seeds[0] if "dataset" in fields else 0,
                     **{"study": "peers", "batch": options.batch, **fields},
-                    settings={**settings, **own, **how},
+                    settings={**settings, **of_entry, **how},
                 )
                 yield case.changed(roles={"place": place})
 
@@ -374,13 +374,13 @@ class Entry(Settings, frozen=True):
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, given: Any) -> Any:
-        return {"by": given} if isinstance(given, str) else given
+    def _named(cls, value: Any) -> Any:
+        return {"by": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        if self.by not in (known := (*MODES, *foreign.names())):
-            raise ValueError(f"unknown competitor {self.by!r}; choose from: {', '.join(known)}")
+        if self.by not in (names := (*MODES, *foreign.names())):
+            raise ValueError(f"unknown competitor {self.by!r}; choose from: {', '.join(names)}")
         return self
 
 

@@ -139,8 +139,8 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     """The tables of each part that has records; what tells the members of groups apart."""
     parts = dict(list(frame.groupby("setting.part", sort=False)))
     builders = {"libraries": libraries, "likelihoods": likelihoods, "speed": speed}
-    listed = [table for part in builders if part in parts for table in builders[part](parts[part])]
-    return [*listed, *differences(frame[frame["setting.part"] != "speed"])]
+    result = [table for part in builders if part in parts for table in builders[part](parts[part])]
+    return [*result, *differences(frame[frame["setting.part"] != "speed"])]
 
 
 def differences(frame: pd.DataFrame) -> list[Table]:
@@ -257,7 +257,7 @@ def scores(frame: pd.DataFrame) -> pd.DataFrame:
     with ``.interval``, and ``stands``, of `STANDS`; records. A member without a likelihood has the
     status of its first training in place of it.
     """
-    known = ("parameters", "update_rate", "step_compile_seconds")
+    medians = ("parameters", "update_rate", "step_compile_seconds")
     rows = []
     frame = name_runs(frame, "setting.group")
     for (dataset, group), cases in frame.groupby(["dataset", "setting.group"], sort=False):
@@ -266,7 +266,7 @@ def scores(frame: pd.DataFrame) -> pd.DataFrame:
         stages = {stage: _stage(stage, members) for stage in STAGES}
         for member, records in members.items():
             row = {"dataset": dataset, "group": group, "member": member}
-            row |= {name: records[name].median() for name in known if name in records}
+            row |= {name: records[name].median() for name in medians if name in records}
             row |= stages["updates"][member] | stages["seconds"][member]
             rows.append(row | {RECORDS: tuple(records["key"])})
     return pd.DataFrame(rows)
@@ -343,11 +343,11 @@ def ratios(frame: pd.DataFrame) -> pd.DataFrame:
     call, ours, peer, ratio with ratio.interval, error and error.peer (of the gradient where the
     call gives one, of log_prob otherwise), accuracy ("equal", or whose is better), records.
     """
-    done, listed = frame[frame["status"] == "done"], []
+    done, rows = frame[frame["status"] == "done"], []
     for _, group in done.groupby([*_subject(done), "block"], sort=False, dropna=False):
-        own = group["setting.by"].isin(MODES)
-        own &= group.get("setting.label", pd.Series(None, group.index)).isna()
-        sides = (group[side].to_dict("records") for side in (own, ~own))
+        mask = group["setting.by"].isin(MODES)
+        mask &= group.get("setting.label", pd.Series(None, group.index)).isna()
+        sides = (group[side].to_dict("records") for side in (mask, ~mask))
         for call, one, other in product(SPEED_CALLS, *sides):
             mine, theirs = samples(one, call), samples(other, call)
             if mine is None or theirs is None:
@@ -363,8 +363,8 @@ def ratios(frame: pd.DataFrame) -> pd.DataFrame:
             if not pd.isna(bytes_ := one.get(resident)):
                 row["memory"] = bytes_ / other[resident]
             row["accuracy"] = "equal" if equal else f"{'ours' if ours < peer else 'peer'} better"
-            listed.append(row | {RECORDS: (one["key"], other["key"])})
-    return pd.DataFrame(listed)
+            rows.append(row | {RECORDS: (one["key"], other["key"])})
+    return pd.DataFrame(rows)
 
 
 def _times(frame: pd.DataFrame) -> Table:
@@ -399,7 +399,7 @@ def _times(frame: pd.DataFrame) -> Table:
 def _paying(frame: pd.DataFrame) -> pd.Series:
     """Updates from which compiling pays, where it was without a cache; NaN where it never does."""
     notes = frame.get("notes", pd.Series([None] * len(frame), frame.index))
-    cold = notes.map(lambda known: bool(known and known.get("compiled_without_cache")))
+    cold = notes.map(lambda note: bool(note and note.get("compiled_without_cache")))
     if not cold.any():
         return pd.Series(np.nan, frame.index)
     eager = frame["gradient_seconds"].where(frame["competitor"] == "eager")

@@ -62,8 +62,8 @@ class Published(TrainingStudy):
         except Absent as error:
             return Result(failure=str(error), notes={"absent": True})
         rows = [len(part) for part in (data.train, data.val, data.test)]
-        known = PUBLISHED.get(name)
-        otherwise = known.differs(data.dim, rows) if known else "not a set of the papers"
+        reference = PUBLISHED.get(name)
+        otherwise = reference.differs(data.dim, rows) if reference else "not a set of the papers"
         if data.dim != case.dim:
             return Result(failure=f"data set {name!r} is {otherwise}")
         result = score(case, data)

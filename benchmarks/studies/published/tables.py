@@ -75,8 +75,8 @@ class Figures(Settings, frozen=True):
         One that was trained by that protocol, or else one without a protocol of ours.
         """
         rows = [row for row in self.rows if row.flow == flow]
-        wanted = [row for row in rows if row.protocol == protocol]
-        return next(iter(wanted or [row for row in rows if row.protocol is None]), None)
+        matches = [row for row in rows if row.protocol == protocol]
+        return next(iter(matches or [row for row in rows if row.protocol is None]), None)
 
 
 @cache

@@ -71,9 +71,9 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 def _draw(_: pd.DataFrame, sets: list[pd.DataFrame]) -> Any:
     rows = pd.concat(sets)
-    named, fitted = _named(rows), set(rows.loc[rows["seconds"].isna(), "model"])
-    looks = draw.looks(set(named) - fitted)
-    looks |= {name: {"color": "black", "ls": ":"} for name in named if name in fitted}
+    names, fitted = _named(rows), set(rows.loc[rows["seconds"].isna(), "model"])
+    looks = draw.looks(set(names) - fitted)
+    looks |= {name: {"color": "black", "ls": ":"} for name in names if name in fitted}
     with draw.figure(len(sets), len(AXES), height=HEIGHT) as (figure, axes):
         for panels, rows in zip(axes, sets, strict=True):
             points = _points(rows[rows["seconds"].notna()])
@@ -105,21 +105,21 @@ def _points(flows: pd.DataFrame) -> pd.DataFrame:
     """
     longest = flows[flows["seconds"] == flows["seconds"].max()]
     best = longest[longest["model"] == longest.groupby("model")["test_ll"].mean().idxmax()]
-    listed: list[dict[str, Any]] = []
-    for model, own in flows.groupby("model", sort=False):
-        for _, seeds in own.groupby("seconds"):
+    rows: list[dict[str, Any]] = []
+    for model, cases in flows.groupby("model", sort=False):
+        for _, seeds in cases.groupby("seconds"):
             half = paired.compare(best, seeds).half
             row = {"model": str(model), **{axis: float(seeds[axis].median()) for axis in AXES}}
             row |= {"mean": float(seeds["test_ll"].mean()), "half": 0.0 if half != half else half}
-            listed.append(row | {"mark": improvement.mark(seeds)})
-    return pd.DataFrame(listed)
+            rows.append(row | {"mark": improvement.mark(seeds)})
+    return pd.DataFrame(rows)
 
 
 def _panel(panel: Any, points: pd.DataFrame, levels: pd.Series, axis: str, looks: Any) -> None:
     models = points.groupby("model", sort=False)
-    lines = {str(model): own[[axis, "mean", "half"]].to_numpy().T for model, own in models}
+    lines = {str(model): group[[axis, "mean", "half"]].to_numpy().T for model, group in models}
     low, high = view(list(lines.values()), levels.to_numpy())
-    ends = [draw.End(model, own[1][-1], model) for model, own in lines.items() if model in looks]
+    ends = [draw.End(model, line[1][-1], model) for model, line in lines.items() if model in looks]
     for model, (x, y, half) in lines.items():
         look, near = looks.get(model, OTHERS), y >= low
         panel.plot(x, y, label=model, **look, **LOOK)
@@ -194,11 +194,11 @@ def _who_closes(sets: dict[str, pd.DataFrame], best: dict[str, tables.Best]) -> 
         return []
     last = budgets[max(budgets)]
     flows = last[~last["baseline"]].sort_values("share", key=_values, ascending=False)
-    named = flows.groupby(flows["test_nfe"].notna(), sort=False).head(OF_A_KIND)["model"]
+    leaders = flows.groupby(flows["test_nfe"].notna(), sort=False).head(OF_A_KIND)["model"]
     note = CLOSED.format(", ".join(tables.counted_in(sets)), 1 - LEVEL)
     title = "What training FLOPs buy: the gap to the best that each flow closes"
     every = pd.concat(budgets.values(), ignore_index=True)
-    return [Figure.of("frontier-leaders", title, note, _draw_closed, every, list(named))]
+    return [Figure.of("frontier-leaders", title, note, _draw_closed, every, list(leaders))]
 
 
 def _values(shares: pd.Series) -> pd.Series:
@@ -206,22 +206,22 @@ def _values(shares: pd.Series) -> pd.Series:
     return shares.map(lambda share: share.value)
 
 
-def _draw_closed(every: pd.DataFrame, named: list[str]) -> Any:
-    looks = draw.looks(named)
+def _draw_closed(every: pd.DataFrame, leaders: list[str]) -> Any:
+    looks = draw.looks(leaders)
     every = every.assign(percent=100 * _values(every["share"]))
     flows, fitted = every[~every["baseline"]], every[every["baseline"]]
     with draw.figure(height=4.2) as (figure, axes):
         panel, ends = axes[0, 0], []
-        for model, own in flows.groupby("model"):
+        for model, points in flows.groupby("model"):
             look = looks.get(str(model), OTHERS)
-            halves = [100 * share.half(LEVEL) for share in own["share"]]
-            panel.errorbar(own["train_flops"], own["percent"], yerr=halves, **look, **LOOK)
+            halves = [100 * share.half(LEVEL) for share in points["share"]]
+            panel.errorbar(points["train_flops"], points["percent"], yerr=halves, **look, **LOOK)
             if model in looks:
-                ends.append(draw.End(str(model), own["percent"].iloc[-1], str(model)))
+                ends.append(draw.End(str(model), points["percent"].iloc[-1], str(model)))
         last: pd.Series = fitted.sort_values("percent").iloc[-1]
         panel.axhline(last["percent"], color="black", ls=":", lw=1.1)
         ends.append(draw.End(last["model"], last["percent"], last["model"]))
-        least = flows.loc[flows["model"].isin(named), "percent"].min()
+        least = flows.loc[flows["model"].isin(leaders), "percent"].min()
         panel.set(ylim=(least - 2, 101), xlabel="training (FLOP)", ylabel="gap closed (%)")
         draw.logarithmic(panel.xaxis)
         draw.label_ends(panel, ends, looks | {last["model"]: {"color": "black"}}, 4.2)

@@ -183,10 +183,10 @@ class SearchOptions(Settings, frozen=True):
             raise ValueError(
                 f"schedule {self.training.schedule!r} has no budget of a search: leave it out"
             )
-        known = [entrant.name for entrant in expanded(self.flows or FAMILIES)]
+        names = [entrant.name for entrant in expanded(self.flows or FAMILIES)]
         for place, rung in enumerate(self.rungs):
-            if unknown := [label for label in rung.labels if label not in known]:
-                raise ValueError(f"labels = {unknown}; choose from: {', '.join(known)}")
+            if unknown := [label for label in rung.labels if label not in names]:
+                raise ValueError(f"labels = {unknown}; choose from: {', '.join(names)}")
             some = rung.families is not None
             scored = place > 0 and self.rungs[place - 1].seeds != 0
             if not self.race and some and (not scored or rung.configurations > 1):
@@ -249,15 +249,15 @@ def configurations(entrant: Entrant, dim: int, dataset: str, count: int) -> list
     """
     from scipy.stats import qmc  # which takes a second
 
-    space, known = entrant.space, tuning(entrant.flow, dim)
-    lists = dict(known.options if space.options is None else space.options)
+    space, advice = entrant.space, tuning(entrant.flow, dim)
+    lists = dict(advice.options if space.options is None else space.options)
     lists = {name: values for name, values in lists.items() if name not in entrant.options}
     maps, (low, high) = space.preprocessing or preprocessings(dataset), space.learning_rate
-    working = {name: known.working.get(name) for name in lists}
+    working = {name: advice.working.get(name) for name in lists}
     middle = {name: values[len(values) // 2] for name, values in lists.items()}
     working = {name: v if v in lists[name] else middle[name] for name, v in working.items()}
-    decay = known.decay if known.decay in space.weight_decay else space.weight_decay[0]
-    rate = min(max(known.rate, low), high)
+    decay = advice.decay if advice.decay in space.weight_decay else space.weight_decay[0]
+    rate = min(max(advice.rate, low), high)
     chosen = [(rate, decay, first_map, working) for first_map in maps[: min(FIRST, count)]]
     seed, every = zlib.crc32(entrant.name.encode()), (space.weight_decay, maps, *lists.values())
     points = qmc.Halton(1 + len(every), rng=seed).random(count - len(chosen))
@@ -309,9 +309,9 @@ class Entry:
     ) -> Case:
         """A case of a stage; without a configuration its options are those of the entrant."""
         options, common = self.options, self.common
-        known = tuning(self.entrant.flow, self.dim)
-        fixed = {n: v for n, v in known.fixed.items() if n not in self.entrant.options}
-        own = {**fixed, **self.entrant.options, **(chosen.options if chosen else {})}
+        advice = tuning(self.entrant.flow, self.dim)
+        fixed = {n: v for n, v in advice.fixed.items() if n not in self.entrant.options}
+        values = {**fixed, **self.entrant.options, **(chosen.options if chosen else {})}
         training = options.training.model_dump()
         training |= self.entrant.training.model_dump(exclude_unset=True)
         training |= chosen.training if chosen else {}
@@ -326,7 +326,7 @@ class Entry:
         if stage == "final":
             settings["scoring"] = options.scoring.model_dump()
         roles = {"minutes", "left_out"} if stage == "final" else set()
-        return self.entrant.model_copy(update={"options": own}).case(
+        return self.entrant.model_copy(update={"options": values}).case(
             common,
             self.dim,
             self.sizes,
@@ -359,15 +359,15 @@ def _present(dataset: str) -> bool:
     return True
 
 
-def in_turn(listed: Sequence[Sequence[Case]]) -> Iterator[Case]:
+def in_turn(families: Sequence[Sequence[Case]]) -> Iterator[Case]:
     """Cases of families one by one, so that what a machine does meanwhile meets all alike."""
-    for place in range(max(map(len, listed), default=0)):
-        yield from (cases[place] for cases in listed if place < len(cases))
+    for place in range(max(map(len, families), default=0)):
+        yield from (cases[place] for cases in families if place < len(cases))
 
 
 def keys(cases: Sequence[Sequence[Case]]) -> tuple[str, ...]:
     """The keys of all cases of families."""
-    return tuple(case.key for own in cases for case in own)
+    return tuple(case.key for family in cases for case in family)
 
 
 def equal_effort(entries: Sequence[Entry], options: SearchOptions) -> Iterator[Case]:
@@ -380,21 +380,21 @@ def equal_effort(entries: Sequence[Entry], options: SearchOptions) -> Iterator[C
         if finals and rung.configurations > 1:
             trials = [
                 [
-                    entry.case("trial", rung, needs=keys([own]), place=place)
-                    for place in range(min(rung.configurations, len(own)))
+                    entry.case("trial", rung, needs=keys([family]), place=place)
+                    for place in range(min(rung.configurations, len(family)))
                 ]
-                for entry, own in zip(entries, trials, strict=True)
+                for entry, family in zip(entries, trials, strict=True)
             ]
         if not finals or rung.configurations > 1:
             yield from in_turn(trials)
         rule = {} if rung.families is None else rung.rule
-        needs = [keys(finals) if rule else keys([own]) for own in trials]
+        needs = [keys(finals) if rule else keys([family]) for family in trials]
         finals = [
             [
-                entry.case("final", rung, seed, needs=own, **rule)
+                entry.case("final", rung, seed, needs=need, **rule)
                 for seed in sorted(entry.common.seeds)[: rung.seeds]
             ]
-            for entry, own in zip(entries, needs, strict=True)
+            for entry, need in zip(entries, needs, strict=True)
         ]
         yield from in_turn(finals)
 
@@ -442,25 +442,25 @@ class Standing:
         trials: dict[str, list[Record]] = {}
         for record in sorted(done, key=lambda record: -hopes[record.key]):
             trials.setdefault(str(record.case.settings["label"]), []).append(record)
-        names, firsts = list(trials), [own[0] for own in trials.values()]
+        names, firsts = list(trials), [family[0] for family in trials.values()]
         rows = [arrays(first)["validation_log_prob"] for first in firsts]
-        lag = {name: _lag(rows[0], own) for name, own in zip(names, rows, strict=True)}
+        lag = {name: _lag(rows[0], row) for name, row in zip(names, rows, strict=True)}
         most = [hopes[first.key] for first in firsts]
-        later = {name: most[0] - own for name, own in zip(names, most, strict=True)}
+        later = {name: most[0] - hope for name, hope in zip(names, most, strict=True)}
         kept = going_on(names, case)
         last = kept[-1] if kept else ""
-        for name, own in zip(names, rows, strict=True):
+        for name, row in zip(names, rows, strict=True):
             if case.settings["stage"] == "final" and name not in kept:
-                _, error = _lag(rows[names.index(last)], own)
+                _, error = _lag(rows[names.index(last)], row)
                 kept += [name] if later[name] - later[last] <= NEAR * error else []
         return cls(trials, kept, lag, later)
 
 
 def going_on(names: Sequence[str], case: Case) -> list[str]:
     """Families, of ``names`` with the best first, that go on to the rung of a case."""
-    named, count = case.settings["labels"], int(case.settings["families"])
-    others = [name for name in names if name not in named]
-    return [name for name in names if name in {*named, *others[:count]}]
+    labels, count = case.settings["labels"], int(case.settings["families"])
+    others = [name for name in names if name not in labels]
+    return [name for name in names if name in {*labels, *others[:count]}]
 
 
 def _by_mean(finals: Sequence[Record]) -> list[str]:
@@ -544,8 +544,8 @@ class Search(TrainingStudy):
             untimed = options.scoring.model_copy(update={"seconds": 0.0})  # a fit takes minutes
             settings = {"scoring": untimed.model_dump()}
             dim = datasets.dim(name)
-            listed = baselines(name) if options.baselines is None else options.baselines
-            yield from fitted(listed, common, name, dim, settings, study=self.name)
+            fits = baselines(name) if options.baselines is None else options.baselines
+            yield from fitted(fits, common, name, dim, settings, study=self.name)
             families = entered(options.flows or FAMILIES, name)
             entries = [Entry(options, common, one, name) for one in families]
             yield from (race if options.race else equal_effort)(entries, options)
@@ -581,10 +581,10 @@ class Search(TrainingStudy):
             return self._in_race(case, earlier, arrays)
         if "families" in case.settings and label not in (some := going_on(_by_mean(done), case)):
             raise Skipped(f"the budget is for {', '.join(some)}: best by validation")
-        own = [record for record in done if record.case.settings["label"] == label]
-        if place >= len(own):
-            raise Skipped(f"{len(own)} of {len(earlier)} trials have a likelihood")
-        return _chosen(case, own[place].case)
+        trials = [record for record in done if record.case.settings["label"] == label]
+        if place >= len(trials):
+            raise Skipped(f"{len(trials)} of {len(earlier)} trials have a likelihood")
+        return _chosen(case, trials[place].case)
 
     def _in_race(self, case: Case, earlier: Sequence[Record], arrays: Arrays) -> Case:
         """A case of a family that goes on; `Skipped` for one that has dropped out."""
@@ -593,8 +593,8 @@ class Search(TrainingStudy):
         standing = Standing.of(earlier, arrays, case)
         label, place = str(settings["label"]), int(settings["place"])
         if label not in standing.trials:
-            own = [r.reason for r in earlier if r.case.settings["label"] == label]
-            raise Skipped(own[0] if own else f"{label} has no trial")
+            reasons = [r.reason for r in earlier if r.case.settings["label"] == label]
+            raise Skipped(reasons[0] if reasons else f"{label} has no trial")
         if label not in standing.kept:
             value, error = standing.lag[label]
             spent = standing.trials[label][0].metrics["train_cpu_seconds"].median

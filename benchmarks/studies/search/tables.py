@@ -82,8 +82,8 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     if len(sets) > 1:
         ranks = ranked(best)
         ordered += [score.table("frontier", ranks)] if ranks else []
-        listed = {name: likelihoods[name] for name in counted_in(sets)}
-        ordered += [leaders(sets, best), overview(listed, ranks)]
+        parts = {name: likelihoods[name] for name in counted_in(sets)}
+        ordered += [leaders(sets, best), overview(parts, ranks)]
     for name, rows in sets.items():
         others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
         ordered += [table for table in (likelihoods[name], *others) if table is not None]
@@ -113,20 +113,20 @@ def _likelihoods(name: str, rows: pd.DataFrame, budgets: Best) -> Table:
     # at the largest budget of each model: its distance to the best, and what few rows decide
     lags: dict[str, float] = {}
     robust: dict[str, dict[str, Any]] = {}
-    gap, rare = paired.gap_of(own for _, own in models), _few_rows(scored)
+    gap, rare = paired.gap_of(part for _, part in models), _few_rows(scored)
     splits = scored.groupby("seconds")["data_seed"].nunique()
     for budget, ours in budgets.items():
-        seeds = {str(model): own for model, own in ours.groupby("model", sort=False)}
-        means = {model: float(own["test_ll"].mean()) for model, own in seeds.items()}
-        most = max(len(own) for own in seeds.values() if own["seconds"].notna().any())
-        few |= {m: f"{m} ({len(own)} of {most})" for m, own in seeds.items() if len(own) < most}
+        seeds = {str(model): part for model, part in ours.groupby("model", sort=False)}
+        means = {model: float(part["test_ll"].mean()) for model, part in seeds.items()}
+        most = max(len(part) for part in seeds.values() if part["seconds"].notna().any())
+        few |= {m: f"{m} ({len(part)} of {most})" for m, part in seeds.items() if len(part) < most}
         best, rivals = paired.rivals(seeds, gap=gap)
         leads = paired.leader(rivals)
         lags |= {best: 0.0} | {model: lag.estimate.value for model, lag in rivals.items()}
         robust |= {m: paired.robust(seeds[best], seeds[m], lag.margin) for m, lag in rivals.items()}
         parts = {
             "test_ll": means,
-            "half": {model: _half(own) for model, own in seeds.items()},
+            "half": {model: _half(part) for model, part in seeds.items()},
             "mark": {m: improvement.mark(seeds[m]) if m in seeds else "" for m in frame["model"]},
             "leads": {model: leads and model == best for model in frame["model"]},
             "behind": {model: lag.estimate.value for model, lag in rivals.items()},
@@ -142,14 +142,14 @@ def _likelihoods(name: str, rows: pd.DataFrame, budgets: Best) -> Table:
     summaries = [robust.get(model) or rare.get(model, {}) for model in frame["model"]]
     decided = pd.DataFrame(summaries, frame.index, [*ROBUST]).dropna(axis=1, how="all")
     frame, columns = frame.join(decided), columns | ROBUST
-    frame[RECORDS] = [tuple(own["key"]) for _, own in models]
+    frame[RECORDS] = [tuple(part["key"]) for _, part in models]
     ranks = ""
     if budgets:
         largest = f"test_ll.{max(budgets):g}"
         frame = frame.loc[frame["model"].map(lags).sort_values(kind="stable").index]
         fitted = set(scored.loc[is_baseline(scored), "model"])
-        named = frame.loc[frame[largest].notna(), "model"]
-        ranks = of_plugins([model for model in named if model not in fitted])
+        labels = frame.loc[frame[largest].notna(), "model"]
+        ranks = of_plugins([model for model in labels if model not in fitted])
     note = (
         f"{MEANS}. At each budget the configuration that the search has found best "
         "by validation; a budget includes the smaller ones: of each seed the training counts that "
@@ -173,7 +173,7 @@ def _half(seeds: pd.DataFrame) -> float:
 def _costs(name: str, rows: pd.DataFrame) -> Table:
     """What each family's best configuration is at each budget, and what it took."""
     scored = finals(rows).dropna(subset=["seconds"])
-    listed: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     for (model, seconds), seeds in scored.groupby(["model", "seconds"], sort=False):
         row: dict[str, Any] = {"model": model, "seconds": seconds, RECORDS: tuple(seeds["key"])}
         row["configuration"] = seeds["configuration"].iloc[0]
@@ -185,9 +185,9 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
             row[column] = seeds.get(column, pd.Series(dtype=float)).median()
         timed = seeds.get("train_seconds", pd.Series(dtype=float)).count()
         row["timed"] = f"{timed} of {len(seeds)}" if timed else None
-        listed.append(row)
+        result.append(row)
     names = [*COSTS, "half", improvement.MARKS, RECORDS]
-    frame = pd.DataFrame(listed, columns=names).dropna(axis=1, how="all")
+    frame = pd.DataFrame(result, columns=names).dropna(axis=1, how="all")
     note = (
         "Configurations chosen by validation; means of likelihoods and medians of the rest over "
         f"seeds, of the trainings of each budget by themselves. {EDGE}: an end of what there was "
@@ -204,7 +204,7 @@ def _uses(name: str, rows: pd.DataFrame) -> Table:
     )
     models = scored.drop(columns="key").groupby("model")
     frame = models.median().sort_values("test_ll", ascending=False).reset_index()
-    keys = {model: tuple(own["key"]) for model, own in scored.groupby("model")}
+    keys = {model: tuple(cases["key"]) for model, cases in scored.groupby("model")}
     frame[RECORDS] = [keys[model] for model in frame["model"]]
     note = (
         "Medians over seeds, at the largest budget of each model or, of a seed, the smaller one "
@@ -226,7 +226,7 @@ def _ladder(name: str, rows: pd.DataFrame) -> Table:
     """The best validation likelihood by preprocessing, of each model at each budget."""
     trained = rows[(rows["status"] == "done") & rows["stage"].isin(["trial", "final"])]
     settings = trained.get("setting.training", pd.Series(dtype=object))
-    names = {key: own.get("preprocessing") for key, own in settings.dropna().items()}
+    names = {key: training.get("preprocessing") for key, training in settings.dropna().items()}
     trained = trained.assign(first=pd.Series(names, trained.index, dtype=object))
     trained = trained[trained["seed"] == trained["seed"].min()].dropna(subset=["first"])
     kinds, budgets = (sorted(trained[column].unique()) for column in ("first", "seconds"))
@@ -235,11 +235,11 @@ def _ladder(name: str, rows: pd.DataFrame) -> Table:
     columns = {"model": Column("Model")}
     for kind in kinds if len(kinds) > 1 else ():
         for budget in budgets:
-            own = trained[(trained["first"] == kind) & (trained["seconds"] == budget)]
-            best = own.groupby("model")["val_ll"].max()
+            cases = trained[(trained["first"] == kind) & (trained["seconds"] == budget)]
+            best = cases.groupby("model")["val_ll"].max()
             frame[f"{kind}.{budget:g}"] = frame["model"].map(best)
             columns[f"{kind}.{budget:g}"] = Column(f"{kind}, {budget:g} s", digits=".3f")
-    frame[RECORDS] = [tuple(own["key"]) for _, own in models]
+    frame[RECORDS] = [tuple(cases["key"]) for _, cases in models]
     frame = frame.dropna(axis=1, how="all") if len(columns) > 1 else frame.iloc[:0]
     note = (
         "The best validation log-likelihood in nats of the trials of each preprocessing, on the "
@@ -361,14 +361,14 @@ def _closed_on(rows: pd.DataFrame, every: Best) -> Iterator[tuple[float, pd.Data
     The error of a share is that of the difference from the best on the same splits.
     """
     splits = finals(rows).groupby("seconds")["data_seed"].nunique()
-    budgets = {b: own for b, own in every.items() if splits[b] >= FEWEST}
+    budgets = {b: cases for b, cases in every.items() if splits[b] >= FEWEST}
     if not budgets or "gaussian" not in set(rows["model"]):
         return
     last = budgets[max(budgets)]
     best = last[last["model"] == validations(last).groupby(last["model"]).mean().idxmax()]
     gap = paired.compare(best, last[last["model"] == "gaussian"]).estimate.value
     for budget, scored in budgets.items():
-        models = [own for name, own in scored.groupby("model") if name != "gaussian"]
+        models = [cases for name, cases in scored.groupby("model") if name != "gaussian"]
         lags = [paired.compare(best, seeds).estimate for seeds in models]
         lags = [lag if lag.error == lag.error else Estimate(0.0, 0.0, 1.0) for lag in lags]
         shares = [Estimate(1 - lag.value / gap, lag.error / gap, lag.freedom) for lag in lags]
@@ -398,10 +398,10 @@ def leaders(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> Table
             columns[value] = Column(label, "%", scale=100, digits=".1f", error=error)
         frame = frame.join(budgets[largest][list(COSTED)])
         frame = frame.sort_values(f"closed.{largest:g}", ascending=False)
-    listed = ", ".join(counted_in(sets))
+    names = ", ".join(counted_in(sets))
     note = (
         f"Share of the gap between a Gaussian and the best model, by validation at the largest "
-        f"budget, that a model closes: mean over {listed}, ± half of its {1 - LEVEL:.0%} interval, "
+        f"budget, that a model closes: mean over {names}, ± half of its {1 - LEVEL:.0%} interval, "
         "whose error is that of the difference from the best on the same splits, which has none "
         "itself. FLOPs of the training and of a density, seconds spent over those of the budget, "
         "and evaluations of a solve: geometric means over these sets."
@@ -416,7 +416,7 @@ def ranked(best: Mapping[str, Best]) -> Ranking | None:
     The largest if several tie.
     """
     every = [[*budgets.values()][::-1] for budgets in best.values()]
-    parts = [max(own, key=lambda cases: cases["model"].nunique()) for own in every if own]
+    parts = [max(frames, key=lambda cases: cases["model"].nunique()) for frames in every if frames]
     return Ranking.of(pd.concat(parts).rename(columns={"model": "series"})) if parts else None
 
 
@@ -425,7 +425,7 @@ def baselines_ahead(best: Mapping[str, Best]) -> str:
     baselines = {}
     for name, budgets in best.items():
         if budgets:
-            enough = [b for b, own in budgets.items() if own["data_seed"].nunique() >= FEWEST]
+            enough = [b for b, cases in budgets.items() if cases["data_seed"].nunique() >= FEWEST]
             scored = budgets[max(enough or budgets)]
             first = validations(scored).groupby(scored["model"]).mean().idxmax()
             if is_baseline(scored[scored["model"] == first]).any():
@@ -466,8 +466,8 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
 def finals(rows: pd.DataFrame) -> pd.DataFrame:
     """The scored cases of rows that are `labelled`, and have a test likelihood."""
     scored = rows[(rows["status"] == "done") & rows["stage"].isin(["final", "baseline"])]
-    known = scored if "test_ll" in scored else scored.iloc[:0].assign(test_ll=np.nan)
-    return known.dropna(subset=["test_ll"])
+    frame = scored if "test_ll" in scored else scored.iloc[:0].assign(test_ll=np.nan)
+    return frame.dropna(subset=["test_ll"])
 
 
 def by_budget(scored: pd.DataFrame) -> Best:
@@ -489,7 +489,7 @@ def _with_baselines(chosen: pd.DataFrame) -> pd.DataFrame:
 
 def on_common_splits(scored: pd.DataFrame) -> pd.DataFrame:
     """The `finals` on the splits that all budgets have; all of them where no split is common."""
-    splits = [set(own) for _, own in scored.groupby("seconds")["data_seed"]]
+    splits = [set(seeds) for _, seeds in scored.groupby("seconds")["data_seed"]]
     common = scored[scored["data_seed"].isin(set.intersection(*splits))]
     return common if len(common) else scored
 
@@ -519,7 +519,7 @@ def _words(row: Mapping[Hashable, Any], names: Sequence[str]) -> str:
     if not isinstance(training, dict):
         return ""
     values = {name: row.get(f"option.{name}") for name in names}
-    known = [
+    options = [
         f"{name} {in_words(value)}"
         for name, value in values.items()
         if value is not None and value == value
@@ -529,7 +529,7 @@ def _words(row: Mapping[Hashable, Any], names: Sequence[str]) -> str:
     texts = [f"lr {training['learning_rate']:g}", str(training["preprocessing"])]
     if decay := training.get("weight_decay"):
         texts.append(f"weight_decay {decay:g}")
-    return ", ".join(t + EDGE * (t.partition(" ")[0] in at_edge) for t in [*texts, *known])
+    return ", ".join(t + EDGE * (t.partition(" ")[0] in at_edge) for t in [*texts, *options])
 
 
 def is_race(rows: pd.DataFrame) -> bool:
@@ -674,17 +674,17 @@ class Choice:
         remarks = self._about.get("remarks", [])
         lines = [f"{text[:1].upper()}{text[1:]}." for text in remarks]
         failed = self.rows[self.rows["status"].isin(["failed", "timeout"])]
-        for model, own in failed.groupby("model", sort=False):
-            lines.append(f"Without a result: {model}: {own['reason'].iloc[0]}.")
-        listed = self.rows.get("setting.left_out", pd.Series(dtype=object)).dropna()
-        if names := [name for name in listed.iloc[:1].tolist() for name in name]:
+        for model, cases in failed.groupby("model", sort=False):
+            lines.append(f"Without a result: {model}: {cases['reason'].iloc[0]}.")
+        lists = self.rows.get("setting.left_out", pd.Series(dtype=object)).dropna()
+        if names := [name for name in lists.iloc[:1].tolist() for name in name]:
             lines.append(f"Not tried for want of time: {', '.join(names)}.")
         return lines
 
 
 def parted(frame: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[Choice]]:
     """The `labelled` rows of each data set without a race, and the choice of each with one."""
-    sets = {str(name): labelled(own) for name, own in frame.groupby("dataset", sort=False)}
+    sets = {str(name): labelled(rows) for name, rows in frame.groupby("dataset", sort=False)}
     races = [Choice.of(name, rows) for name, rows in sets.items() if is_race(rows)]
     return {name: rows for name, rows in sets.items() if not is_race(rows)}, races
 

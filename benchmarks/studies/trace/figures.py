@@ -34,11 +34,11 @@ ERRORS = (
 def figures(frame: pd.DataFrame) -> list[Figure]:
     """Seconds against D; errors against probes and seconds; losses of trainings."""
     measured, trained = parted(frame)
-    listed = _evaluations(measured[measured["status"] == "done"])
+    result = _evaluations(measured[measured["status"] == "done"])
     if len(trained):
         trained = trained.assign(name=trained["estimator"] + ", " + trained["noise"])
-        listed.append(Figure.of("trace-training", TRAINING, TRAINING_NOTE, _losses, trained))
-    return listed
+        result.append(Figure.of("trace-training", TRAINING, TRAINING_NOTE, _losses, trained))
+    return result
 
 
 def _losses(rows: pd.DataFrame) -> Any:

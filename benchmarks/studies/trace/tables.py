@@ -84,8 +84,8 @@ PLACES = {"hutchinson": "in R^D", "bottleneck": "in R^K"}
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Evaluations and trainings by every estimator."""
     measured, trained = parted(frame)
-    listed = _costs(measured) if len(measured) else []
-    return [*listed, _trainings(trained)] if len(trained) else listed
+    costs = _costs(measured) if len(measured) else []
+    return [*costs, _trainings(trained)] if len(trained) else costs
 
 
 def parted(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
