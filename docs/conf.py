@@ -10,12 +10,7 @@ author = "The flowgauge authors"
 release = version = installed("flowgauge").partition("+")[0]
 html_title = f"{project} {release}"
 
-extensions = [
-    "myst_parser",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
-    "sphinx.ext.viewcode",
-]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 

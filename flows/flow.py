@@ -16,14 +16,7 @@ from nflows.transforms import CompositeTransform
 from torch import Tensor, nn
 
 from flows.bijection import base_of, finite, module_of
-from flows.compiled import (
-    Compiler,
-    data,
-    data_and_log_density,
-    log_density,
-    negative_mean,
-    noise,
-)
+from flows.compiled import Compiler, data, data_and_log_density, log_density, negative_mean, noise
 from flows.functorch import compiling, overflowed, unfit_for_gradients
 from flows.registry import check_whole
 

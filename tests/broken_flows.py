@@ -145,10 +145,7 @@ ERRORS: dict[str, tuple[Callable[..., Affine], set[str]]] = {
         _changed(lambda context: torch.cat([context[:, :1], 0 * context[:, 1:]], 1)),
         {"columns of the context"},
     ),
-    "one row": (
-        _changed(lambda context: context[:1].expand_as(context)),
-        {"batch independence"},
-    ),
+    "one row": (_changed(lambda context: context[:1].expand_as(context)), {"batch independence"}),
     "one row in the inverse": (
         _changed(lambda context: context[:1].expand_as(context), forward=False),
         {"log_prob of samples"},
@@ -335,9 +332,7 @@ BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
         "batch independence",
     ),
     "samples that depend on the batch": _spoiled(
-        "batch independence of samples",
-        lambda y, ladj: (y + 1e-5 * y.mean(0), ladj),
-        forward=False,
+        "batch independence of samples", lambda y, ladj: (y + 1e-5 * y.mean(0), ladj), forward=False
     ),
     "no empty batch": _spoiled("small batches", lambda y, ladj: (y, ladj + 0 * y.max())),
     "NaN made a number": _spoiled("NaN and infinity", lambda y, ladj: (y.nan_to_num(), ladj)),

@@ -410,19 +410,13 @@ EXAMPLES: dict[str, list[tuple[Outcome, Example]]] = {
         ("refuted", partial(_trace_and_determinant, 0.1)),
         ("conditional", partial(_trace_and_determinant, 10.0, loop=100.0)),
     ],
-    "cost-of-f": [
-        ("confirmed", partial(_cost_of_f, 1)),
-        ("refuted", partial(_cost_of_f, 2)),
-    ],
+    "cost-of-f": [("confirmed", partial(_cost_of_f, 1)), ("refuted", partial(_cost_of_f, 2))],
     "cost-of-flows": [
         ("confirmed", partial(_cost_of_flows, 3)),
         ("refuted", partial(_cost_of_flows, 4)),
         ("conditional", partial(_cost_of_flows, 1)),
     ],
-    "cost-of-cnf": [
-        ("confirmed", partial(_cost_of_cnf, 2)),
-        ("refuted", partial(_cost_of_cnf, 3)),
-    ],
+    "cost-of-cnf": [("confirmed", partial(_cost_of_cnf, 2)), ("refuted", partial(_cost_of_cnf, 3))],
     "cost-of-ffjord": [
         ("confirmed", partial(_cost_of_ffjord, 1)),
         ("refuted", partial(_cost_of_ffjord, 9, power=2)),

@@ -110,12 +110,7 @@ def test_any_number_of_points_and_contexts_serves(rows: int) -> None:
         (3, {}, TypeError, "int"),
         (Flow(IdentityTransform(), 3), {"dim": 3}, ValueError, "dim"),
         (Flow(IdentityTransform(), 3), {"x": torch.ones(3)}, ValueError, r"x.*\(3,\)"),
-        (
-            Flow(IdentityTransform(), 3),
-            {"x": torch.ones(2, 4)},
-            ValueError,
-            r"\(N, 3\).*, 4\)",
-        ),
+        (Flow(IdentityTransform(), 3), {"x": torch.ones(2, 4)}, ValueError, r"\(N, 3\).*, 4\)"),
         ("realnvp", {"context": torch.ones(2, 4)}, ValueError, "context"),
         (Flow(IdentityTransform()), {}, ValueError, "dim=D"),
     ],

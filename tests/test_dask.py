@@ -108,11 +108,7 @@ class Acting(Silent):
 def address():
     """A worker without the resource, in this process."""
     with LocalCluster(
-        n_workers=1,
-        threads_per_worker=1,
-        processes=False,
-        protocol="tcp",
-        dashboard_address=None,
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
     ) as cluster:
         yield cluster.scheduler_address
 

@@ -482,12 +482,7 @@ def _cut(path: Path, keep: float) -> None:
 @pytest.mark.parametrize(
     ("name", "file", "damage", "message"),
     [
-        (
-            "miniboone",
-            "miniboone/data.npy",
-            lambda p: _cut(p, 0.5),
-            r"Expected \(400, 43\)",
-        ),
+        ("miniboone", "miniboone/data.npy", lambda p: _cut(p, 0.5), r"Expected \(400, 43\)"),
         ("miniboone", "miniboone/data.npy", lambda p: _cut(p, 0.0001), "cannot read"),
         ("miniboone", "miniboone/data.npy", lambda p: np.save(p, np.zeros(9)), r"shape \(9,\)"),
         ("miniboone", "miniboone/data.npy", lambda p: np.save(p, np.zeros((9, 2))), "too few"),

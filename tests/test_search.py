@@ -512,11 +512,7 @@ def test_kept_weights_are_the_density_of_raw_rows_that_was_scored(folder):
         assert score == pytest.approx(row["test_ll_raw"], abs=1e-3)
 
 
-@given(
-    minutes=st.floats(0.1, 600),
-    jobs=st.integers(1, 64),
-    families=st.integers(1, 12),
-)
+@given(minutes=st.floats(0.1, 600), jobs=st.integers(1, 64), families=st.integers(1, 12))
 def test_the_rungs_of_a_race_fit_into_its_seconds(minutes, jobs, families):
     names = list(flows.own())[:families]
     first, second, last = rungs = rungs_of(minutes, jobs, names)

@@ -150,8 +150,7 @@ def test_nfe_of_adaptive_steps(
 
 
 @pytest.mark.parametrize(
-    ("method", "stages"),
-    [("euler", 1), ("midpoint", 2), ("heun2", 2), ("heun3", 3), ("rk4", 4)],
+    ("method", "stages"), [("euler", 1), ("midpoint", 2), ("heun2", 2), ("heun3", 3), ("rk4", 4)]
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_nfe_of_fixed_steps(method: str, stages: int, dtype: torch.dtype, make_flow: Any) -> None:

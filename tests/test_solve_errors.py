@@ -146,10 +146,7 @@ def test_failures_do_not_rest_on_asserts() -> None:
         ({"gradient": "adjont"}, "'adjont'.*adjoint, seminorm, backprop"),
         ({"error_norm": "max"}, "'max'.*all, state, sample"),
         ({"method": "rk4"}, "'rk4'.*step_size"),
-        (
-            {"method": "rk4", "step_size": -0.1},
-            r"step_size.* -0",
-        ),
+        ({"method": "rk4", "step_size": -0.1}, r"step_size.* -0"),
         ({"step_size": 0.1}, "'dopri5'"),
         ({"rtol": 0.0}, r"rtol.* 0\.0"),
         ({"atol": math.nan}, "atol.* nan"),
@@ -161,10 +158,7 @@ def test_failures_do_not_rest_on_asserts() -> None:
         ({"tolerance": 1e-3}, "'tolerance'.*method, rtol"),
         ({"engine": "jax"}, "'jax'.*native, torchdiffeq"),
         ({"method": "scipy_solver", "engine": "native"}, "native.*torchdiffeq"),
-        (
-            {"method": "implicit_adams", "step_size": 0.1, "engine": "native"},
-            "native.*torchdiffeq",
-        ),
+        ({"method": "implicit_adams", "step_size": 0.1, "engine": "native"}, "native.*torchdiffeq"),
     ],
 )
 def test_solvers_that_cannot_be(fields: dict[str, Any], message: str) -> None:

@@ -504,10 +504,7 @@ def test_the_current_and_newer_one_wins_and_the_other_is_kept(tmp_path, first, s
     assert conflict.label == CASES[0].label
     places = [target, *(target / SUPERSEDED).iterdir()]
     read = [store.read(place)[CASES[0].key] for place in places]
-    assert [one.started for one in read] == [
-        records[winner].started,
-        records[1 - winner].started,
-    ]
+    assert [one.started for one in read] == [records[winner].started, records[1 - winner].started]
     for place, one in zip(places, read, strict=True):
         assert store.arrays_of(place, one)["curve"].tolist() == [0, 1, 2]
     assert len(merge(sources, target)) == 1  # again: the same

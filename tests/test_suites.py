@@ -145,10 +145,7 @@ def test_failures_that_are_kept_are_told_with_the_remedy(empty):
         result = flowgauge("run", "one.toml", status=1)
         assert (REASON in result.stdout) != kept
         assert ("--retry" in result.stdout) == kept
-    assert {r.status for r in store.read(empty / "results" / "one").values()} == {
-        "done",
-        "failed",
-    }
+    assert {r.status for r in store.read(empty / "results" / "one").values()} == {"done", "failed"}
 
 
 def test_report_takes_the_name_of_a_suite_that_was_run(empty):

@@ -26,6 +26,7 @@ from benchmarks.core.formats import brief, plain
 from benchmarks.core.naming import counted
 
 if TYPE_CHECKING:
+    from benchmarks.datasets import Dataset
     from benchmarks.datasets.disk import Source
     from flows.registry import Member
 
@@ -36,6 +37,7 @@ Sets = Annotated[Texts, Argument(help="Data sets (default: all that can be downl
 KINDS = "flows, libraries, data, studies, suites, claims"
 ORIGINAL = "Fetch UCI's original files instead of the MAF archive."
 SOURCE = "Another address or file of the archive."
+CHANGED = "files changed since they were fetched"
 CHECKSUM = "Checksum of that archive, md5:... or sha256:..., for the published one."
 
 
@@ -171,7 +173,6 @@ def verify(sets: Sets = None, plugin: Plugin = None, data_root: DataRoot = None)
     """
     with usage_errors():
         from benchmarks.datasets import disk
-        from benchmarks.evaluation.verify import verify as judge
 
         load_plugins(plugin)
         use_data_root(data_root)
@@ -180,7 +181,7 @@ def verify(sets: Sets = None, plugin: Plugin = None, data_root: DataRoot = None)
     results = []
     for name in names:
         try:
-            text, correct = judge(name)
+            text, correct = _judged(name)
         except ValueError as error:
             if isinstance(error, disk.Absent) and not sets:
                 continue
@@ -202,7 +203,6 @@ def info(selection: Any, plugin: Plugin = None, data_root: DataRoot = None) -> N
     with usage_errors():
         from benchmarks import datasets
         from benchmarks.datasets import tables
-        from benchmarks.evaluation.verify import gaussian_score
 
         use_data_root(data_root)
         load_plugins(plugin)
@@ -219,7 +219,7 @@ def info(selection: Any, plugin: Plugin = None, data_root: DataRoot = None) -> N
         "columns": None if data.columns is None else brief(", ".join(data.columns)),
         "units": data.units,
         "entropy": None if data.entropy is None else f"{data.entropy:.6f} nats",
-        "Gaussian": f"{gaussian_score(data):.4f} nats, mean over the test rows",
+        "Gaussian": f"{_gaussian_score(data):.4f} nats, mean over the test rows",
     }
     print_list((term, text) for term, text in facts.items() if text is not None)
     say(data.about.removesuffix(tables.sentences(data.remarks)))
@@ -259,3 +259,45 @@ def _fetch(source: Source, folder: Path, again: bool) -> list[Path]:
             bar.update(task, completed=done, total=total)
 
         return bring(source, folder, again=again, progress=progress)
+
+
+def _judged(name: str) -> tuple[str, bool]:
+    """Describe a set, and return whether it is as published.
+
+    A wrong preprocessing shows in the score of a Gaussian beside the published one. Raises Absent,
+    or ValueError for broken files.
+    """
+    from benchmarks import datasets
+    from benchmarks.datasets.maf import PUBLISHED
+
+    sums = _sums(datasets.files(name))
+    data = datasets.load(name)
+    rows = [len(part) for part in (data.train, data.val, data.test)]
+    if (published := PUBLISHED.get(name)) is None:
+        return f"{sum(rows):,} rows of {data.dim} columns; {sums}", sums != CHANGED
+    size = published.differs(data.dim, rows)
+    score = f"a Gaussian scores {_gaussian_score(data):.2f}, published {published.gaussian:.2f}"
+    return f"{size or 'rows as published'}; {score}; {sums}", not size and sums != CHANGED
+
+
+def _gaussian_score(data: Dataset) -> float:
+    """Return the mean test log-likelihood, nats, of the full-covariance Gaussian of train.
+
+    A conditional set is scored by a linear regression, the Gaussian of y given x.
+    """
+    from benchmarks.training.baselines import fit
+
+    fitted = fit("gaussian", data.train.numpy(), 0, data.val.numpy(), given=data.context_dim)
+    return float(fitted.log_prob(data.test.numpy()).mean())
+
+
+def _sums(paths: tuple[Path, ...]) -> str:
+    """Compare files with the sums recorded when they were fetched."""
+    from benchmarks.datasets.disk import data_root, recorded, sha256
+
+    root = data_root()
+    sums = recorded(root)
+    expected = [sums.get(str(path.relative_to(root))) for path in paths]
+    if None in expected:
+        return "files put there, not fetched"
+    return "files as fetched" if expected == [sha256(path) for path in paths] else CHANGED

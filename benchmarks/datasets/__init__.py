@@ -144,12 +144,7 @@ registry: Registry[Loader] = Registry("data set", packages=(__name__,), group="f
 
 
 def register(
-    name: str,
-    *,
-    version: int = 1,
-    pace: int = 1,
-    dim: int | None = None,
-    draws: int | None = None,
+    name: str, *, version: int = 1, pace: int = 1, dim: int | None = None, draws: int | None = None
 ) -> Callable[[Loader], Loader]:
     """Register the decorated loader under `name`; ValueError if another module holds the name.
 

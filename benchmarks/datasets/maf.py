@@ -275,9 +275,7 @@ ROWS = (
         "standardised by all rows, those of the test part included",
         archived=("gas/ethylene_CO.pickle",),
         originals=_original(
-            "gas",
-            GAS,
-            f"{UCI}/static/public/322/gas+sensor+array+under+dynamic+gas+mixtures.zip",
+            "gas", GAS, f"{UCI}/static/public/322/gas+sensor+array+under+dynamic+gas+mixtures.zip"
         ),
         remedy=" --original; the archive's ethylene_CO.pickle is a program, which you convert to "
         "ethylene_CO.parquet if you trust it (docs/data.md)",

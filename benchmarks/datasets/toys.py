@@ -341,14 +341,8 @@ def _turn(radius: Tensor, place: Tensor) -> Tensor:
     return RATE * (radius * place.cos()).clamp(max=LARGEST).exp()
 
 
-RINGS = {
-    "circles": Rings((3.0, 1.5), 0.24),
-    "rings": Rings((3.0, 2.25, 1.5, 0.75), 0.08),
-}
-ARCS = {
-    "moons": Arcs((upper_moon, lower_moon), 0.2, 100),
-    "swissroll": Arcs((roll,), 0.2, 240),
-}
+RINGS = {"circles": Rings((3.0, 1.5), 0.24), "rings": Rings((3.0, 2.25, 1.5, 0.75), 0.08)}
+ARCS = {"moons": Arcs((upper_moon, lower_moon), 0.2, 100), "swissroll": Arcs((roll,), 0.2, 240)}
 
 
 def _register(name: str, *density: Any, about: str = FFJORD, **more: Any) -> None:

@@ -349,10 +349,7 @@ def count_shapes(case: Case) -> dict[str, float]:
     dtype = getattr(torch, case.dtype)
     flow = flows.build(case.flow, case.dim, **case.options).to("meta", dtype).eval()
     batch = torch.empty(case.batch, case.dim, dtype=dtype, device="meta")
-    metrics: dict[str, float] = {
-        "parameters": trainable(flow),
-        **counted(parts(flow, batch)),
-    }
+    metrics: dict[str, float] = {"parameters": trainable(flow), **counted(parts(flow, batch))}
     if "rate_flops" not in metrics:
         with torch.no_grad(), Operations() as operations:
             flow.log_prob(batch)

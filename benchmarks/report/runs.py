@@ -141,7 +141,7 @@ def standings(records: Mapping[str, Record]) -> dict[str, Standing]:
         from benchmarks.execution import versions
 
         return versions.standings(records.values())
-    command = [sys.executable, "-m", "benchmarks.execution.versions"]
+    command = [sys.executable, "-P", "-m", "benchmarks.execution.versions"]
     answer = subprocess.run(command, input=pickle.dumps(records), capture_output=True)
     if answer.returncode:
         reason = brief(answer.stderr.decode().strip().rpartition("\n")[2] or "it was ended")

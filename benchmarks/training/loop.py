@@ -293,10 +293,9 @@ class _Turns(Turns):
         if not counts or (goal is not self.objective and counts < 2):
             count(state, x, goal)
         fault = update(state, x, goal, self.settings, self.case)
-        if (course := state.course) and self.settings.time_limit and not counting():
-            share = (time.monotonic() - self.begun) / self.settings.time_limit
-            clock = self.before + (course.amount - self.before) * share
-            course.spent = max(course.spent, clock)
+        if (limit := self.settings.time_limit) and (course := state.course) and not counting():
+            share = (time.monotonic() - self.begun) / limit
+            course.spent = max(course.spent, self.before + (course.amount - self.before) * share)
         return fault
 
     def close(self) -> None:

@@ -122,9 +122,7 @@ class Rung(Settings, frozen=True):
     labels: tuple[str, ...] = ()
     """Names of families that get them beside those."""
     seeds: NonNegativeInt | None = None
-    """Number of the suite's seeds, the smallest, that its finals have; by default all. With 0 its
-    trials are for the search alone.
-    """
+    """Seeds of the suite, the smallest, that its finals have; by default all, 0 has no finals."""
 
     @property
     def rule(self) -> dict[str, Any]:
@@ -518,10 +516,7 @@ class Purse(Protocol):
     jobs: int
 
     def seconds(self, nominal: float, share: float, trainings: int) -> tuple[float, float]:
-        """What each of so many trainings gets of a share of what is left.
-
-        CPU seconds, and seconds of the clock, which are fewer on a busy machine.
-        """
+        """CPU seconds, and seconds of the clock, of each of so many trainings that share a rest."""
 
 
 @register

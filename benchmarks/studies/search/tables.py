@@ -10,12 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import improvement, paired
-from benchmarks.analysis.contests import (
-    budget_of,
-    lacks_logit,
-    validations,
-    within,
-)
+from benchmarks.analysis.contests import budget_of, lacks_logit, validations, within
 from benchmarks.analysis.criteria import FEWEST, LEVEL, MARGIN
 from benchmarks.analysis.inference import Estimate, Standing, mean_of, of_rows, standings
 from benchmarks.analysis.models import models_of
