@@ -152,10 +152,14 @@ class SearchOptions(Settings, frozen=True):
     training: Training = Training(schedule="course", decay=0.4, warmup=20, optimizer="adamw")
     """Settings of all trainings, but for what the search chooses."""
     rungs: tuple[Rung, ...] = Field(
-        default=(Rung(seconds=15, configurations=12), Rung(seconds=60, configurations=4)),
+        default=(
+            Rung(seconds=10, configurations=6, seeds=0),
+            Rung(seconds=30, configurations=3, seeds=0),
+            Rung(seconds=60),
+        ),
         min_length=1,
     )
-    """Budgets in rising order."""
+    """Budgets in rising order; by default 120 seconds of search, and 60 for each final."""
     race: bool = False
     """Whether families drop out: then the last rung alone is scored, of trainings that went on."""
     scoring: Scoring = Scoring(continuation=0)
