@@ -21,7 +21,6 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from functorch.compile import min_cut_rematerialization_partition
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -313,6 +312,8 @@ class Ahead:
 
     def _parted(self, graph: GraphModule, inputs: list[Tensor]) -> GraphModule:
         """The forward pass of a graph of both; what it keeps for the other follows its results."""
+        from functorch.compile import min_cut_rematerialization_partition  # takes two seconds
+
         forward, self.backward = min_cut_rematerialization_partition(
             graph, inputs, num_fwd_outputs=self.count
         )
