@@ -179,6 +179,7 @@ REPORT = COMMAND.format("['report', 'results/{}', '--out', sys.argv[1]]")
 WITHOUT = {  # code, and packages that it does without
     "help": (COMMAND.format("['--help']"), "torch"),
     "timing": ("import benchmarks.gate.ab", "flows"),
+    "families": ("import flows; [flows.members[n] for n in flows.own()]", "torch._dynamo sklearn"),
     "planning": (
         "import benchmarks.execution.run; from benchmarks.core.study import registry; [*registry]",
         "dask scipy.stats sklearn",
