@@ -179,9 +179,7 @@ def _loaded(folder: Path) -> Flow:
             raise ValueError(f"{key} of {WEIGHTS} is of {state_type}, and {type_} is needed")
         columns = [t.flatten().sort()[0] for t in (value, state[key])]
         if value.dim() > 0 and type_ == torch.int64 and not torch.equal(*columns):
-            raise ValueError(
-                f"{key} of {WEIGHTS} has not the columns of flow {name!r}, or one twice"
-            )
+            raise ValueError(f"{key} of {WEIGHTS} has other columns than flow {name!r}")
     flow.load_state_dict(state)
     return flow
 

@@ -130,6 +130,9 @@ class Rung(Settings, frozen=True):
         return self.model_dump(include={"families", "labels"}, mode="json")
 
 
+TRIALS = Rung(seconds=10, configurations=6, seeds=0), Rung(seconds=30, configurations=3, seeds=0)
+
+
 class SearchOptions(Settings, frozen=True):
     """The part of a suite that the study of the search reads."""
 
@@ -151,14 +154,7 @@ class SearchOptions(Settings, frozen=True):
     """What a training spends: CPU seconds, or updates, which are equal on every machine."""
     training: Training = Training(schedule="course", decay=0.4, warmup=20, optimizer="adamw")
     """Settings of all trainings, but for what the search chooses."""
-    rungs: tuple[Rung, ...] = Field(
-        default=(
-            Rung(seconds=10, configurations=6, seeds=0),
-            Rung(seconds=30, configurations=3, seeds=0),
-            Rung(seconds=60),
-        ),
-        min_length=1,
-    )
+    rungs: tuple[Rung, ...] = Field(default=(*TRIALS, Rung(seconds=60)), min_length=1)
     """Budgets in rising order; by default 120 seconds of search, and 60 for each final."""
     race: bool = False
     """Whether families drop out: then the last rung alone is scored, of trainings that went on."""
