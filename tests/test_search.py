@@ -39,6 +39,7 @@ from benchmarks.studies.search.study import (
     no_density,
 )
 from benchmarks.studies.search.tables import finals, labelled, parted
+from benchmarks.training import checkpoint
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
@@ -322,14 +323,20 @@ def test_a_course_spends_its_seconds_and_validates_in_time():
     assert history.validated[0] == 0
 
 
-def test_a_course_ends_by_the_clock_where_its_seconds_do_not_come(monkeypatch):
+def test_a_course_ends_by_the_clock_and_a_longer_one_goes_on_from_it(tmp_path, monkeypatch):
     """A clock that moves at each look alone, as on a machine that is busy elsewhere."""
-    clock = itertools.count()
+    clock, slots = itertools.count(), iter((tmp_path / "a-0.pt", tmp_path / "b-0.pt"))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
-    _, history = trained({"cpu_seconds": 1e6, "time_limit": 200.0, "learning_rate": 1e-4})
-    assert 50 < history.updates <= 200
-    assert len(history.course["falls"]) == STEPS
-    assert "train_seconds" not in history.metrics()
+    settings, histories = {"cpu_seconds": 1e6, "learning_rate": 1e-4}, []
+    for limit, decay, slot in zip((200.0, 400.0), (0.0, 0.4), slots, strict=True):
+        monkeypatch.setattr(checkpoint, "slot", lambda case, slot=slot: slot)
+        histories.append(trained(settings | {"time_limit": limit, "decay": decay})[1])
+    short, longer = histories
+    assert 50 < short.updates <= 200
+    assert short.updates < longer.updates
+    assert longer.losses[: short.updates] == short.losses
+    assert len(longer.course["falls"]) == STEPS
+    assert "train_seconds" not in longer.metrics()
 
 
 def test_a_course_that_overfits_goes_back_and_is_the_better_for_it():

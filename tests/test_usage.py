@@ -83,7 +83,7 @@ LIBRARY, ROWS = ("check", "--library"), str(ROOT / "results" / "audit.json.gz")
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["run", "nosuch"], ["nosuch", "smoke"]),
+        (["run", "nosuch"], ["nosuch", "list suites"]),
         (["run", "nosuch.toml"], ["nosuch.toml", "does not exist"]),
         (["run", "smoke", "-s", "colour=1"], ["colour", "threads"]),
         (["run", "smoke", "-s", "threads"], ["threads", "key=value"]),
@@ -124,7 +124,7 @@ LIBRARY, ROWS = ("check", "--library"), str(ROOT / "results" / "audit.json.gz")
         (["claims", str(ROOT / "docs")], ["docs", "not a results folder"]),
         (["check", "maf", "--dim", "9" * 400], ["--dim", "from 1"]),
         (["baseline", "update", str(BASELINE), "--target", __file__], [Path(__file__).name]),
-        (["status", "nosuch"], ["nosuch", "smoke"]),
+        (["status", "nosuch"], ["nosuch", "list suites"]),
         (["status", str(ROOT / "docs")], ["suite.json", f"--out {ROOT / 'docs'}"]),
         (["report", "nosuch"], ["folder", "nosuch"]),
         (["check", "realnpv"], ["realnpv", " realnvp", "list flows"]),

@@ -44,6 +44,7 @@ WINDOWS = 8  # of a continuation
 SETTLING = 2  # windows at its start, in which the noise of the rate comes back: not validated
 LEAST = 3  # updates that a rate is measured by
 ENDLESS = 1_000_000  # updates of a training whose rate is measured
+EARLY = 0.1  # share of a time limit before which no rate is known
 TAIL = 64  # validations that the gain of a course is estimated from, at most
 
 Observer = Callable[[int], tuple[int | float, ...] | None]  # of the number of updates done
@@ -200,7 +201,8 @@ class _Turns(Turns):
         # decided by the clock, so nothing may run beside it
         self.state.history.alone = settings.time_limit > 0 and not course
         self.every, self.begun = settings.every(case.updates), time.monotonic()
-        self.written, self.before = self.begun, course.spent if course else 0.0
+        self.written = self.begun
+        self.before, self.amount = (course.spent, course.amount) if course else (0.0, 0.0)
 
     def _course(self) -> Course:
         """The course of the settings, from its beginning."""
@@ -293,10 +295,16 @@ class _Turns(Turns):
         if not counts or (goal is not self.objective and counts < 2):
             count(state, x, goal)
         fault = update(state, x, goal, self.settings, self.case)
-        if (limit := self.settings.time_limit) and (course := state.course) and not counting():
-            share = (time.monotonic() - self.begun) / limit
-            course.spent = max(course.spent, self.before + (course.amount - self.before) * share)
+        if state.course and self.settings.time_limit and not counting():
+            self.shorten(state.course, (time.monotonic() - self.begun) / self.settings.time_limit)
         return fault
+
+    def shorten(self, course: Course, share: float) -> None:
+        """Shorten a course to what it comes to by its limit, of which a ``share`` is over."""
+        if share >= EARLY:
+            reached = self.before + (course.spent - self.before) / share
+            longest = course.amount if course.returned else self.amount
+            course.amount = max(course.spent, min(longest, reached))
 
     def close(self) -> None:
         due = time.monotonic() - self.written >= checkpoint.SECONDS
