@@ -167,7 +167,7 @@ def merge(
     for conflict in conflicts:
         other = f"that of {conflict.superseded} is in {out / 'superseded'}"
         say(f"{conflict.label}: taken from {conflict.taken}; {other}", "yellow")
-    lacking = f" of {len(planned)}: run the shards that are not done, and merge again"
+    lacking = f" of {len(planned)} cases: run the shards that are not done, and merge again"
     say(f"{len(records)} records in {out}" if not missing else f"{len(planned) - missing}{lacking}")
 
 

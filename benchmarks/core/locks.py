@@ -31,8 +31,7 @@ def held(folder: Path) -> Iterator[None]:
 
     def busy(holder: str) -> NoReturn:
         raise Busy(
-            f"{str(folder)!r} is in use by process {holder}: wait for its end, or choose another "
-            "--out"
+            f"{str(folder)!r} is in use by process {holder}: wait for its end, or take another one"
         )
 
     check_name(folder)

@@ -50,6 +50,7 @@ CALLED = ("class", "label", "target", "y")  # names of labels
 NEARLY = 0.995  # share of the rows, of one value that makes a column nearly constant
 HEAP = (10, 0.002)  # rows, and share of the rows, of one value that make a heap
 MOST = 6  # names in a sentence
+SKEWED = 2.0  # skewness of a long tail: that of an exponential distribution
 LARGEST = 1e30  # number, and its inverse the smallest of a column: float32 ends at 1e±38
 UNBOUNDED = "likelihoods on them have no bound"
 
@@ -148,7 +149,7 @@ class Selection:
             chosen.attrs["incomplete"] = f"{gaps.text} and are left out"
             chosen = chosen[~gaps.rows]
             if not len(chosen):
-                raise ValueError(f"{gaps.text}: {_without(gaps.worst)}")
+                raise ValueError(f"{gaps.text}: {_without(gaps.columns)}")
         return chosen
 
     def bounds(self, density: Iterable[str]) -> dict[str, tuple[float, float]]:
@@ -515,6 +516,8 @@ def examine(tables: Mapping[str, pd.DataFrame], selection: Selection) -> Inspect
     elif not selection.dequantise:
         lattices = {place: steps[place] for place in steps.keys() - set(indices)}
         remarks += _stepped(table[density], lattices, replace(selection, dequantise=True))
+    bounded = [name for name, ends in selection.bounds(density).items() if np.isfinite(ends).any()]
+    remarks += _one_sided(table[density].drop(columns=bounded, errors="ignore"))
     remarks += _heaps(kept[density], steps)
     if len(kept) < max(FEW[0], FEW[1] * columns):
         remarks.append(
@@ -570,10 +573,10 @@ def _without(names: Sequence[Any]) -> str:
 
 
 class _Gaps(NamedTuple):
-    """Missing and infinite values: the rows (N,) with some, the columns with most, and a text."""
+    """Missing and infinite values: the rows (N,) and the columns with some, and a text."""
 
     rows: np.ndarray
-    worst: list[Any]
+    columns: list[Any]
     text: str
 
     @classmethod
@@ -585,7 +588,7 @@ class _Gaps(NamedTuple):
         rows, number = lacking.any(axis=1).to_numpy(), lacking.sum()
         where = _first([f"{n:,} in {short(name)}" for name, n in number[number > 0].items()])
         of = f"{rows.sum():,} of {len(rows):,} rows lack values or have infinite ones ({where})"
-        return cls(rows, list(number.index[number == number.max()]), of) if rows.any() else None
+        return cls(rows, list(number.index[number > 0]), of) if rows.any() else None
 
 
 def _not_numbers(table: pd.DataFrame) -> list[str]:
@@ -597,7 +600,7 @@ def _not_numbers(table: pd.DataFrame) -> list[str]:
         faults.append(f"column {short(name)} holds {content}: {_without([name])}, or encode it")
     if gaps := _Gaps.of(table):
         remedy = (
-            f"leave these rows out with --dropna, or columns with {_option('drop', gaps.worst)}"
+            f"leave these rows out with --dropna, or columns with {_option('drop', gaps.columns)}"
         )
         faults.append(f"{gaps.text}: {remedy}")
     return faults + _constant(table.loc[:, numeric]) if faults else []
@@ -674,6 +677,15 @@ def _stepped(table: pd.DataFrame, steps: Mapping[int, float], noisy: Selection) 
     if texts:
         remedy = shlex.quote(str(noisy)) if is_file(str(noisy)) else "dequantise=True"
         yield f"{' and '.join(texts)}: {UNBOUNDED}; {remedy} adds uniform noise"
+
+
+def _one_sided(table: pd.DataFrame) -> Iterator[str]:
+    """Remarks on columns above 0 whose tail is that of a logarithm's."""
+    above = table.loc[:, (table > 0).all()]
+    skews = above.skew()
+    if names := list(skews.index[(skews > SKEWED) & (skews > 2 * np.log(above).skew().abs())]):
+        bounds = " ".join(f"--support {shlex.quote(f'{name}=0,inf')}" for name in names[:MOST])
+        yield f"above 0 with a long tail: {quoted(names)}; {bounds} keeps samples there"
 
 
 def _heaps(table: pd.DataFrame, steps: Mapping[int, float]) -> Iterator[str]:

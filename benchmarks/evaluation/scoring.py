@@ -368,12 +368,12 @@ def compare(
 def _parts(data: Dataset, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pick equal numbers of test and training rows at random: the rows, and their places.
 
-    Rows are in units of the training set's standard deviations.
+    Rows are in units of the training set's standard deviations, contexts as flows have them.
     """
     stream, spread = np.random.default_rng(0), data.train.std(0).numpy()
-    parts = [part.numpy() for part in (data.test, data.train)]
-    places = [stream.permutation(len(part))[:size] for part in parts]
-    return [(part[picks] / spread, picks) for part, picks in zip(parts, places, strict=True)]
+    rows = [x.float().double() if data.context_dim else x for x in (data.test, data.train)]
+    places = [stream.permutation(len(part))[:size] for part in rows]
+    return [(part.numpy()[p] / spread, p) for part, p in zip(rows, places, strict=True)]
 
 
 @lru_cache(maxsize=4)

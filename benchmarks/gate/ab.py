@@ -297,7 +297,7 @@ class Result:
                 family = name.partition("/")[0]
                 _, pace = (result.declared[NEW] or {}).get(f"flow {family}", (1, 1))
                 raises[family] = (
-                    f"{family}: its times moved, its version and pace did not: mend a regression; "
+                    f"{family}: its times moved, its version and pace did not: mend or time again; "
                     f"if it was meant, raise its pace to {pace + 1} where it is registered"
                 )
         summary = [] if {"slower", f"failed in {NEW}"} & verdicts.keys() else ["none slower"]

@@ -200,9 +200,11 @@ def headlines(pairs: Iterable[Guarded]) -> Iterator[str]:
         share = [ratio > 1 for each in costs.values() for ratio in each]
         more = "more" if all(share) else "less" if not any(share) else "more here and less there"
         price = f"costs {more}: {factors}" if costs else "costs unchanged"
-        what, rest = (price, "values unchanged") if costs else ("dispatches other operators", "")
-        if values:
-            what, rest = f"computes other values, {_shortened(values)}", price
+        values.sort(key=lambda name: name.startswith("array "))  # pictures last
+        other = f"computes other values, {_shortened(values)}" if values else ""
+        what, rest = price, other or "values unchanged"
+        if not costs:
+            what, rest = (other, price) if other else ("dispatches other operators", "")
         yield "; ".join(filter(None, (f"{subject} {what} in {counted(len(cases), 'case')}", rest)))
     if others := list(moves)[SUBJECTS:]:
         yield f"so did {len(others)} more: {', '.join(others[:LONGEST])}" + " …" * (

@@ -295,16 +295,13 @@ class _Turns(Turns):
         if not counts or (goal is not self.objective and counts < 2):
             count(state, x, goal)
         fault = update(state, x, goal, self.settings, self.case)
-        if state.course and self.settings.time_limit and not counting():
-            self.shorten(state.course, (time.monotonic() - self.begun) / self.settings.time_limit)
-        return fault
-
-    def shorten(self, course: Course, share: float) -> None:
-        """Shorten a course to what it comes to by its limit, of which a ``share`` is over."""
-        if share >= EARLY:
+        course, limit = state.course, self.settings.time_limit
+        share = (time.monotonic() - self.begun) / limit if limit else 0.0
+        if course and share >= EARLY and not counting():  # to end at what it comes to in time
             reached = self.before + (course.spent - self.before) / share
             longest = course.amount if course.returned else self.amount
             course.amount = max(course.spent, min(longest, reached))
+        return fault
 
     def close(self) -> None:
         due = time.monotonic() - self.written >= checkpoint.SECONDS

@@ -625,13 +625,15 @@ class Choice:
         for standing, words in STANDING.items():
             if names := others.loc[others["standing"] == standing, "model"].tolist():
                 parts.append(f"{words} {', '.join(names)}")
-        if not parts[1:] and len(others):
-            parts.append("ahead of the other flows")
+        if not parts[1:]:
+            families = self.rows.loc[self.rows["stage"] == "trial", "model"].nunique()
+            alone = "the only family that was tried" if families == 1 else ""
+            parts += filter(None, ["ahead of the other flows" if len(others) else alone])
         if any("have no bound" in remark for remark in self._about.get("remarks", [])):
             parts.append("a higher likelihood may be a spike on values of a grid: see the warnings")
         elif first["improving"]:
             gain = number(first["gain_per_doubling"], ".2f")
-            parts.append(f"still improving, by {gain} nats as its training doubles: --minutes")
+            parts.append(f"still improving, by {gain} nats as its training doubles: more --minutes")
         return " ".join([*sentences, "; ".join(parts)])
 
     def _baseline(self, first: pd.Series) -> str:
@@ -732,4 +734,5 @@ def ranking(choice: Choice) -> Table:
         f"part. {EDGE}: an end of what there was to choose.{dropped}"
     )
     frame = choice.ranking[[*RANKED, "half", RECORDS]]
-    return Table(f"choose-{choice.data}", f"{choice.data}: the ranking", note, frame, RANKED)
+    first = " ".join([f"{choice.answer.removesuffix('.')}.", *choice.warnings])
+    return Table(f"choose-{choice.data}", f"{choice.data}: the ranking", note, frame, RANKED, first)
