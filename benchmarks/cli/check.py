@@ -242,7 +242,7 @@ def _check_flows(
     """Check flows and print a table for each; whether any failed."""
     import pandas as pd
 
-    from benchmarks.execution.suite import check_values, override
+    from benchmarks.execution.suite import check_sizes, check_values, override
     from benchmarks.measure.process import helper
     from flows import members, names
 
@@ -254,6 +254,7 @@ def _check_flows(
     for name in chosen:
         members[name].complete({k: v for k, v in values.items() if k != "parameters"})
     check_values({"dim": list(dims), "set": values}, "check")
+    check_sizes({"dim": list(dims), **values}, "check")
     check_writable(csv_file)
     table: list[dict[str, Any]] = []
     with helper() as child:

@@ -37,7 +37,6 @@ Sets = Annotated[Texts, Argument(help="Data sets (default: all that can be downl
 KINDS = "flows, libraries, data, studies, suites, claims"
 ORIGINAL = "Fetch UCI's original files instead of the MAF archive."
 SOURCE = "Another address or file of the archive."
-CHANGED = "files changed since they were fetched"
 CHECKSUM = "Checksum of that archive, md5:... or sha256:..., for the published one."
 
 
@@ -268,16 +267,21 @@ def _judged(name: str) -> tuple[str, bool]:
     or ValueError for broken files.
     """
     from benchmarks import datasets
+    from benchmarks.datasets.disk import data_root, recorded, sha256
     from benchmarks.datasets.maf import PUBLISHED
 
-    sums = _sums(datasets.files(name))
+    paths, fetched = datasets.files(name), recorded(data_root())
+    expected = [fetched.get(str(path.relative_to(data_root()))) for path in paths]
+    changed = None not in expected and expected != [sha256(path) for path in paths]
+    sums = "files put there, not fetched" if None in expected else "files as fetched"
+    sums = "files changed since they were fetched" if changed else sums
     data = datasets.load(name)
     rows = [len(part) for part in (data.train, data.val, data.test)]
     if (published := PUBLISHED.get(name)) is None:
-        return f"{sum(rows):,} rows of {data.dim} columns; {sums}", sums != CHANGED
+        return f"{sum(rows):,} rows of {data.dim} columns; {sums}", not changed
     size = published.differs(data.dim, rows)
     score = f"a Gaussian scores {_gaussian_score(data):.2f}, published {published.gaussian:.2f}"
-    return f"{size or 'rows as published'}; {score}; {sums}", not size and sums != CHANGED
+    return f"{size or 'rows as published'}; {score}; {sums}", not size and not changed
 
 
 def _gaussian_score(data: Dataset) -> float:
@@ -289,15 +293,3 @@ def _gaussian_score(data: Dataset) -> float:
 
     fitted = fit("gaussian", data.train.numpy(), 0, data.val.numpy(), given=data.context_dim)
     return float(fitted.log_prob(data.test.numpy()).mean())
-
-
-def _sums(paths: tuple[Path, ...]) -> str:
-    """Compare files with the sums recorded when they were fetched."""
-    from benchmarks.datasets.disk import data_root, recorded, sha256
-
-    root = data_root()
-    sums = recorded(root)
-    expected = [sums.get(str(path.relative_to(root))) for path in paths]
-    if None in expected:
-        return "files put there, not fetched"
-    return "files as fetched" if expected == [sha256(path) for path in paths] else CHANGED

@@ -86,10 +86,10 @@ def flows_of(patterns: Sequence[str]) -> list[str]:
 
     names: list[str] = []
     for pattern in split(patterns):
-        if pattern.endswith(".toml"):
+        if pattern.endswith(".toml") or (Path(pattern).is_file() and Path(pattern).suffix != ".py"):
             raise ValueError(
-                f"{pattern!r} is a suite, not a flow: `flowgauge run` measures suites; name flows, "
-                "or a file .py that registers them"
+                f"{pattern!r} is no flow: `flowgauge run` takes suites, `choose` tables; name "
+                "flows, or a file .py that registers them"
             )
         if not pattern.endswith(".py"):
             names += [name for name in members if fnmatch(name, pattern)] or [pattern]

@@ -682,8 +682,8 @@ def _stepped(table: pd.DataFrame, steps: Mapping[int, float], noisy: Selection) 
 def _one_sided(table: pd.DataFrame) -> Iterator[str]:
     """Remarks on columns above 0 whose tail is that of a logarithm's."""
     above = table.loc[:, (table > 0).all()]
-    skews = above.skew()
-    if names := list(skews.index[(skews > SKEWED) & (skews > 2 * np.log(above).skew().abs())]):
+    skews, of_logs = above.skew(), above.apply(np.log).skew().abs()
+    if names := list(skews.index[(skews > SKEWED) & (skews > 2 * of_logs)]):
         bounds = " ".join(f"--support {shlex.quote(f'{name}=0,inf')}" for name in names[:MOST])
         yield f"above 0 with a long tail: {quoted(names)}; {bounds} keeps samples there"
 

@@ -117,7 +117,7 @@ class Shard:
         if re.fullmatch("[0-9a-f]{16}", text):
             return cls(key=text)
         if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
-            raise ValueError(f"shard {text!r} is neither K/N, such as 2/8, nor the key of a case")
+            raise ValueError(f"shard {text!r} is neither K/N, from 1/N to N/N, nor a case's key")
         return cls(int(number), int(count))
 
     def part(self, cases: Sequence[Case], operators: bool = False) -> list[Case]:
