@@ -351,9 +351,12 @@ def compare(
         notes["no_comparison"] = "samples are not all finite"
         return {}
     (test, picks), _ = _parts(data, size)
-    draws = samples[:size].astype(float) / data.train.std(0).numpy()
+    spread = data.train.std(0).numpy()
+    draws = samples[:size].astype(float) / spread
+    # the contexts of samples are those of test rows in single precision
+    like = (test * spread).astype(np.float32) / spread if data.context_dim else test
     groups = None if data.groups is None else data.groups.numpy()[picks]
-    accuracy, error = c2st(draws, test, groups=groups)
+    accuracy, error = c2st(draws, like, groups=groups)
     floor, distance_floor = _floors(data.original or data, size, projections)
     return {
         "sliced_wasserstein": sliced_wasserstein(draws, test, projections),
@@ -368,12 +371,12 @@ def compare(
 def _parts(data: Dataset, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pick equal numbers of test and training rows at random: the rows, and their places.
 
-    Rows are in units of the training set's standard deviations, contexts as flows have them.
+    Rows are in units of the training set's standard deviations.
     """
     stream, spread = np.random.default_rng(0), data.train.std(0).numpy()
-    rows = [x.float().double() if data.context_dim else x for x in (data.test, data.train)]
-    places = [stream.permutation(len(part))[:size] for part in rows]
-    return [(part.numpy()[p] / spread, p) for part, p in zip(rows, places, strict=True)]
+    parts = [part.numpy() for part in (data.test, data.train)]
+    places = [stream.permutation(len(part))[:size] for part in parts]
+    return [(part[picks] / spread, picks) for part, picks in zip(parts, places, strict=True)]
 
 
 @lru_cache(maxsize=4)
