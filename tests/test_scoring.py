@@ -21,6 +21,7 @@ from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, settl
 from benchmarks.evaluation.scoring import (
     Scoring,
     c2st,
+    compare,
     field_of,
     likelihood_result,
     score,
@@ -367,3 +368,16 @@ def test_an_entry_that_cannot_be_fitted_is_refused(entry, words) -> None:
     with pytest.raises(ValueError, match=words[0]) as error:
         BaselineEntry.model_validate(entry)
     assert words[1] in str(error.value)
+
+
+def test_discrete_contexts_that_samples_have_in_single_precision_tell_nothing_apart():
+    generator = np.random.default_rng(0)
+
+    def rows(count: int) -> torch.Tensor:
+        context = (generator.integers(0, 3, count) - 0.973) / 0.8163
+        return torch.tensor(np.stack([generator.normal(size=count) + context, context], 1))
+
+    data = datasets.Dataset("classes", 1, *map(rows, (900, 900, 900)), "", "", context_dim=1)
+    samples = data.test.float().numpy()
+    samples[:, 0] = generator.normal(size=900) + samples[:, 1]
+    assert compare(samples, data, 900, 10, {})["told_apart"] < 0.6
