@@ -325,7 +325,8 @@ def judge_race(claim: str, every: Sequence[Race]) -> Verdict:
     words = [f"{span(values)} times what {other} takes" for other, values in sorted(ratios.items())]
     sentence = (
         f"For a {listed(RACED[claim])} the quickest {raced[0].first} takes {listed(words)}; it is "
-        f"first in {holds.count(True)} of {counted(len(final), 'comparison')}."
+        f"first in {holds.count(True)} of {counted(len(final), 'comparison')}, behind in "
+        f"{holds.count(False)}."
     )
     used = tuple(dict.fromkeys(chain(*(race.records for race in raced))))
     return Verdict(outcome(holds), sentence, used, parts=parts)
