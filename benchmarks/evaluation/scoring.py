@@ -353,8 +353,7 @@ def compare(
     (test, picks), _ = _parts(data, size)
     spread = data.train.std(0).numpy()
     draws = samples[:size].astype(float) / spread
-    # the contexts of samples are those of test rows in single precision
-    like = (test * spread).astype(np.float32) / spread if data.context_dim else test
+    like = (test * spread).astype(np.float32) / spread if data.context_dim else test  # as theirs
     groups = None if data.groups is None else data.groups.numpy()[picks]
     accuracy, error = c2st(draws, like, groups=groups)
     floor, distance_floor = _floors(data.original or data, size, projections)
