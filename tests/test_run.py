@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -284,6 +285,7 @@ def test_kill_at_any_moment_loses_at_most_the_running_block(tmp_path, worker):
 
 
 WAITING = """
+import os
 import threading
 
 from benchmarks.training import checkpoint
@@ -294,7 +296,7 @@ write = checkpoint.write
 
 def write_and_wait(*arguments):
     write(*arguments)
-    print("checkpoint", flush=True)
+    os.write(os.open({!r}, os.O_WRONLY), b"x")
     threading.Event().wait()
 
 
@@ -306,7 +308,8 @@ checkpoint.write = write_and_wait
 def test_a_training_that_is_killed_goes_on_to_what_it_would_have_been(tmp_path, worker):
     """With a command's process that is killed in the middle of a case."""
     plugin = tmp_path / "waiting.py"  # loaded by the worker, which is a process of its own
-    plugin.write_text(WAITING)
+    os.mkfifo(begun := tmp_path / "begun")
+    plugin.write_text(WAITING.format(str(begun)))
     text = 'about = "x"\nthreads = 1\n[[studies]]\nstudy = "density"\nbaselines = []\n'
     text += 'datasets = ["8gaussians"]\nbatch = 32\nupdates = 50\n'
     text += 'flows = [{ flow = "realnvp", options = { hidden = 8, layers = 2 } }]\n'
@@ -317,11 +320,10 @@ def test_a_training_that_is_killed_goes_on_to_what_it_would_have_been(tmp_path, 
     killed, unbroken = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(killed)]
     command += ["--plugin", str(plugin)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if line.startswith("checkpoint"):
-                os.kill(process.pid, signal.SIGKILL)
-                break
+    reader = os.open(begun, os.O_RDONLY | os.O_NONBLOCK)
+    with subprocess.Popen(command) as process:
+        assert select.select([reader], [], [], 300)[0], "no checkpoint was written"
+        os.kill(process.pid, signal.SIGKILL)
     assert not list((killed / "records").glob("*.json"))
     (slot,) = (killed / "checkpoints").iterdir()
     chosen = suite.read(str(file))
