@@ -61,6 +61,7 @@ TRIAL = 3.0  # CPU seconds of a trial over the number of a family's trials, in t
 CONFIGURATIONS = 8  # of a family at most
 FAVOURITE = "nsf_ar"  # leads on most tables, and starts slowly: is left after the first sixth
 PLACES = 4  # finals of a family at most, on many cores
+LEAST = 0.1  # share of the cores that a race counts on for its end
 LATEST = 1.5  # wall seconds over those that were asked for, at which a run ends
 TRAINED = ("learning_rate", "weight_decay", "preprocessing", "cpu_seconds")
 FLOW = "A flow, a pattern or a file of flows, in place of all; repeatable."
@@ -187,12 +188,9 @@ class Ledger:
         return f"{self.spent:.0f} of {planned:.0f} CPU seconds{gave}"
 
     def seconds(self, nominal: float, share: float, trainings: int) -> tuple[float, float]:
-        """CPU seconds of each training of a rung, of a ``share`` of what is left, and by the wall.
-
-        All trainings of a rung get the same CPU seconds.
-        """
+        """CPU seconds of each training of a rung, equal for all, and at most on the clock."""
         rounds = math.ceil(trainings / self.jobs)
-        wall = max(0.0, self.wall - (ENDING + SCORING) / max(self.share, 0.1))
+        wall = max(0.0, self.wall - (ENDING + SCORING) / max(self.share, LEAST))
         with self._lock:
             if nominal not in self.shares:
                 self.shares[nominal] = max(0.0, self.left()) * share / (rounds * self.jobs)

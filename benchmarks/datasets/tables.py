@@ -680,7 +680,7 @@ def _stepped(table: pd.DataFrame, steps: Mapping[int, float], noisy: Selection) 
 
 
 def _one_sided(table: pd.DataFrame) -> Iterator[str]:
-    """Remarks on columns above 0 whose tail is that of a logarithm's."""
+    """Remarks on columns above 0 with a long tail that their logarithms have not."""
     above = table.loc[:, (table > 0).all()]
     skews, of_logs = above.skew(), above.apply(np.log).skew().abs()
     if names := list(skews.index[(skews > SKEWED) & (skews > 2 * of_logs)]):

@@ -351,11 +351,11 @@ def compare(
         notes["no_comparison"] = "samples are not all finite"
         return {}
     (test, picks), _ = _parts(data, size)
-    spread = data.train.std(0).numpy()
-    draws = samples[:size].astype(float) / spread
-    like = (test * spread).astype(np.float32) / spread if data.context_dim else test  # as theirs
+    draws = samples[:size].astype(float) / (spread := data.train.std(0).numpy())
+    # contexts of samples have single precision, by which a classifier would tell them apart
+    others = (test * spread).astype(np.float32) / spread if data.context_dim else test
     groups = None if data.groups is None else data.groups.numpy()[picks]
-    accuracy, error = c2st(draws, like, groups=groups)
+    accuracy, error = c2st(draws, others, groups=groups)
     floor, distance_floor = _floors(data.original or data, size, projections)
     return {
         "sliced_wasserstein": sliced_wasserstein(draws, test, projections),

@@ -122,7 +122,7 @@ class Rung(Settings, frozen=True):
     labels: tuple[str, ...] = ()
     """Names of families that get them beside those."""
     seeds: NonNegativeInt | None = None
-    """Seeds of the suite, the smallest, that its finals have; by default all, 0 has no finals."""
+    """Number of the suite's seeds, the smallest, for finals; by default all. With 0 it has none."""
 
     @property
     def rule(self) -> dict[str, Any]:
@@ -516,7 +516,7 @@ class Purse(Protocol):
     jobs: int
 
     def seconds(self, nominal: float, share: float, trainings: int) -> tuple[float, float]:
-        """CPU seconds, and seconds of the clock, of each of so many trainings that share a rest."""
+        """CPU and clock seconds of each of so many trainings, of a share of what is left."""
 
 
 @register
