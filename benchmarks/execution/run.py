@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import queue
 import shutil
+import statistics
 import threading
 import time
 import warnings
@@ -21,7 +22,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -395,11 +396,13 @@ def setups(suite: Suite, jobs: int) -> list[Setup]:
     ]
 
 
-def contention(suite: Suite, cases: Sequence[Case], seconds: float) -> dict[str, Beside]:
-    """Measure what CPU seconds are worth beside another job, by family of a search.
+def contention(
+    suite: Suite, cases: Sequence[Case], seconds: float
+) -> dict[str, tuple[float, float, float]]:
+    """Measure updates in a CPU second, alone and beside another job, by family of a search.
 
     The first training of each family that ends by CPU seconds is cut to some ``seconds``, and runs
-    alone and beside itself.
+    alone and beside itself, twice each. The last number is the lesser ratio of the two.
     """
     first: dict[str, Case] = {}
     for case in cases:
@@ -422,21 +425,17 @@ def contention(suite: Suite, cases: Sequence[Case], seconds: float) -> dict[str,
     try:
         result = {}
         for label, case in first.items():
-            alone = updates(workers[0], case)
             with ThreadPoolExecutor() as pool:
-                beside = list(pool.map(updates, workers, [case, case]))
-            result[label] = Beside(alone, sum(beside) / len(beside))
+                one, two, three, four = (  # so that a linear drift of the machine cancels
+                    statistics.fmean(pool.map(updates, workers[:jobs], [case] * jobs))
+                    for jobs in (1, 2, 2, 1)
+                )
+            slowdown = min(one / two, four / three)  # noise alone does not repeat
+            result[label] = (one + four) / 2, (two + three) / 2, slowdown
         return result
     finally:
         for worker in workers:
             worker.stop()
-
-
-class Beside(NamedTuple):
-    """Updates of a training in a CPU second, alone and beside another job."""
-
-    alone: float
-    beside: float
 
 
 def cores_for(jobs: int, threads: int) -> list[frozenset[int] | None]:
