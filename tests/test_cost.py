@@ -133,7 +133,7 @@ def test_a_heap_as_it_comes_changes_no_count() -> None:
 
 
 STATED = re.compile(r"Growth in D at fixed width: log_prob (\d), sampling (\d)\.")
-DIMS = (256, 1024)
+DIMS = (128, 384)
 LEAST = {"hidden": 4, "depth": 1, "layers": 1}
 
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from findings import sentences
-from pages import Documents, Quoted, folders
+from pages import Quoted, folders
 
 from benchmarks.cli.app import app
 from benchmarks.core import store
@@ -22,49 +21,11 @@ from benchmarks.core.frame import TIMES, load, plan_of
 from benchmarks.core.record import Values
 from benchmarks.execution import suite
 from benchmarks.execution.plan import state
-from documents import DOCUMENTS, ROOT, commands, named
+from documents import DOCS, DOCUMENTS, ROOT, commands, named
 from flows.conformance import ROWS
 
-DOCS = ROOT / "docs"
 RUNS = folders()
 CLICK = typer.main.get_command(app)
-
-
-def test_pages_of_results_are_those_of_the_records(documents: Documents) -> None:
-    for page, text in documents.pages():
-        assert page.read_text() == text, f"{named(page)} is not current: python docs/pages.py"
-    figures = {path.name for path in (DOCS / "figures").iterdir()}
-    assert figures == set(documents.shown), "python docs/pages.py"
-
-
-@pytest.fixture(scope="module")
-def documents() -> Documents:
-    return Documents()
-
-
-@pytest.mark.parametrize("name", sentences)
-def test_a_sentence_holds_and_has_at_most_three_numbers(documents: Documents, name: str) -> None:
-    assert len(re.findall(r"\{\w+\}", sentences[name].text)) <= 3
-    values, holds = sentences[name].numbers(documents)
-    assert holds
-    assert all(values.values())
-
-
-def test_a_sentence_whose_sign_has_changed_is_refused() -> None:
-    documents = Documents()
-    run = documents.runs["ladder"]
-    run.frame = run.frame.assign(test_ll=-run.frame["test_ll"])
-    with pytest.raises(ValueError, match="no longer say"):
-        documents.sentence("preprocessing")
-
-
-def test_the_page_of_results_is_short_and_the_readme_has_its_findings(documents: Documents) -> None:
-    page, readme = (DOCS / "results.md").read_text(), (ROOT / "README.md").read_text()
-    assert len(page.splitlines()) <= 300
-    for name in ("evaluations", "complexity", "preprocessing"):
-        text = " ".join(documents.sentence(name).split())
-        assert text in page
-        assert text in " ".join(readme.split())
 
 
 def test_a_time_is_quoted_only_if_its_block_was_quiet(tmp_path: Path) -> None:
@@ -172,7 +133,6 @@ def test_the_page_on_conformance_has_every_row_in_order() -> None:
     assert rows == ["row", *(row.name for row in ROWS)]
 
 
-ROOT = Path(__file__).parent.parent
 ROOMS = 16
 COMMAND = "import sys; from benchmarks.cli.app import app; app({}, standalone_mode=False)"
 REPORT = COMMAND.format("['report', 'results/{}', '--out', sys.argv[1]]")

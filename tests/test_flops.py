@@ -435,7 +435,10 @@ def test_a_count_is_the_formula(name: str, sizes: tuple[int, ...], monkeypatch: 
 
 @pytest.mark.parametrize(("name", "dim"), [*((name, 5) for name in flows.own()), ("dense", 130)])
 def test_threads_do_not_decide_a_count(name: str, dim: int) -> None:
-    """Built anew from the same seeds; an LU of 128 rows or more goes another way on two threads."""
+    """FLOPs and bytes, built anew from the same seeds, once the process has done other things.
+
+    An LU of 128 rows or more goes another way on two threads.
+    """
     counts = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -443,8 +446,11 @@ def test_threads_do_not_decide_a_count(name: str, dim: int) -> None:
         with Operations() as operations:
             counter.works["log_prob"]()
             counter.works["step"]()
-        counts.append((operations.flops, operations.factorisation, operations.uncounted))
+        flops = (operations.flops, operations.factorisation, operations.uncounted)
+        counts.append((flops, counter.memory()))
+        assert torch.get_num_threads() == threads
     assert counts[0] == counts[1]
+    assert all(value > 0 for value in counts[0][1].values())
 
 
 def made(name: str, sizes: tuple[int, ...], options: dict[str, Any]) -> Calls:

@@ -70,11 +70,11 @@ def test_a_place_of_the_lock_that_is_no_folder_is_refused(tmp_path, monkeypatch)
 @pytest.mark.parametrize("place", ["records", "suite.json/inner", "."])
 def test_a_place_that_cannot_be_written_is_one_line_and_status_2(tmp_path, place) -> None:
     """By the way that serves a disk that is full."""
-    (tmp_path / "one.toml").write_text(COST.replace("cost", "identities"))
+    (tmp_path / "one.toml").write_text(COST)
     blocked = tmp_path / "out" / place  # . is the folder itself
     blocked.parent.mkdir(parents=True, exist_ok=True)
     blocked.write_bytes(b"")
-    command = ["run", "smoke", "--study", "identities", "--out", str(tmp_path / "out")]
+    command = ["run", str(tmp_path / "one.toml"), "--out", str(tmp_path / "out")]
     result = flowgauge(*command, status=2)
     assert len(result.stderr.strip().splitlines()) == 1
     assert str(tmp_path / "out") in result.stderr

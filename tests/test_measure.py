@@ -357,27 +357,6 @@ def test_the_adjoint_holds_one_evaluation_and_backprop_every_step():
     assert one > adjoint[0]
 
 
-OURS = flows.own()
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_bytes_repeat_on_any_number_of_threads(name):
-    """A flow built anew, in a process that has done other things, has the same bytes."""
-    sizes = {"hidden": 8, "depth": 2, "layers": 2}
-    options = Contender(flow=name).complete(sizes, D)
-    case = Case(study="cost", flow=name, dim=D, batch=N, options=options)
-    byte_counts = []
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        callables = calls(case)
-        for work in ("log_prob", "step"):
-            callables.works[work]()
-        byte_counts.append(callables.memory())
-        assert torch.get_num_threads() == threads
-    assert byte_counts[0] == byte_counts[1]
-    assert all(value > 0 for value in byte_counts[0].values())
-
-
 def test_a_call_that_fails_leaves_nothing_behind(x):
     guard = torch.autograd.graph.disable_saved_tensors_hooks
 

@@ -46,7 +46,11 @@ GROUPS = [
     {"name": "couplings", "members": ["realnvp", "glow"]},
     {"name": "solvers", "members": SOLVERS},
 ]
-FAMILIES = [(name, flow) for name in foreign.names() for flow in foreign.peer(name).FAMILIES]
+FAMILIES = [  # each by a process of its own, two of them in the fast set
+    pytest.param(name, flow, marks=[] if flow in ("cnf", "realnvp") else [pytest.mark.slow])
+    for name in foreign.names()
+    for flow in foreign.peer(name).FAMILIES
+]
 MEMBERS = [(name, member) for name, rows in tables.ARCHITECTURES.items() for member in rows]
 
 

@@ -45,7 +45,7 @@ def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
     return hashes[0] == hashes[1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.dictionaries(SIZES, st.tuples(METRICS, ARRAYS), min_size=1), st.booleans())
 def test_records_and_arrays_outlive_writing_packing_and_joining(written, join):
     with TemporaryDirectory() as name:

@@ -40,6 +40,7 @@ REASONS = {  # by what a flow does; empty where its case is done
     "crowds": "processes",
     "forsakes": "",
 }
+WAITED = ("stops", "holds", "halves", "hangs_up")  # whose end is that of a time limit, as of hangs
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,10 @@ def counts(*flows: str) -> list[Case]:
     return suite.cases()
 
 
-@pytest.mark.parametrize("act", REASONS)
+@pytest.mark.parametrize(
+    "act",
+    [pytest.param(act, marks=[pytest.mark.system] if act in WAITED else []) for act in REASONS],
+)
 def test_a_block_has_its_reason_and_what_it_has_started_ends(bounded, tmp_path, act) -> None:
     load_plugin(FAULTY)
     (outcome,) = outcomes(bounded, tmp_path, *counts(f"faulty_{act}"))

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import metadata
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -366,7 +367,6 @@ def _explain(name: str) -> None:
     The bounds are those of a flow in closed form.
     """
     from flows.conformance import GIVEN, ROWS
-    from flows.conformance import check as judge
     from flows.registry import choices
 
     rows = {row.name: getattr(row.measure, "func", row.measure) for row in ROWS}
@@ -375,13 +375,20 @@ def _explain(name: str) -> None:
         hint = choices(name, rows, "flowgauge check maf --long")
         raise ValueError(f"there is no row {name!r}; {hint}")
     say(f"{name}: {' '.join((inspect.getdoc(rows[name]) or '').split())}")
-    judged = [row for row in judge("nsf_coupling", dim=2, layers=1, hidden=4).rows if row.bound]
-    bounds = {row.dtype: f"{row.bound:.0e} in {row.dtype}" for row in judged if row.name == name}
-    if bounds:
-        say(f"  bound: {', '.join(bounds.values())}; more where an ODE, rounding or a grid decides")
+    if bounds := [f"{row.bound:.0e} in {row.dtype}" for row in _closed() if row.name == name]:
+        say(f"  bound: {', '.join(bounds)}; more where an ODE, rounding or a grid decides")
     faults = [fault for failing, _, fault in FAULTS if name in failing.split(", ")]
     for fault in (*faults, *[FLOAT32] * (name in LOGS)):
         say(f"  a frequent fault: {fault.replace('{as}', '')}")
+
+
+@cache
+def _closed() -> list[Outcome]:
+    """Rows with a bound of a small flow in closed form."""
+    import flows
+
+    judgement = flows.check("nsf_coupling", dim=2, layers=1, hidden=4)
+    return [row for row in judgement.rows if row.bound]
 
 
 def _cell(row: Outcome | None) -> str:
