@@ -362,16 +362,12 @@ def _documentation(page: str) -> str:
 
 
 def _explain(name: str) -> None:
-    """Print what a row judges, its bounds and faults that fail it; ValueError for an unknown row.
-
-    The bounds are those of a flow in closed form.
-    """
+    """Print what a row judges, its bounds, faults that fail it; ValueError for an unknown row."""
     from flows.conformance import GIVEN, ROWS
     from flows.registry import choices
 
     rows = {row.name: getattr(row.measure, "func", row.measure) for row in ROWS}
-    name = name.removesuffix(GIVEN)
-    if name not in rows:
+    if (name := name.removesuffix(GIVEN)) not in rows:
         hint = choices(name, rows, "flowgauge check maf --long")
         raise ValueError(f"there is no row {name!r}; {hint}")
     say(f"{name}: {' '.join((inspect.getdoc(rows[name]) or '').split())}")
@@ -387,8 +383,7 @@ def _closed() -> list[Outcome]:
     """Rows with a bound of a small flow in closed form."""
     import flows
 
-    judgement = flows.check("nsf_coupling", dim=2, layers=1, hidden=4)
-    return [row for row in judgement.rows if row.bound]
+    return [row for row in flows.check("nsf_coupling", dim=2, layers=1, hidden=4).rows if row.bound]
 
 
 def _cell(row: Outcome | None) -> str:
