@@ -469,7 +469,7 @@ def test_what_another_job_takes_is_measured_for_each_family():
     (study,) = small().studies
     study |= {"unit": "cpu_seconds", "rungs": [{"seconds": 9, "configurations": 2}]}
     suite = small(studies=(study,))
-    worth = contention(suite, suite.cases(), 0.2)
+    worth = contention(suite, suite.cases(), 0.2, limit=1.1)
     assert worth.keys() == {"realnvp", "nice"}
     assert all(min(pair) > 0 for pair in worth.values())
 

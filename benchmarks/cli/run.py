@@ -131,7 +131,7 @@ def measure(
 
 
 def _undisturbed(suite: Suite, folder: Path, asked: Asked) -> Asked:
-    """One job where another slows a family `DISTURBED` times, in both of two comparisons.
+    """One job where another slows a family `DISTURBED` times, and again when it is asked again.
 
     Prints what 60 of them hold of each family that is still to be trained.
     """
@@ -143,10 +143,10 @@ def _undisturbed(suite: Suite, folder: Path, asked: Asked) -> Asked:
         return asked
     now = state(suite, folder, asked.shard)
     keys = asked.wanted(suite, now)
-    worth = contention(suite, [case for case in now.cases if case.key in keys], TRIED)
-    for label, (alone, beside, _) in worth.items():
+    worth = contention(suite, [c for c in now.cases if c.key in keys], TRIED, DISTURBED)
+    for label, (alone, beside) in worth.items():
         say(f"{label}: {60 * alone:,.0f} updates in 60 CPU s, {60 * beside:,.0f} beside another")
-    if slowed := [label for label, (*_, ratio) in worth.items() if ratio > DISTURBED]:
+    if slowed := [label for label, (alone, beside) in worth.items() if alone > DISTURBED * beside]:
         note(f"one job: another slows {', '.join(slowed)} by more than {DISTURBED - 1:.0%}")
         return replace(asked, jobs=1)
     return asked

@@ -397,12 +397,12 @@ def setups(suite: Suite, jobs: int) -> list[Setup]:
 
 
 def contention(
-    suite: Suite, cases: Sequence[Case], seconds: float
-) -> dict[str, tuple[float, float, float]]:
+    suite: Suite, cases: Sequence[Case], seconds: float, limit: float
+) -> dict[str, tuple[float, float]]:
     """Measure updates in a CPU second, alone and beside another job, by family of a search.
 
     The first training of each family that ends by CPU seconds is cut to some ``seconds``, and runs
-    alone and beside itself, twice each. The last number is the lesser ratio of the two.
+    alone and beside itself. Of a ratio beyond the ``limit`` and another try the lesser counts.
     """
     first: dict[str, Case] = {}
     for case in cases:
@@ -422,16 +422,17 @@ def contention(
             return math.nan
         return float(metrics["train_updates"]) / float(metrics["train_cpu_seconds"])  # type: ignore[arg-type]  # single values
 
+    def pair(case: Case) -> tuple[float, float]:
+        """Those alone, and the mean of two side by side."""
+        alone = updates(workers[0], case)
+        with ThreadPoolExecutor() as pool:
+            return alone, statistics.fmean(pool.map(updates, workers, [case, case]))
+
     try:
-        result = {}
-        for label, case in first.items():
-            with ThreadPoolExecutor() as pool:
-                one, two, three, four = (  # so that a linear drift of the machine cancels
-                    statistics.fmean(pool.map(updates, workers[:jobs], [case] * jobs))
-                    for jobs in (1, 2, 2, 1)
-                )
-            slowdown = min(one / two, four / three)  # noise alone does not repeat
-            result[label] = (one + four) / 2, (two + three) / 2, slowdown
+        result = {label: pair(case) for label, case in first.items()}
+        for label, (alone, beside) in [*result.items()]:
+            if alone > limit * beside:
+                result[label] = min((alone, beside), pair(first[label]), key=lambda p: p[0] / p[1])
         return result
     finally:
         for worker in workers:
