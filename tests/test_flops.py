@@ -435,10 +435,7 @@ def test_a_count_is_the_formula(name: str, sizes: tuple[int, ...], monkeypatch: 
 
 @pytest.mark.parametrize(("name", "dim"), [*((name, 5) for name in flows.own()), ("dense", 130)])
 def test_threads_do_not_decide_a_count(name: str, dim: int) -> None:
-    """FLOPs and bytes, built anew from the same seeds, once the process has done other things.
-
-    An LU of 128 rows or more goes another way on two threads.
-    """
+    """FLOPs and bytes; an LU of 128 rows or more goes another way on two threads."""
     counts = []
     for threads in (1, 2):
         torch.set_num_threads(threads)

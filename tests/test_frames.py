@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from pages import quotable
 
+from benchmarks.analysis.contests import trained
 from benchmarks.core import metrics
 from benchmarks.core import naming as pairs
 from benchmarks.core.case import Case, Seeds
 from benchmarks.core.exhibit import Column
-from benchmarks.core.frame import BUSY, NOISY, cautions, of_one_place, place
+from benchmarks.core.frame import BUSY, NOISY, cautions, load, of_one_place, place
 from benchmarks.core.frame import SCATTERED as SCATTERED_TIMES
 from benchmarks.core.metrics import FILE, METRICS, read
 from benchmarks.core.study import Result
+from records import folder, record
 
 ROW = {"about": "an error", "unit": "s", "better": "lower", "kind": "time"}
 UNKNOWN = "_".join(METRICS)  # longer than every name
@@ -199,3 +202,12 @@ def test_a_frame_keeps_the_times_of_the_most_frequent_place() -> None:
     same, note = of_one_place(frame[:2])
     assert same is frame[:2] or same.equals(frame[:2])
     assert not note
+
+
+def test_a_training_that_ends_by_seconds_has_the_updates_that_it_did(tmp_path: Path) -> None:
+    """By which claims admit it: its case plans one."""
+    settings = {"training": {"cpu_seconds": 60.0}}
+    case = Case(study="search", flow="maf", dim=6, batch=4, updates=1, settings=settings)
+    frame = load(folder(tmp_path, record(case, {"train_updates": 700})))
+    assert frame["updates"].tolist() == [700]
+    assert len(trained(frame)) == 1

@@ -249,8 +249,6 @@ def trials(name: str, rows: pd.DataFrame) -> Table:
     """All trials of the search in rows that are `labelled`, the best first."""
     tried = rows[(rows["stage"] == "trial") & (rows["status"] != "skipped")]
     frame = tried.reindex(columns=[n for n in TRIALS if n != "budget_spent" or n in tried])
-    if "train_updates" in tried:  # of a budget of seconds, which plans one update
-        frame["updates"] = tried["train_updates"].fillna(frame["updates"])
     frame["val_ll"] = (
         frame["val_ll"].astype(object).where(tried["status"] == "done", tried["status"])
     )
