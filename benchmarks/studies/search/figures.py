@@ -74,11 +74,12 @@ def _draw(_: pd.DataFrame, sets: list[pd.DataFrame]) -> Any:
     names, fitted = _named(rows), set(rows.loc[rows["seconds"].isna(), "model"])
     looks = draw.looks(set(names) - fitted)
     looks |= {name: {"color": "black", "ls": ":"} for name in names if name in fitted}
-    with draw.figure(len(sets), len(AXES), height=HEIGHT) as (figure, axes):
+    labels = dict([*AXES.items()][: rows["seconds"].nunique()])  # budgets that are one tell nothing
+    with draw.figure(len(sets), len(labels), height=HEIGHT) as (figure, axes):
         for panels, rows in zip(axes, sets, strict=True):
             points = _points(rows[rows["seconds"].notna()])
             levels = rows[rows["seconds"].isna()].groupby("model", sort=False)["test_ll"].mean()
-            for panel, (axis, label) in zip(panels, AXES.items(), strict=True):
+            for panel, (axis, label) in zip(panels, labels.items(), strict=True):
                 _panel(panel, points, levels, axis, looks)
                 panel.set(title=str(rows["dataset"].iloc[0]), xlabel=label)
                 panel.set_ylabel("test log-likelihood (nats)")
