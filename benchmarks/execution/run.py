@@ -418,9 +418,8 @@ def contention(
             files = {case.key: Files(Path(folder) / f"{case.key}-tried.pt")}
             ((_, outcome),) = measured(worker, [case], suite.time_limit, files)
         metrics = outcome.result.metrics
-        if not metrics:
-            return math.nan
-        return float(metrics["train_updates"]) / float(metrics["train_cpu_seconds"])  # type: ignore[arg-type]  # single values
+        done, spent = (metrics.get(n, math.nan) for n in ("train_updates", "train_cpu_seconds"))
+        return float(done) / float(spent)  # type: ignore[arg-type]  # single values
 
     def pair(case: Case) -> tuple[float, float]:
         """Those alone, and the mean of two side by side."""
