@@ -11,16 +11,16 @@ from pages import Documents
 from documents import DOCS, ROOT, named
 
 
+@pytest.fixture(scope="module")
+def documents() -> Documents:
+    return Documents()
+
+
 def test_pages_of_results_are_those_of_the_records(documents: Documents) -> None:
     for page, text in documents.pages():
         assert page.read_text() == text, f"{named(page)} is not current: python docs/pages.py"
     figures = {path.name for path in (DOCS / "figures").iterdir()}
     assert figures == set(documents.shown), "python docs/pages.py"
-
-
-@pytest.fixture(scope="module")
-def documents() -> Documents:
-    return Documents()
 
 
 @pytest.mark.parametrize("name", sentences)

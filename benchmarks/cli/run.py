@@ -131,7 +131,7 @@ def measure(
 
 
 def _undisturbed(suite: Suite, folder: Path, asked: Asked) -> Asked:
-    """One job where another slows a family `DISTURBED` times, and again when it is asked again.
+    """Fall back to one job if another slows a family `DISTURBED` times, in two tries.
 
     Prints what 60 of them hold of each family that is still to be trained.
     """

@@ -402,7 +402,7 @@ def contention(
     """Measure updates in a CPU second, alone and beside another job, by family of a search.
 
     The first training of each family that ends by CPU seconds is cut to some ``seconds``, and runs
-    alone and beside itself. Of a ratio beyond the ``limit`` and another try the lesser counts.
+    alone and beside itself. A ratio beyond the ``limit`` is measured again, and the lesser counts.
     """
     first: dict[str, Case] = {}
     for case in cases:

@@ -74,7 +74,7 @@ def _draw(_: pd.DataFrame, sets: list[pd.DataFrame]) -> Any:
     names, fitted = _named(rows), set(rows.loc[rows["seconds"].isna(), "model"])
     looks = draw.looks(set(names) - fitted)
     looks |= {name: {"color": "black", "ls": ":"} for name in names if name in fitted}
-    labels = dict([*AXES.items()][: rows["seconds"].nunique()])  # budgets that are one tell nothing
+    labels = dict([*AXES.items()][: rows["seconds"].nunique()])  # one budget needs no axis
     with draw.figure(len(sets), len(labels), height=HEIGHT) as (figure, axes):
         for panels, rows in zip(axes, sets, strict=True):
             points = _points(rows[rows["seconds"].notna()])
