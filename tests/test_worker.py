@@ -40,7 +40,7 @@ REASONS = {  # by what a flow does; empty where its case is done
     "crowds": "processes",
     "forsakes": "",
 }
-WAITED = ("stops", "holds", "halves", "hangs_up")  # whose end is that of a time limit, as of hangs
+WAITED = ("stops", "holds", "halves", "hangs_up")  # seconds on the clock; hangs stands for them
 
 
 @pytest.fixture(scope="module")

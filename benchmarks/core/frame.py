@@ -187,7 +187,7 @@ def _row(
     searched = of_case.keys() >= {"stage", "label", "seconds", "training"}
     in_seconds = searched and of_case["training"].get("cpu_seconds") != 0  # else in updates
     if settings.get("training", {}).get("cpu_seconds") and "train_updates" in record.metrics:
-        fields["updates"] = record.metrics["train_updates"].median  # one is planned
+        fields["updates"] = record.metrics["train_updates"].median  # the case plans one
     return {
         **fields,
         **{f"option.{name}": value for name, value in options.items()},
