@@ -286,7 +286,7 @@ def _engine(suite: Suite, asked: Asked, worker: Worker | None) -> Iterator[Engin
     """What measures; stopped at the end, but for a given worker."""
     single, jobs = setups(suite, 1)[0], asked.jobs
     if worker is not None:
-        yield Pool([worker], worker)
+        yield Pool([worker], worker.setup)
     elif asked.scheduler:
         from benchmarks.execution.cluster import connected
 
@@ -295,11 +295,10 @@ def _engine(suite: Suite, asked: Asked, worker: Worker | None) -> Iterator[Engin
             yield cluster
     else:
         workers = [Worker(setup) for setup in setups(suite, jobs)]
-        alone = workers[0] if jobs == 1 else Worker(single)
         try:
-            yield Pool(workers, alone)
+            yield Pool(workers, single)
         finally:
-            for each in (*workers, alone):
+            for each in workers:
                 each.stop()
 
 
@@ -321,14 +320,16 @@ def _measure(engine: Engine, recorder: Recorder, work: Sequence[plan.Task]) -> N
 
 @dataclass
 class Pool:
-    """Workers of this machine, each for the next task that is left; and the one that is alone."""
+    """Workers of this machine, each for the next task that is left; ``single`` is one alone."""
 
     workers: Sequence[Worker]
-    single: Worker
+    single: Setup  # of the first worker, where nothing is measured beside it
 
     def measure(self, tasks: Sequence[plan.Task], recorder: Recorder, alone: bool) -> None:
         """Measure tasks, as `Engine` has it; an exception in a worker's thread is raised here."""
-        workers = [self.single] if alone else self.workers[: len(tasks)]
+        workers = self.workers[: 1 if alone else len(tasks)]
+        usual = workers[0].setup
+        workers[0].setup = self.single if alone else usual
         progress = recorder.progress
         backlog = deque(plan.longest_first(tasks) if len(workers) > 1 else tasks)
         events = queue.SimpleQueue[Callable[[], None] | BaseException | None]()
@@ -378,6 +379,7 @@ class Pool:
             finally:
                 for thread in threads:
                     thread.join()
+                workers[0].setup = usual
 
 
 def setups(suite: Suite, jobs: int) -> list[Setup]:
