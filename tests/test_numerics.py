@@ -16,10 +16,10 @@ from benchmarks.core.case import Case
 from benchmarks.core.frame import long_frame
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Result, registry, study_of
-from benchmarks.evaluation import equalities
-from benchmarks.evaluation.equalities import IDENTITIES
 from benchmarks.execution.plan import tasks
+from benchmarks.studies.numerics import study as numerics
 from benchmarks.studies.numerics.figures import figures
+from benchmarks.studies.numerics.study import IDENTITIES
 from benchmarks.studies.numerics.tables import by_error, by_setting, tables, with_solver
 from flows.continuous import Solver
 from flows.continuous.trace import Trace
@@ -84,10 +84,10 @@ def test_a_residual_network_is_euler_bit_for_bit(monkeypatch: pytest.MonkeyPatch
     """Not with another method, and not with a network that differs in its last bit."""
     assert values("euler", "different_elements") == [0, 0]
     with monkeypatch.context() as patch:
-        patch.setattr(equalities, "Solver", lambda _, **how: Solver("midpoint", **how))
+        patch.setattr(numerics, "Solver", lambda _, **how: Solver("midpoint", **how))
         assert min(values("euler", "different_elements")) > 0
-    own = equalities.residual
-    monkeypatch.setattr(equalities, "residual", lambda *a: own(*a) * (1 + 2**-52))
+    own = numerics.residual
+    monkeypatch.setattr(numerics, "residual", lambda *a: own(*a) * (1 + 2**-52))
     assert min(values("euler", "different_elements")) > 0
 
 
@@ -97,7 +97,7 @@ def test_orders_are_those_of_the_methods(monkeypatch: pytest.MonkeyPatch) -> Non
     assert orders == [pytest.approx(1, abs=0.2), pytest.approx(4, abs=0.3)]
     swapped = {"rk4": "midpoint"}
     monkeypatch.setattr(
-        equalities, "Solver", lambda method, **how: Solver(swapped.get(method, method), **how)
+        numerics, "Solver", lambda method, **how: Solver(swapped.get(method, method), **how)
     )
     assert values("order", "convergence_order")[1][-1] == pytest.approx(2, abs=0.3)
 
@@ -131,9 +131,9 @@ def test_the_rate_is_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left falls with the fourth power of the steps; not along another field's paths."""
     shallow: dict[str, Any] = {"sizes": {"hidden": 4, "depth": 1}, "times": ["concat"]}
     assert values("rate", "convergence_order", **shallow)[0][-1] == pytest.approx(4, abs=0.3)
-    own = equalities.odeint
+    own = numerics.odeint
     monkeypatch.setattr(
-        equalities, "odeint", lambda f, *a, **k: own(lambda t, x: 1.01 * f(t, x), *a, **k)
+        numerics, "odeint", lambda f, *a, **k: own(lambda t, x: 1.01 * f(t, x), *a, **k)
     )
     ((_, wrong),) = measured("rate", **shallow)
     assert wrong.metrics["rate_error"][-1] > 5e-3  # type: ignore[index]  # a list
@@ -172,8 +172,8 @@ def test_a_biased_estimate_shows(fault: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_trace_of_other_factors_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = equalities.inner_jacobian
-    monkeypatch.setattr(equalities, "inner_jacobian", lambda s: own(s).roll(1, -1))
+    own = numerics.inner_jacobian
+    monkeypatch.setattr(numerics, "inner_jacobian", lambda s: own(s).roll(1, -1))
     assert max(values("estimate", "cyclic_error")) > 0.01
 
 

@@ -28,8 +28,7 @@ from benchmarks.execution.versions import standing
 from benchmarks.measure import foreign
 from benchmarks.measure.clock import interleave
 from benchmarks.studies.peers import tables
-from benchmarks.studies.peers.study import Group, copy_weights
-from benchmarks.training.foreign import ForeignTraining
+from benchmarks.studies.peers.study import ForeignTraining, Group, copy_weights
 from benchmarks.training.state import initial_state, prepared
 from measuring import cases_of, frame_of, results_of
 from records import record_result

@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from benchmarks.analysis import scaling_law
-from benchmarks.analysis.growth import exact_polynomial
-from benchmarks.analysis.scaling_law import Law
+from benchmarks.analysis.growth import Law, exact_polynomial, law_of
 
 SIZES = 2.0 ** np.arange(1, 11)
 SEEDS = 16
@@ -39,7 +37,7 @@ def _laws(truth: Truth, sample: float, size: float, sizes: np.ndarray = SIZES) -
         rng = np.random.default_rng(seed)
         drift = rng.normal(0, size, (len(sizes), 1))
         noise = np.exp(drift + rng.normal(0, sample, (len(sizes), 9)))
-        laws.append(scaling_law.fit(sizes, truth(sizes)[:, None] * noise, repetitions=REPETITIONS))
+        laws.append(law_of(sizes, truth(sizes)[:, None] * noise, repetitions=REPETITIONS))
     return laws
 
 
@@ -102,7 +100,7 @@ def test_a_tie_goes_to_the_lower_degree() -> None:
     sizes = np.array([2.0, 3.0, 4.0, 6.0, 8.0])
     laws = _laws(lambda d: 10 + d + 1e-3 * d**2, 0.05, 0.03, sizes)
     assert _often([law.degree <= 1 for law in laws], 0.85)
-    law = scaling_law.fit(SIZES, [[3 + 2 * d**2] for d in SIZES])
+    law = law_of(SIZES, [[3 + 2 * d**2] for d in SIZES])
     assert (law.degree, law.exponent) == (2, pytest.approx(2, abs=1e-4))
     assert law.interval == pytest.approx((law.exponent, law.exponent), abs=1e-4)
 
