@@ -18,6 +18,7 @@ LONGEST = 500  # characters of a message that are kept
 GROUPS = "flowgauge."  # how the names of the groups of entry points begin
 PREFIX = "flowgauge_plugin_"  # of the module of a plug-in's file, before the file's stem
 
+loaded: dict[str, ModuleType] = {}  #: modules of files that were loaded, by their names
 _importing: list[str] = []  # the innermost last
 _admitted: frozenset[str] | None = None  # entry points that may be loaded; None: all
 
@@ -45,22 +46,20 @@ def load_plugin(path: str | Path) -> ModuleType:
         except FOREIGN as error:
             raise _broken(path, error) from error
         return sys.modules[point.module]
-    if name in sys.modules and sys.modules[name].__file__ == str(path):
-        return sys.modules[name]
+    if (known := loaded.get(name)) is not None and known.__file__ == str(path):
+        return known
     if path.suffix != ".py" or not path.is_file():
         fault = "is not a Python file" if path.exists() else "does not exist"
         raise ValueError(f"plug-in {str(path)!r} {fault}")
-    if name in sys.modules:
-        raise ValueError(
-            f"plug-in {str(path)!r} has the name of {sys.modules[name].__file__!r}: rename one"
-        )
+    if known is not None:
+        raise ValueError(f"plug-in {str(path)!r} has the name of {known.__file__!r}: rename one")
     spec: Any = importlib.util.spec_from_file_location(name, path)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = loaded[name] = importlib.util.module_from_spec(spec)
     try:
         with _import(str(path)), _beside(str(path.parent)):
             spec.loader.exec_module(module)
     except BaseException as error:  # KeyboardInterrupt too, which a file may raise
-        del sys.modules[name]
+        del sys.modules[name], loaded[name]
         raise _broken(path, error) from error
     return module
 
@@ -118,8 +117,7 @@ def load_only(plugins: Collection[str]) -> None:
 
 def loaded_files() -> list[str]:
     """Paths of the plug-ins' files that this process has loaded."""
-    modules = [module for name, module in sys.modules.items() if name.startswith(PREFIX)]
-    return [str(module.__file__) for module in modules]
+    return [str(module.__file__) for module in loaded.values()]
 
 
 def importing() -> str:

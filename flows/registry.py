@@ -235,14 +235,13 @@ class Registry(Generic[T]):
     def temporary(self) -> Iterator[None]:
         """Forget at the end the members that are registered and the plug-ins loaded within."""
         self._discover()
-        members, modules = dict(self._members), set(sys.modules)
+        members, files = dict(self._members), {*plugins.loaded}
         try:
             yield
         finally:
             self._members = members
-            for name in set(sys.modules) - modules:
-                if name.startswith(plugins.PREFIX):
-                    del sys.modules[name]
+            for name in plugins.loaded.keys() - files:
+                del sys.modules[name], plugins.loaded[name]
 
     def _holds(self, module: str) -> bool:
         """Whether a module lies in one of the packages."""

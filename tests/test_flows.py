@@ -232,14 +232,16 @@ def test_second_derivatives_agree_with_differences(
             return getattr(self.flow.transform, direction)(x)
 
     module = Map()
-    names = [key for key, _ in module.named_parameters()]
+    shapes = {key: parameter.shape for key, parameter in module.named_parameters()}
 
-    def evaluated(x: Tensor, *parameters: Tensor) -> Any:
-        return torch.func.functional_call(module, dict(zip(names, parameters, strict=True)), (x,))
+    def evaluated(x: Tensor, vector: Tensor) -> Any:
+        parts = vector.split([shape.numel() for shape in shapes.values()])
+        moved = {n: part.view(shapes[n]) for n, part in zip(shapes, parts, strict=True)}
+        return torch.func.functional_call(module, moved, (x,))
 
+    vector = nn.utils.parameters_to_vector(module.parameters()).detach().requires_grad_()
     x = normal(3, 2).requires_grad_()
-    values = [p.detach().clone().requires_grad_() for p in module.parameters()]
-    assert torch.autograd.gradgradcheck(evaluated, (x, *values), fast_mode=True)
+    assert torch.autograd.gradgradcheck(evaluated, (x, vector), fast_mode=True)
 
 
 @pytest.mark.filterwarnings("ignore:.* three digits")
