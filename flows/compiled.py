@@ -12,6 +12,7 @@ import contextlib
 import copy
 import itertools
 import logging
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -506,7 +507,8 @@ def _compiled(graph: GraphModule, inputs: list[Tensor]) -> Callable[[list[Tensor
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, of its insides
         notices = logging.getLogger("torch._inductor.ir")
-        notices.disabled, before = True, notices.disabled
+        before, limit = notices.disabled, sys.getrecursionlimit()
+        notices.disabled = True
         try:
             program = torch.export.export(graph, tuple(inputs))
             path = str(Path(folder) / "function.pt2")
@@ -514,6 +516,7 @@ def _compiled(graph: GraphModule, inputs: list[Tensor]) -> Callable[[list[Tensor
             run: Any = torch._inductor.aoti_load_package(path).loader.run
         finally:
             notices.disabled = before
+            sys.setrecursionlimit(limit)  # which inductor raises
         for value, reference in zip(run(inputs), graph(*inputs), strict=True):
             if not reference.dim() or not reference.numel():  # a step's error is a sum of roundings
                 continue

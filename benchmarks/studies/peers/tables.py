@@ -304,11 +304,11 @@ def speed(frame: pd.DataFrame) -> Iterator[Table]:
     frame = named(frame)
     yield _times(frame)
     if len(rows := ratios(frame)):
-        headers = {"call": "Call", "ours": "Ours", "peer": "Peer"}
-        layout = columns("flow", "dim", "busy", headers, {"ratio": Column("Ours / peer", **RATIO)})
+        layout = columns("flow", "dim", "batch", "busy", "call", "ours", "peer")
+        layout["ratio"] = Column("Ours / peer", **RATIO)
         errors = {"error": "Error, ours", "error.peer": "Error, peer"}
         layout |= {name: Column(header, digits=".1e") for name, header in errors.items()}
-        layout |= columns({"accuracy": "Accuracy"})
+        layout |= columns("accuracy")
         if "memory" in rows:
             layout["memory"] = Column("Memory, ours / peer", digits=".3g")
         rows = rows.assign(call=rows["call"].map(lambda call: METRICS[f"{call}_seconds"].name))
