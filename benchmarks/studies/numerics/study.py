@@ -323,6 +323,7 @@ class Identities(Study):
     """What is left of each equality: residual networks, densities, their rate, and traces."""
 
     name = "numerics"
+    pace = 2
     uses = ("benchmarks.measure", "benchmarks.evaluation", "flows.conformance")
     Options = IdentitiesOptions
 
@@ -463,8 +464,7 @@ def rate(case: Case) -> Result:
 
 def jacobians(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """The Jacobian of every row, (N, M, D) for M outputs, by one backward pass for them all."""
-    x = x.clone().requires_grad_()
-    y = function(x)
+    y = function(x := x.clone().requires_grad_())
     columns = torch.eye(y.shape[1]).to(y).unsqueeze(1).expand(-1, len(y), -1)
     return torch.autograd.grad(y, x, columns, is_grads_batched=True)[0].transpose(0, 1)
 
