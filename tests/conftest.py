@@ -57,7 +57,7 @@ def _steady(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("FLOWGAUGE_DATA", str(tmp_path_factory.getbasetemp()))
     monkeypatch.setenv("FLOWGAUGE_HOST", str(tmp_path_factory.getbasetemp()))  # locks of its own
-    torch.default_generator.manual_seed(0)  # that of every device notes where it is called from
+    torch.default_generator.manual_seed(0)  # torch's takes a stack trace for each device
     with flows.members.temporary():
         yield
     torch.set_num_threads(1)

@@ -25,9 +25,9 @@ STOCHASTIC = ("hutchinson", "bottleneck")  # estimators of the trace
 FIXED, FOLLOWS = "fixed", "H = c D"  # the width, against the dimension
 TAIL = 5  # largest sizes that a polynomial of the larger ones needs: enough for one of degree 3
 ALWAYS, NEVER = 0.0, float("inf")  # crossings at all dimensions that were measured, and at none
-DEGREES = 3  # of the polynomial, at most
+DEGREES = 3  # of a law of times, at most
 POWERS = np.r_[np.linspace(-2.0, -0.1, 77), np.linspace(0.1, 4.0, 157)]  # of a shifted power law
-REPETITIONS = 600  # of the bootstrap
+REPETITIONS = 600  # of the bootstrap of a law of times
 JUMPS = np.exp(np.linspace(-1.2, 1.2, 49))  # factors by which all sizes from a break on may differ
 TIE = 4.0  # difference in BIC, amid the positive evidence of Kass and Raftery (Bayes Factors, 1995)
 STRONG = 10.0  # difference in BIC that a break has to make
@@ -270,12 +270,12 @@ class Law:
 
 
 def law_of(
-    sizes: Sequence[float],
+    grid: Sequence[float],
     samples: Sequence[Sequence[float]],
     seed: int = 0,
     repetitions: int = REPETITIONS,
 ) -> Law:
-    """Fit the law of times to the raw samples of each size.
+    """Fit the law of times to the raw samples of each size of the grid.
 
     Non-negative terms up to D³ are fitted to the medians by relative error; the degree is that with
     the least BIC, of ties the lowest. The interval draws anew the raw samples of each size, and,
@@ -286,8 +286,8 @@ def law_of(
 
     Takes four different positive sizes or more, in any order, and positive times.
     """
-    order = np.argsort(sizes)
-    x, times = np.asarray(sizes, dtype=float)[order], [np.asarray(samples[i]) for i in order]
+    order = np.argsort(grid)
+    x, times = np.asarray(grid, dtype=float)[order], [np.asarray(samples[i]) for i in order]
     scale = float(np.exp(np.mean([np.log(np.median(t)) for t in times])))
     times = [t / scale for t in times]
     medians = np.array([np.median(t) for t in times])

@@ -320,16 +320,15 @@ def _measure(engine: Engine, recorder: Recorder, work: Sequence[plan.Task]) -> N
 
 @dataclass
 class Pool:
-    """Workers of this machine, each for the next task that is left; ``single`` is one alone."""
+    """Workers of this machine, each for the next task that is left; the first measures alone."""
 
     workers: Sequence[Worker]
-    single: Setup  # of the first worker, where nothing is measured beside it
+    single: Setup  # of the first worker where it measures alone: all cores and all memory
 
     def measure(self, tasks: Sequence[plan.Task], recorder: Recorder, alone: bool) -> None:
         """Measure tasks, as `Engine` has it; an exception in a worker's thread is raised here."""
         workers = self.workers[: 1 if alone else len(tasks)]
         usual = workers[0].setup
-        workers[0].setup = self.single if alone else usual
         progress = recorder.progress
         backlog = deque(plan.longest_first(tasks) if len(workers) > 1 else tasks)
         events = queue.SimpleQueue[Callable[[], None] | BaseException | None]()
@@ -353,6 +352,7 @@ class Pool:
 
         threads = [threading.Thread(target=serve, args=(worker,)) for worker in workers]
         with locks.timing(recorder.folder, progress.waiting) if alone else nullcontext():
+            workers[0].setup = self.single if alone else usual
             for thread in threads:
                 thread.start()
             try:

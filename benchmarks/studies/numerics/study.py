@@ -373,7 +373,7 @@ def _asked(
             yield "estimate", Contender(flow="ffjord", options=values), dim, settings
 
 
-# ---- identities: both sides in float64, Jacobians dense by autograd, no trace in the other side --
+# ---- identities, in float64; where a side is a Jacobian, autograd forms it without a trace -------
 
 
 def euler(case: Case) -> Result:
@@ -462,9 +462,10 @@ def rate(case: Case) -> Result:
     return Result({"rate_error": relative, "convergence_order": _orders(steps, relative)})
 
 
-def jacobians(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The Jacobian of every row, (N, M, D) for M outputs, by one backward pass for them all."""
-    y = function(x := x.clone().requires_grad_())
+def _jacobians(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The Jacobian of every row (N, M, D) in one vectorised pass, which not every flow supports."""
+    x = x.clone().requires_grad_()
+    y = function(x)
     columns = torch.eye(y.shape[1]).to(y).unsqueeze(1).expand(-1, len(y), -1)
     return torch.autograd.grad(y, x, columns, is_grads_batched=True)[0].transpose(0, 1)
 
@@ -479,12 +480,12 @@ def _rate(subject: Subject, steps: int) -> tuple[float, float]:
         z: Tensor = odeint(subject.field, x, grid, method="rk4")[nodes]
         return z.transpose(0, 1).flatten(1)
 
-    matrices = jacobians(paths, subject.x).unflatten(1, (len(nodes), -1))
+    matrices = _jacobians(paths, subject.x).unflatten(1, (len(nodes), -1))
     volumes = logabsdet(matrices).unflatten(1, (len(centres), -1))
     rates = -(volumes @ volumes.new_tensor(STENCIL)) * steps / 12
     points = paths(subject.x).detach().unflatten(1, (len(centres), len(STENCIL), -1))
     traces = [
-        torch.einsum("nii->n", jacobians(partial(subject.field, grid[centre]), points[:, i, 2]))
+        torch.einsum("nii->n", _jacobians(partial(subject.field, grid[centre]), points[:, i, 2]))
         for i, centre in enumerate(centres)
     ]
     trace = torch.stack(traces, 1)

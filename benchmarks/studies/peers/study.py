@@ -378,8 +378,7 @@ class ForeignTraining:
         held_out = data.val[: self.settings.validation_rows]
         self.held_out, self.ladj = self._scaled(held_out, case.dtype)
         by, size = str(case.settings["by"]), int(case.settings["parameters"])
-        flow = ForeignFlow.of(by, case, self.x[: case.batch], size)
-        self.flow = stack.enter_context(flow)
+        self.flow = stack.enter_context(ForeignFlow.of(by, case, self.x[: case.batch], size))
         self.weights: Mapping[str, np.ndarray] = {}
         self.losses: list[float] = []
 
@@ -415,8 +414,7 @@ class ForeignTraining:
         """Return log-densities of rows x (N, D), nats (N,), by the weights kept, in float64."""
         z, ladj = self._scaled(x, "float64")
         with self.flow.in_float64(self.weights) as twin:
-            log_prob: np.ndarray = twin.log_prob(z) + ladj
-        return log_prob
+            return np.asarray(twin.log_prob(z) + ladj)
 
     def _validated(self, best: float) -> float:
         """Keep the weights as they are now if they are to be kept; return the best score so far."""
