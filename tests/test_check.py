@@ -22,6 +22,8 @@ from documents import ROOT
 from flows.conformance import ROWS
 from runs import flowgauge
 
+JUDGED, EXPLAINED = (Path(__file__).with_name(f"{n}_flows.py") for n in ("judged", "explained"))
+
 
 def test_check_prints_a_table_for_each_flow_and_dimension_and_writes_its_figures(tmp_path):
     file = tmp_path / "figures.csv"
@@ -40,58 +42,10 @@ def test_check_prints_a_table_for_each_flow_and_dimension_and_writes_its_figures
     assert (passed["figure"] <= passed["bound"]).all()
 
 
-FLOWS = """
-import os
-import signal
-
-import flows
-import torch
-from nflows.transforms import LULinear
-
-
-class Wrong(LULinear):
-    def forward(self, inputs, context=None):
-        z, ladj = super().forward(inputs, context)
-        return z, ladj + 0.01
-
-
-class Dying(LULinear):
-    def inverse(self, inputs, context=None):
-        os.kill(os.getpid(), signal.SIGSEGV)
-
-
-class FirstContext(torch.nn.Module):
-    def __init__(self, dim, context_dim):
-        super().__init__()
-        self.net = torch.nn.Linear(context_dim, dim) if context_dim else None
-
-    def shift(self, x, context):
-        return torch.zeros_like(x) if context is None else self.net(context)
-
-    def forward(self, x, context=None):
-        return x - self.shift(x, context), x.new_zeros(len(x))
-
-    def inverse(self, z, context=None):
-        wrong = None if context is None else context[:1].expand_as(context)
-        return z + self.shift(z, wrong), z.new_zeros(len(z))
-
-
-flows.register("wrong", uses=())(lambda dim: Wrong(dim))
-flows.register("dying", uses=())(lambda dim: Dying(dim))
-for name, uses in {"context": ("context_dim",), "undeclared": ()}.items():
-
-    @flows.register(name, uses=uses)
-    def make(dim, *, context_dim=0):
-        return FirstContext(dim, context_dim)
-"""
-
-
 @pytest.mark.filterwarnings("ignore:.*triangular_solve is deprecated")
-def test_flows_of_a_file_are_judged_each_in_its_own_process(tmp_path):
+def test_flows_of_a_file_are_judged_each_in_its_own_process():
     """With a context too where they declare one; only what failed is shown."""
-    file = tmp_path / "my_flows.py"
-    file.write_text(FLOWS)
-    result = flowgauge("check", file, "planar", "--dim", 3, status=1)
+    result = flowgauge("check", JUDGED, "planar", "--dim", 3, status=1)
     lines = {line.rstrip() for line in result.stdout.splitlines()}
     assert lines >= {
         "wrong, D = 3: FAILED",
@@ -116,40 +70,9 @@ def test_flows_of_a_file_are_judged_each_in_its_own_process(tmp_path):
         flows.build("undeclared", 3, context_dim=2)
 
 
-EXPLAINED = """
-import flows
-import torch
-from nflows.transforms import CompositeTransform, LeakyReLU, LULinear
-
-
-class Scale(torch.nn.Module):
-    def __init__(self, dim, changes):
-        super().__init__()
-        self.scale, self.changes = torch.nn.Parameter(torch.zeros(dim)), changes
-
-    def term(self):
-        term = self.scale.clone()
-        term[2] *= self.changes
-        return term.sum()
-
-    def forward(self, x, context=None):
-        return x * self.scale.exp(), self.term().expand(len(x))
-
-    def inverse(self, z, context=None):
-        return z * (-self.scale).exp(), -self.term().expand(len(z))
-
-
-flows.register("missing", uses=())(lambda dim: Scale(dim, 0))
-flows.register("turned", uses=())(lambda dim: Scale(dim, -1))
-flows.register("bent", uses=())(lambda dim: CompositeTransform([LULinear(dim), LeakyReLU()]))
-"""
-
-
 @pytest.mark.filterwarnings("ignore:.*triangular_solve is deprecated")
-def test_the_likely_fault_names_the_column_and_a_rounded_constant(tmp_path: Path):
-    file = tmp_path / "explained.py"
-    file.write_text(EXPLAINED)
-    result = flowgauge("check", file, "--dim", 3, status=1)
+def test_the_likely_fault_names_the_column_and_a_rounded_constant():
+    result = flowgauge("check", EXPLAINED, "--dim", 3, status=1)
     bent, missing, turned = result.stdout.split("FAILED")[1:]
     for part, what in ((missing, "missing"), (turned, "sign")):
         assert "column 2" in part
@@ -219,10 +142,8 @@ FAILED = {**ROW, "passed": False}
 
 
 @pytest.fixture(autouse=True)
-def _members(monkeypatch: pytest.MonkeyPatch) -> Any:
+def _limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "LIMIT", 6.0)
-    with flows.members.temporary():
-        yield
 
 
 @pytest.mark.slow

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
-from nflows.transforms import IdentityTransform
 
 import flows
 from benchmarks.core.case import Case
-from benchmarks.core.frame import long_frame
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Result, registry, study_of
 from benchmarks.execution.plan import tasks
@@ -21,10 +19,10 @@ from benchmarks.studies.numerics import study as numerics
 from benchmarks.studies.numerics.figures import figures
 from benchmarks.studies.numerics.study import IDENTITIES
 from benchmarks.studies.numerics.tables import by_error, by_setting, tables, with_solver
+from broken_flows import Broken
 from flows.continuous import Solver
 from flows.continuous.trace import Trace
 from measuring import GRADIENTS, cases_of, frame_of, gradient_cases, results_of
-from records import record_result
 
 STUDY = registry["numerics"]
 SMALL: dict[str, Any] = {
@@ -50,14 +48,8 @@ def cases(identity: str, **changes: Any) -> list[Case]:
 
 def measured(identity: str, **changes: Any) -> list[tuple[Case, Result]]:
     """Its cases with their results."""
-    chosen = cases(identity, **changes)
-    results = dict(study_of(chosen[0]).measure(chosen))
+    results = results_of(chosen := cases(identity, **changes))
     return [(case, results[case.key]) for case in chosen]
-
-
-def framed(pairs: list[tuple[Case, Result]]) -> pd.DataFrame:
-    """The frame that a store would load."""
-    return long_frame(Path(), {case.key: record_result(case, result) for case, result in pairs})
 
 
 def values(identity: str, metric: str, **changes: Any) -> list[Any]:
@@ -75,9 +67,6 @@ def test_cases_are_told_apart_and_in_float64() -> None:
     assert {case.seeds.init for case in every} == {3}
     everywhere = cases("density", flows=[{"flow": "*"}])
     assert {case.flow for case in everywhere} == set(flows.own())
-
-
-# ---- a residual network and orders of convergence ---------------------------------------------
 
 
 def test_a_residual_network_is_euler_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,29 +91,16 @@ def test_orders_are_those_of_the_methods(monkeypatch: pytest.MonkeyPatch) -> Non
     assert values("order", "convergence_order")[1][-1] == pytest.approx(2, abs=0.3)
 
 
-# ---- densities --------------------------------------------------------------------------------
-
-
-class Scaled(IdentityTransform):  # type: ignore[misc]  # nflows has no types
-    """The identity, whose log-determinant is wrong by a tenth."""
-
-    def forward(self, x: torch.Tensor, context: Any = None) -> Any:
-        z, ladj = super().forward(x, context)
-        return z, ladj + 0.1
-
-
-def test_a_wrong_determinant_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_determinant_shows() -> None:
     """By as much as it is wrong, and in the mass; of a right one nothing is left."""
     ((_, right),) = measured("density")
-    assert right.metrics["ladj_error"] <= right.metrics["ladj_bound"]  # type: ignore[operator]  # numbers
-    assert right.metrics["mass_error"] <= right.metrics["mass_bound"]  # type: ignore[operator]  # numbers
-    flows.register("scaled_probe", uses=())(lambda dim: Scaled())
+    assert right.metrics["ladj_error"] <= right.metrics["ladj_bound"]
+    assert right.metrics["mass_error"] <= right.metrics["mass_bound"]
+    off = partial(Broken, lambda y, ladj: (y, ladj + 0.1), inverse=False)
+    flows.register("scaled_probe", uses=())(lambda dim: off(dim=dim))
     ((_, wrong),) = measured("density", flows=[{"flow": "scaled_probe"}], sizes={})
     assert wrong.metrics["ladj_error"] == pytest.approx(0.1)
     assert wrong.metrics["mass_error"] == pytest.approx(torch.tensor(0.1).expm1().item(), rel=1e-2)
-
-
-# ---- the rate of log p ------------------------------------------------------------------------
 
 
 def test_the_rate_is_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,11 +112,8 @@ def test_the_rate_is_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
         numerics, "odeint", lambda f, *a, **k: own(lambda t, x: 1.01 * f(t, x), *a, **k)
     )
     ((_, wrong),) = measured("rate", **shallow)
-    assert wrong.metrics["rate_error"][-1] > 5e-3  # type: ignore[index]  # a list
-    assert abs(wrong.metrics["convergence_order"][-1]) < 1  # type: ignore[index]  # a list
-
-
-# ---- traces and their estimates ---------------------------------------------------------------
+    assert wrong.metrics["rate_error"][-1] > 5e-3
+    assert abs(wrong.metrics["convergence_order"][-1]) < 1
 
 
 def test_estimates_are_unbiased_and_spread_as_theory_has_it() -> None:
@@ -177,18 +150,17 @@ def test_a_trace_of_other_factors_shows(monkeypatch: pytest.MonkeyPatch) -> None
     assert max(values("estimate", "cyclic_error")) > 0.01
 
 
-# ---- what is shown ----------------------------------------------------------------------------
-
-
 def test_tables_and_figures_of_every_identity() -> None:
     """One a failed case does not stop; units are known; nothing of an empty frame."""
     small: dict[str, Any] = {"draws": 100, "sizes": {"hidden": 4, "depth": 1}, "differences": [32]}
     pairs = [pair for identity in IDENTITIES for pair in measured(identity, **small)]
     assert {m for _, result in pairs for m in result.metrics} <= set(METRICS)
-    frame = framed(pairs)
+    cases = [case for case, _ in pairs]
+    frame = frame_of(cases, {case.key: result for case, result in pairs})
     assert {t.name for t in tables(frame)} == {f"identities-{name}" for name in IDENTITIES}
     assert all(figure.draw() is not None for figure in figures(frame))
-    failed = framed([(case, replace(result, failure="on purpose")) for case, result in pairs])
+    faults = {case.key: replace(result, failure="on purpose") for case, result in pairs}
+    failed = frame_of(cases, faults)
     for table in tables(failed):
         assert "failed" in table.frame.to_string(), table.name
     assert list(figures(failed)) == []
@@ -208,7 +180,6 @@ def frame() -> pd.DataFrame:
 
     Of the untrained field, dopri5 in float64 alone.
     """
-    torch.set_num_threads(1)
     cases = [
         case
         for case in gradient_cases(seconds=0, options=HEURISTIC)
@@ -285,9 +256,6 @@ def test_tables_and_figures_are_drawn_from_the_frame(frame: pd.DataFrame) -> Non
     )
     (figure,) = STUDY.figures(frame)
     assert figure.draw()
-
-
-# ---- cases and faults ---------------------------------------------------------------------------
 
 
 def test_a_block_has_every_gradient_of_one_setting() -> None:

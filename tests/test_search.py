@@ -43,6 +43,7 @@ from benchmarks.training import checkpoint
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
+from broken_flows import Broken
 from flows.training import STEPS, VALIDATIONS, Course
 from flows.tuning import BATCHES, EPOCH, LEVELS, batch, tuning
 from runs import SCORING, Silent
@@ -379,25 +380,11 @@ def test_a_course_that_cannot_be_counted_is_refused(settings, message):
         trained(settings, threads=threads)
 
 
-class Off(torch.nn.Module):
-    """A Bijection whose log-determinant is too large by a tenth of a nat."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x, context=None):
-        z, ladj = self.inner.forward(x, context)
-        return z, ladj + 0.1
-
-    def inverse(self, z, context=None):
-        return self.inner.inverse(z, context)
-
-
 def test_a_flow_whose_log_determinant_is_wrong_is_no_density():
-    x, sound = torch.randn(4, 3, dtype=torch.float64), flows.build("maf", 3)
-    assert no_density(sound, x) == ""
-    assert "0.1 nats off" in no_density(flows.Flow(Off(sound.transform), 3), x)
+    x = torch.randn(4, 3, dtype=torch.float64)
+    assert no_density(flows.Flow(Broken(), 3), x) == ""
+    off = Broken(lambda y, ladj: (y, ladj + 0.1), inverse=False)
+    assert "0.1 nats off" in no_density(flows.Flow(off, 3), x)
 
 
 RACE = [
@@ -512,7 +499,6 @@ def test_kept_weights_are_the_density_of_raw_rows_that_was_scored(folder):
     for _, row in choice.flows.iterrows():
         flow = flows.load(folder / "weights" / row["key"])
         data = datasets.load(choice.data)
-        assert data.scaling is not None
         raw, _ = data.scaling.inverse(data.test)
         score = flow.log_prob(raw.to(flow.reference())).mean().item()
         assert score == pytest.approx(row["test_ll_raw"], abs=1e-3)
