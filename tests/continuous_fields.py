@@ -17,20 +17,8 @@ OF_AN_MLP = [name for name in TRACES if name not in ("hollow", "bottleneck")]
 DOPRI5 = {"rtol": 1e-9, "atol": 1e-9}
 
 
-class Linear(nn.Module):
-    """f(t, x) = A x, which knows neither its trace nor a context."""
-
-    def __init__(self, matrix: Tensor) -> None:
-        super().__init__()
-        self.matrix = nn.Parameter(matrix.clone())
-        self.dim = len(matrix)
-
-    def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        return x @ self.matrix.T
-
-
 class Rowwise(nn.Module):
-    """f(t, x) = function(x), in one dimension or many."""
+    """f(t, x) = function(x), which knows neither its trace nor a context."""
 
     def __init__(self, function: Callable[[Tensor], Tensor], dim: int = 2) -> None:
         super().__init__()
@@ -38,17 +26,6 @@ class Rowwise(nn.Module):
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         return self.function(x)
-
-
-class Scaled(nn.Module):
-    """f(t, x) = factor x, of a factor that can be changed."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        return self.factor * x
 
 
 class Waves(nn.Module):
@@ -78,13 +55,9 @@ def moved(field: nn.Module, spread: float = 0.3) -> Any:
     return field
 
 
-def mlp_field(dim: int, *, seed: int = 0, spread: float = 0.3, **options: Any) -> MLPField:
-    torch.manual_seed(seed)
-    field = MLPField(dim, **{"hidden": 8, **options}).double()
-    with torch.no_grad():
-        for parameter in field.parameters():
-            parameter += spread * torch.randn_like(parameter)
-    return field
+def mlp_field(dim: int, *, spread: float = 0.3, **options: Any) -> MLPField:
+    torch.manual_seed(0)
+    return moved(MLPField(dim, **{"hidden": 8, **options}), spread)
 
 
 def mlp_flow(dim: int = 3, *, trace: str = "exact", solver: Any = None, **options: Any) -> Flow:
@@ -97,7 +70,3 @@ def rate_of(
     trace: Any, field: Any, t: Tensor, x: Tensor, context: Any = None, noise: Any = None
 ) -> Any:
     return Trace.of(trace).rate(Point(field, t, x, context), noise)
-
-
-def at_times(*times: float) -> list[Tensor]:
-    return [torch.tensor(time, dtype=torch.float64) for time in times]

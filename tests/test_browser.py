@@ -20,7 +20,7 @@ from benchmarks.report import content
 from benchmarks.report import html as page_of
 from benchmarks.report.content import References
 from benchmarks.report.runs import Fact
-from browsers import HEIGHT, launched, opened
+from browsers import HEIGHT, opened
 
 pytestmark = pytest.mark.slow
 
@@ -36,12 +36,6 @@ ORDERS = {
     "descending": [*reversed(RISING), "failed", "–"],
 }
 FIRST, SECOND = (f"#table-probe thead th:nth-child({n}) button" for n in (1, 2))
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
 
 
 def _draw() -> Canvas:

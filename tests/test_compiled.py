@@ -12,10 +12,11 @@ from nflows.transforms import CompositeTransform
 from torch import Tensor
 
 import flows
+from benchmarks.measure.operations import Dispatched
 from continuous_fields import OF_AN_MLP, Rowwise, Waves, mlp_field, mlp_flow
 from flows import Flow
 from flows.continuous import CNF, SolveError
-from variants import CONDITIONAL, MEMBERS, Reads, every_continuous, over
+from variants import CONDITIONAL, MEMBERS, READ, every_continuous, over
 
 Make = Callable[..., Flow]
 Normal = Callable[..., Tensor]
@@ -44,10 +45,15 @@ def _forget() -> Iterator[None]:
     torch.compiler.reset()
 
 
-def _built(kind: str, options: dict[str, Any], make_flow: Make, normal: Normal) -> tuple[Any, ...]:
-    """A flow, points (5, 3), and a context (5, 2) or None."""
-    flow = make_flow(kind.split()[0], 3, **options)
-    return flow, normal(5, 3, seed=2), normal(5, 2, seed=3) if "context_dim" in options else None
+@pytest.fixture
+def built(make_flow: Make, normal: Normal) -> Callable[..., tuple[Any, ...]]:
+    """Builds a flow of a kind: it, points (5, 3), and a context (5, 2) or None."""
+
+    def build(kind: str, options: dict[str, Any]) -> tuple[Any, ...]:
+        context = normal(5, 2, seed=3) if "context_dim" in options else None
+        return make_flow(kind.split()[0], 3, **options), normal(5, 3, seed=2), context
+
+    return build
 
 
 def _assert_equal(
@@ -83,11 +89,9 @@ def _assert_equal(
 
 @pytest.mark.slow
 @every_kind
-def test_one_graph_equals_the_flow(
-    name: str, options: dict[str, Any], make_flow: Make, normal: Normal
-) -> None:
+def test_one_graph_equals_the_flow(name: str, options: dict[str, Any], built: Any) -> None:
     """Every family without an ODE is captured whole, with first gradients of all its inputs."""
-    _assert_equal(*_built(name, options, make_flow, normal), backend="aot_eager")
+    _assert_equal(*built(name, options), backend="aot_eager")
 
 
 @pytest.mark.slow
@@ -133,20 +137,16 @@ def test_a_field_of_ones_own(normal: Normal) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["nsf_coupling", "cnf"])
-def test_inductor_equals_the_flow(name: str, make_flow: Make, normal: Normal) -> None:
+def test_inductor_equals_the_flow(name: str, built: Any) -> None:
     """By the default backend, with the inverse."""
-    flow, x, _ = _built(name, MEMBERS[name], make_flow, normal)
+    flow, x, _ = built(name, MEMBERS[name])
     flow = flow.using(solver=BACKPROP) if name == "cnf" else flow
     _assert_equal(flow, x, brief=True)
 
 
 @over(MEMBERS)
 def test_recorded_operators_equal_every_flow(
-    name: str,
-    options: dict[str, Any],
-    make_flow: Make,
-    normal: Normal,
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, options: dict[str, Any], built: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What native functions are made of, before anything is compiled."""
     recorded = []
@@ -157,7 +157,7 @@ def test_recorded_operators_equal_every_flow(
 
     monkeypatch.setattr("flows.compiled._compiled", by_operators)
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    flow, x, context = _built(name, options, make_flow, normal)
+    flow, x, context = built(name, options)
     ode = not _discrete(name)
     _assert_equal(flow.using(solver=BACKPROP, noise=0) if ode else flow, x, context, brief=True)
     with torch.no_grad():
@@ -168,11 +168,9 @@ def test_recorded_operators_equal_every_flow(
 @pytest.mark.slow
 @pytest.mark.inductor
 @over(KINDS | {name: sizes for name, sizes in MEMBERS.items() if not _discrete(name)})
-def test_inductor_equals_every_flow(
-    name: str, options: dict[str, Any], make_flow: Make, normal: Normal
-) -> None:
+def test_inductor_equals_every_flow(name: str, options: dict[str, Any], built: Any) -> None:
     """By the default backend, every family."""
-    flow, x, context = _built(name, options, make_flow, normal)
+    flow, x, context = built(name, options)
     ode = name in MEMBERS and not _discrete(name)
     flow = flow.using(solver=BACKPROP, noise=0) if ode else flow
     _assert_equal(flow, x, context, brief=ode)
@@ -209,7 +207,7 @@ def test_native_functions_follow_the_flow(kind: str, make_flow: Make, normal: No
         torch.testing.assert_close(results[1], results[0], atol=close, rtol=close)
 
     check(x, context)
-    functions = view.compiler.functions  # type: ignore[union-attr]  # of a view
+    functions = view.compiler.functions
     assert all(functions._ahead.values())
     with torch.no_grad():
         for parameter in flow.parameters():
@@ -238,7 +236,7 @@ def test_native_functions_follow_the_flow(kind: str, make_flow: Make, normal: No
     check(x.float(), context.float(), flow, 1e-4)
 
 
-def test_float32_inverts_steep_splines(make_flow: Make, normal: Normal) -> None:
+def test_float32_inverts_steep_splines(make_flow: Make) -> None:
     """Compiled code has no branch by value: it solves every entry in float64."""
     flow = make_flow("nsf_coupling", 3, **MEMBERS["nsf_coupling"], spread=4.0)
     single = copy.deepcopy(flow).float().compiled(backend="aot_eager")
@@ -258,8 +256,7 @@ def test_an_ode_is_left_between_compiled_parts(make_flow: Make, normal: Normal) 
 
 
 def _versions() -> int:
-    count: int = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    return count
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
 @pytest.mark.slow
@@ -389,11 +386,9 @@ def test_what_cannot_be_compiled_is_named(make_flow: Make, normal: Normal) -> No
 
 
 @every_kind
-def test_log_prob_reads_no_value(
-    name: str, options: dict[str, Any], make_flow: Make, normal: Normal
-) -> None:
+def test_log_prob_reads_no_value(name: str, options: dict[str, Any], built: Any) -> None:
     """No operator of an eager log_prob waits for a device."""
-    flow, x, context = _built(name, options, make_flow, normal)
-    with Reads() as reads:
+    flow, x, context = built(name, options)
+    with Dispatched() as mode:
         flow.log_prob(x, context).sum().backward()
-    assert reads.names == []
+    assert READ not in mode.counts

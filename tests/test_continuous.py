@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,7 +15,7 @@ from scipy.linalg import expm
 from torch import Tensor, nn
 
 import flows
-from continuous_fields import DOPRI5, Linear, Rowwise, Waves, mlp_flow, moved
+from continuous_fields import DOPRI5, Rowwise, Waves, mlp_flow, moved
 from flows import Flow, threads
 from flows.bijection import parts
 from flows.continuous import CNF, MLPField, SolveError, Solver
@@ -33,8 +33,6 @@ from variants import variants
 
 Normal = Callable[..., Tensor]
 
-# ---- against what is known otherwise ---------------------------------------------------------
-
 
 @pytest.mark.parametrize("dim", [1, 3])
 @pytest.mark.parametrize(("t0", "t1"), [(0.0, 1.0), (1.0, 0.0), (0.5, 2.0)])
@@ -44,7 +42,8 @@ def test_linear_field(dim: int, t0: float, t1: float, trace: str, normal: Normal
     matrix = 0.7 * normal(dim, dim, seed=3)
     if trace == "hutchinson":  # exact for a diagonal matrix, whatever the probe
         matrix = torch.diag(matrix.diagonal())
-    cnf = CNF(Linear(matrix), trace=trace, t0=t0, t1=t1, solver={"rtol": 1e-10, "atol": 1e-10})
+    field, tight = Rowwise(lambda x: x @ matrix.T, dim), {"rtol": 1e-10, "atol": 1e-10}
+    cnf = CNF(field, trace=trace, t0=t0, t1=t1, solver=tight)
     x = normal(6, dim)
     for (y, ladj), span in ((cnf(x), t1 - t0), (cnf.inverse(x), t0 - t1)):
         reference = x @ torch.from_numpy(expm(span * matrix.numpy())).T
@@ -52,8 +51,6 @@ def test_linear_field(dim: int, t0: float, t1: float, trace: str, normal: Normal
         expected = (span * matrix.trace()).expand(6)
         torch.testing.assert_close(ladj.detach(), expected, atol=1e-9, rtol=1e-9)
 
-
-# ---- accuracy --------------------------------------------------------------------------------
 
 ORDERS = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}
 ORDERS |= {"explicit_adams": 4, "implicit_adams": 5, "fixed_adams": 5}  # all start by rk4
@@ -92,22 +89,6 @@ def test_the_sample_norm_serves_the_worst_row(tolerance: float, normal: Normal) 
     assert errors["sample"] <= min(errors["all"], errors["state"])
 
 
-def test_tolerance_controls_the_error(normal: Normal) -> None:
-    """A tighter tolerance costs more evaluations and brings log_prob nearer."""
-    flow, x = mlp_flow(3), normal(16, 3)
-    errors, counts = [], []
-    with torch.no_grad():
-        exact = flow.using(solver={"rtol": 1e-12, "atol": 1e-12}).log_prob(x)
-        for tolerance in (1e-3, 1e-5, 1e-7, 1e-9):
-            view = flow.using(solver={"rtol": tolerance, "atol": tolerance})
-            with flows.count_nfe(view) as nfe:
-                errors.append((view.log_prob(x) - exact).abs().max().item())
-            counts.append(nfe.forward)
-    assert counts == sorted(counts)
-    assert errors == sorted(errors, reverse=True)
-    assert errors[-1] < 1e-7
-
-
 def test_pieces_cover_the_interval(make_flow: Any, normal: Normal) -> None:
     """L pieces lie end to end over [0, 1]: with one network in each they are the whole."""
     flow = make_flow("cnf", 3, hidden=8, layers=3).using(solver=DOPRI5)
@@ -138,7 +119,6 @@ def test_the_last_step_lands(method: str, share: float, direction: str, normal: 
 
     Interpolated within a step beyond the end it would be several times the tolerance, or 180.
     """
-    torch.manual_seed(0)
     field = MLPField(3, hidden=16).double()
     x = normal(64, 3)
     with torch.no_grad():
@@ -227,19 +207,10 @@ class _Field(nn.Module):
         self.seen, self.fails = seen, False
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        y: Tensor = _Seen.apply(torch.tanh(x @ self.weight), self.seen, self.fails)
-        return y
+        return _Seen.apply(torch.tanh(x @ self.weight), self.seen, self.fails)
 
     def trace(self, t: Tensor, x: Tensor) -> Tensor:
         return x.sum(1)
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -314,7 +285,6 @@ def _jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 @pytest.mark.parametrize("case", FIELDS, ids=" ".join)
 def test_the_trace_is_that_of_the_jacobian(case: tuple[str, str], dim: int, normal: Normal) -> None:
     """To rounding, and beside the very value that the field has without it."""
-    torch.manual_seed(0)
     options = {**flows.members[case[0]].applicable({"hidden": 7}), **FIELDS[case]}
     last: Any = parts(flows.build(case[0], dim, **options).transform)[-1]
     field, x, width = moved(last.field), normal(5, dim), options.get("context_dim", 0)
@@ -341,8 +311,7 @@ def test_a_potential_field_descends_its_potential(dim: int, depth: int, normal: 
             a = layer(u)
             u = u + h * torch.log(torch.exp(a) + torch.exp(-a))
         quadratic = ((s @ field.A.T @ field.A) * s).sum(1) / 2
-        total: Tensor = u @ field.w + quadratic + s @ field.b
-        return total
+        return u @ field.w + quadratic + s @ field.b
 
     s = torch.cat([x, T.expand(5, 1)], 1).requires_grad_()
     (gradient,) = torch.autograd.grad(potential(s).sum(), s)
@@ -365,9 +334,6 @@ def test_a_planar_field_is_its_sum(dim: int, normal: Normal) -> None:
         gate = 1 / (1 + torch.exp(-field.gate.weight[h, 0] * T - field.gate.bias[h]))
         total = total + gate * wave[:, None] * field.outer.weight[:, h]
     torch.testing.assert_close(field(T, x, context), total, atol=1e-13, rtol=1e-13)
-
-
-# ---- penalties --------------------------------------------------------------------------------
 
 
 @penalised
@@ -443,13 +409,12 @@ def test_the_gradient_of_the_loss(
     assert torch.autograd.gradcheck(lambda *_: flow.loss(x), tensors, atol=1e-5, fast_mode=True)
 
 
-Draw = Callable[..., Tensor]
 COUPLINGS = ("independent", "optimal_transport")
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("width", [0, 2])
-def test_the_loss_is_its_formula(coupling: str, width: int, normal: Draw) -> None:
+def test_the_loss_is_its_formula(coupling: str, width: int, normal: Normal) -> None:
     """‖v(t, x_t) - (x₁ - x₀)‖², row by row, with the context of the row of data."""
     options = {"hidden": 8, "context_dim": width, "coupling": coupling, "time": "concatsquash"}
     flow = flows.build("flow_matching", 3, **options).double()
@@ -469,7 +434,7 @@ def test_the_loss_is_its_formula(coupling: str, width: int, normal: Draw) -> Non
     assert all(bool(p.grad.abs().max() > 0) for p in flow.parameters())
 
 
-def test_the_assignment_is_optimal(normal: Draw) -> None:
+def test_the_assignment_is_optimal(normal: Normal) -> None:
     """A permutation whose cost is the least of all, by trying them."""
     for seed in range(20):
         x, noise = 100 + 2 * normal(5, 3, seed=seed), normal(5, 3, seed=100 + seed)
@@ -483,7 +448,7 @@ def test_the_assignment_is_optimal(normal: Draw) -> None:
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
-def test_the_loss_is_one_of_whitened_data(coupling: str, normal: Draw) -> None:
+def test_the_loss_is_one_of_whitened_data(coupling: str, normal: Normal) -> None:
     """What is prepended, twice here, is run before the regression; the density counts it."""
     x = 5 + normal(200, 3, seed=1) @ normal(3, 3, seed=2)
     flow = flows.build("flow_matching", 3, hidden=8, coupling=coupling).double()
@@ -501,23 +466,12 @@ def test_the_loss_is_one_of_whitened_data(coupling: str, normal: Draw) -> None:
     torch.testing.assert_close(whitened.log_prob(x), moved, atol=1e-4, rtol=0)
 
 
-def test_what_is_prepended_cannot_be_trained() -> None:
-    """The regression would rather shrink the data."""
-    flow = flows.build("flow_matching", 2).prepend(LULinear(2))
+@pytest.mark.parametrize("name", ["flow_matching", "free_form"])
+def test_what_is_prepended_to_a_regression_cannot_be_trained(name: str) -> None:
+    """The regression would rather shrink the data; fixed, it is as good as any."""
+    first, x = LULinear(2), torch.randn(5, 2)
+    flow = flows.build(name, 2).prepend(first)
     with pytest.raises(ValueError, match=r"LULinear.*requires_grad_\(False\)"):
-        flow.loss(torch.randn(5, 2))
-    flow.transform.requires_grad_(False)
-    assert bool(torch.isfinite(flow.loss(torch.randn(5, 2))))
-
-
-@pytest.mark.parametrize("coupling", COUPLINGS)
-def test_the_loss_solves_no_ode(coupling: str) -> None:
-    """Neither forward nor backward; log_prob does."""
-    flow = flows.build("flow_matching", 2, coupling=coupling)
-    x = torch.randn(10, 2)
-    with flows.count_nfe(flow) as nfe:
-        flow.loss(x).backward()
-    assert (nfe.forward, nfe.backward, nfe.solves) == (0, 0, [])
-    with flows.count_nfe(flow) as nfe:
-        flow.log_prob(x)
-    assert nfe.forward > 0
+        flow.loss(x)
+    first.requires_grad_(False)
+    assert bool(torch.isfinite(flow.loss(x)))

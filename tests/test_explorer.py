@@ -17,7 +17,7 @@ from benchmarks.core.frame import load
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.record import strict_json
 from benchmarks.report import EXPLORER, explore
-from browsers import launched, opened
+from browsers import opened
 from committed import ROOT
 from records import HERE, cost, folder, record
 from runs import flowgauge
@@ -148,12 +148,6 @@ def test_an_explorer_is_written_where_a_report_may_be(results: Path, tmp_path: P
 # ---- in a browser -------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
-
-
 @pytest.fixture(params=(390, 1400))
 def page(request: pytest.FixtureRequest, chromium: Browser, path: Path) -> Iterator[Page]:
     """The page without a network, which has no fault and takes nothing but its file."""
@@ -206,7 +200,7 @@ def test_the_address_restores_what_was_shown(page: Page, chromium: Browser, path
 
 
 @slow
-def test_keys_lead_to_a_record_and_its_command(page: Page, data: Any) -> None:
+def test_keys_lead_to_a_record_and_its_command(page: Page) -> None:
     page.click("nav button[name=cost]")
     for _ in range(9):
         page.keyboard.press("Tab")

@@ -15,7 +15,7 @@ import flows
 from flows import Flow
 from flows.discrete.glow import LINEAR
 from flows.discrete.nflows_compat import ActNorm
-from variants import CONDITIONAL, every_discrete, every_member
+from variants import CONDITIONAL, every_discrete, every_member, small
 
 Make = Callable[..., Flow]
 Normal = Callable[..., Tensor]
@@ -193,18 +193,13 @@ def test_initialize_gives_a_part_its_context(normal: Normal) -> None:
     torch.testing.assert_close(centre.seen[0].std(0), torch.ones(2).double())
 
 
-SMALL = {"hidden": 4, "depth": 2, "layers": 1}
-STEPS = {"method": "rk4", "step_size": 1.0, "gradient": "backprop"}
+TINY = {"hidden": 4, "layers": 1}
 DIRECTIONS = ("forward", "inverse")
 
 
 def _smooth(name: str, make: Make) -> Flow:
     """The flow with ODEs solved by differentiable steps; skip one that has no such steps."""
-    member = flows.members[name]
-    options: dict[str, Any] = member.applicable(SMALL)
-    if "solver" in member.defaults:
-        options["solver"] = STEPS
-    flow = make(name, 2, **options).using(noise=0)
+    flow = make(name, 2, **small(name, 1.0, **TINY)).using(noise=0)
     if _tolerance(flow) > 0:
         pytest.skip("its ODE is differentiated by an adjoint, which has no second derivative")
     return flow
@@ -254,10 +249,7 @@ def test_a_flow_of_bfloat16_computes_or_is_refused(
     name: str, more: dict[str, str], make_flow: Make
 ) -> None:
     """log_prob and samples are finite and near float32's, else ValueError names the dtype."""
-    member = flows.members[name]
-    options = {**member.applicable({**SMALL, "layers": 2}), **more}
-    if "solver" in member.defaults:
-        options["solver"] = {"method": "rk4", "step_size": 0.25}
+    options = small(name, 0.25, hidden=4) | more
     flow = make_flow(name, 3, spread=0.05, dtype=torch.float32, **options)
     low = make_flow(name, 3, spread=0.05, dtype=torch.bfloat16, **options)
     # a rounding of bfloat16 is 2⁻⁸: a few dozen of them, of entries near one, are allowed
@@ -295,6 +287,6 @@ def test_a_view_of_a_flow_without_an_ode_computes_the_same(
     name: str, make_flow: Make, normal: Normal
 ) -> None:
     """A known trace or solver changes nothing of it."""
-    flow, x = make_flow(name, 2, **flows.members[name].applicable(SMALL)), normal(4, 2)
+    flow, x = make_flow(name, 2, **small(name)), normal(4, 2)
     view = flow.using(trace={"estimator": "hutchinson", "probes": 3}, solver="bosh3", noise=1)
     assert torch.equal(view.log_prob(x), flow.log_prob(x))

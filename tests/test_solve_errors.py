@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import flows
-from continuous_fields import Linear, Rowwise, Scaled, mlp_field
+from continuous_fields import Rowwise, mlp_field
 from flows import Flow
 from flows.continuous import CNF, MLPField, SolveError, Solver
 from flows.continuous.hollow import HollowField
@@ -23,8 +23,6 @@ from flows.continuous.planar_cnf import PlanarField
 
 Normal = Callable[..., Tensor]
 Solve = dict[str, Any]
-
-# ---- failures --------------------------------------------------------------------------------
 
 ADJUSTED = {"method": "rk4", "step_size": 0.05}
 THEIRS = {"engine": "torchdiffeq"}
@@ -79,7 +77,7 @@ def test_failures_of_the_adjoint(solver: Solve, normal: Normal) -> None:
     matrix = torch.diag(torch.tensor([-60.0, -0.1], dtype=torch.float64))
     solver = {"rtol": 1e-3, "atol": 1e-3, **solver}
     x = normal(4, 2).requires_grad_()
-    flow = Flow(CNF(Linear(matrix), solver=solver))
+    flow = Flow(CNF(Rowwise(lambda x: x @ matrix), solver=solver))
     with flows.count_nfe(flow) as nfe:
         flow.to_noise(x)
     steps = nfe.accepted + nfe.rejected
@@ -90,9 +88,9 @@ def test_failures_of_the_adjoint(solver: Solve, normal: Normal) -> None:
 
     fixed = {name: solver[name] for name in ("gradient", "engine") if name in solver}
     for other in (solver, {**ADJUSTED, **fixed}):
-        broken = Scaled(1.0)
+        broken = Rowwise(lambda x: x)
         log_prob = Flow(CNF(broken, solver=other)).log_prob(x)
-        broken.factor = math.nan
+        broken.function = lambda x: x * math.nan
         with pytest.raises(SolveError, match=r"NaN.* 4 of 4 .*t="):
             log_prob.sum().backward()
 
@@ -101,12 +99,12 @@ def test_failures_of_the_adjoint(solver: Solve, normal: Normal) -> None:
 def test_a_trace_that_is_not_finite(solver: Solve, normal: Normal) -> None:
     """NaN in the trace alone, which no norm of the state need see, is an error all the same."""
 
-    class Field(Scaled):
+    class Field(Rowwise):
         def trace(self, t: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
             return x.new_full((len(x),), math.nan)
 
     with pytest.raises(SolveError, match=r"trace.* NaN.* 4 of 4 .*t="):
-        Flow(CNF(Field(1.0), solver=solver)).log_prob(normal(4, 2))
+        Flow(CNF(Field(lambda x: x), solver=solver)).log_prob(normal(4, 2))
 
 
 UNDER_O = """
@@ -134,9 +132,6 @@ def test_failures_do_not_rest_on_asserts() -> None:
     )
     assert run.returncode == 0, run.stderr
     assert [line.split()[0] for line in run.stdout.splitlines()] == ["SolveError"] * 3
-
-
-# ---- what a Solver and a CNF refuse ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import flows
 from flows.continuous.shallow import ACTIVATIONS
@@ -53,7 +52,7 @@ def _alternatives(name: str, option: str, hint: Any, default: Any) -> list[Any]:
 def _is_smooth(activation: str) -> bool:
     """Whether the slope has no kink at zero: its differences to both sides are equal."""
     a = torch.tensor([-1e-4, 0.0, 1e-4], dtype=torch.float64)
-    function: Any = ACTIVATIONS[activation]  # type: ignore[index]  # a name
+    function: Any = ACTIVATIONS[activation]
     below, above = function.slope(a, function.value(a)).diff()
     return bool((above - below).abs() < 1e-6)
 
@@ -79,8 +78,16 @@ def _parameters(name: str) -> list[inspect.Parameter]:
     return [p for p in parameters if p.kind is p.KEYWORD_ONLY]
 
 
+READ = "aten._local_scalar_dense.default"  # reads a value, and so waits for a device
 SMALL = {"hidden": 8, "depth": 2, "layers": 2}
 CONDITIONAL = {"context_dim": 2}
+
+
+def small(name: str, step_size: float = 0.5, **sizes: int) -> dict[str, Any]:
+    """Small sizes that a flow takes, and steps that can be differentiated if it solves an ODE."""
+    steps = {"method": "rk4", "step_size": step_size, "gradient": "backprop"}
+    solver = {"solver": steps} if "solver" in flows.members[name].defaults else {}
+    return flows.members[name].applicable(SMALL | sizes) | solver
 
 
 def over(cases: dict[str, dict[str, Any]]) -> Any:
@@ -99,16 +106,3 @@ def _of(package: str) -> dict[str, dict[str, Any]]:
 every_member = over(MEMBERS)
 every_continuous = over(_of("flows.continuous"))
 every_discrete = over(_of("flows.discrete"))
-
-
-class Reads(TorchDispatchMode):
-    """Names of operators that read a value, and so wait for a device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func._overloadpacket is torch.ops.aten._local_scalar_dense:
-            self.names.append(func.name())
-        return func(*args, **(kwargs or {}))
