@@ -25,12 +25,10 @@ def build(request: Mapping[str, Any]) -> Built:
     if request.get("refuse"):
         raise ValueError("this is refused\nand this is a second line")
     x = np.asarray(request.get("x", np.ones((2, 3))), request.get("dtype", "float32"))
-    given = request.get("theirs", {}).get("ln_s", np.float32(0.3))
-    ln_s = np.array(given, x.dtype)
-    batch = x
+    ln_s = np.array(request.get("theirs", {}).get("ln_s", np.float32(0.3)), x.dtype)
 
-    def log_prob(x: np.ndarray = batch) -> np.ndarray:
-        squares: np.ndarray = (x * np.exp(-ln_s)) ** 2
+    def log_prob(x: np.ndarray = x) -> np.ndarray:
+        squares = (x * np.exp(-ln_s)) ** 2
         normal = -0.5 * squares.sum(1) - x.shape[1] * (ln_s + np.log(2 * np.pi) / 2)
         return normal.astype(x.dtype)
 

@@ -237,7 +237,7 @@ def test_the_sources_bring_what_the_loaders_look_for(name: str) -> None:
             datasets.sources(name, original=True)
 
 
-def test_a_plug_in_of_one_file_is_downloaded(server, tmp_path, monkeypatch) -> None:
+def test_a_plug_in_of_one_file_is_downloaded(server, tmp_path) -> None:
     """Its addresses, its checksum and its reader stand beside its loader."""
     server.content = tar(("numbers.npy", npy(np.random.default_rng(0).normal(size=(300, 2)))))
     plugin = tmp_path / "mine.py"

@@ -238,9 +238,10 @@ COUPLINGS = ("nice", "realnvp", "glow lu", "glow naive", "nsf_coupling")  # need
 
 
 def cost(log_prob: int, step: int, sample: int | None = None, **more: int) -> Cost:
-    """By the names of metrics; a sample is a log_prob unless told otherwise."""
+    """By the names of metrics; a sample is a log_prob unless told otherwise, of no determinant."""
     sample = log_prob if sample is None else sample
-    return {"log_prob_flops": log_prob, "step_flops": step, "sample_flops": sample, **more}
+    counts = {"log_prob_flops": log_prob, "step_flops": step, "sample_flops": sample}
+    return counts | {"log_prob_determinant_flops": 0} | more
 
 
 def mlp(n: int, inputs: int, h: int, m: int, outputs: int) -> int:
@@ -285,7 +286,9 @@ def mixed(kind: str, per_layer: int, n: int, d: int, h: int, m: int, layers: int
     """Glow, NSF (C): a linear layer, then a net, which changes the even columns every time."""
     net = couplings(per_layer, n, d, h, m, 1)
     forward, step, inverse = linear(kind, n, d)
-    return cost(layers * (forward + net), layers * (step + 3 * net), layers * (inverse + net))
+    once = {"log_prob_determinant_flops": layers * lu(d) * (kind == "naive")}  # a batch
+    costs = (layers * (forward + net), layers * (step + 3 * net), layers * (inverse + net))
+    return cost(*costs, **once)
 
 
 def maf(n: int, d: int, h: int, m: int, layers: int) -> Cost:
@@ -324,7 +327,8 @@ def dense(n: int, d: int, h: int, m: int, layers: int) -> Cost:
     vectors = sum(14 * a * b**2 + 8 * b**3 + 2 * a * b**2 for b, a in shapes)
     products = mlp(n, d, h, m, d) + 2 * n * d * ((m - 1) * h**2 + d * h)
     log_prob, step = values + products + n * lu(d), vectors + 3 * products + n * 2 * (lu(d) + d**3)
-    return {"log_prob_flops": layers * log_prob, "step_flops": layers * step}  # a sample iterates
+    counts = {"log_prob": log_prob, "step": step, "log_prob_determinant": n * lu(d)}
+    return {f"{name}_flops": layers * flops for name, flops in counts.items()}  # a sample iterates
 
 
 def solved(layers: int, field: int, rate: int, step: int, unneeded: int = 0, once: int = 0) -> Cost:

@@ -27,7 +27,6 @@ from benchmarks.measure.calls import COUNTED, calls, measured
 from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.measure.machine import git
 from benchmarks.measure.memory import peak_bytes, saved_bytes
-from benchmarks.measure.operations import lu_flops
 from benchmarks.studies.contender import Contender
 from measuring import cases_of, results_of
 
@@ -56,17 +55,6 @@ def test_every_call_is_timed_and_a_fault_costs_no_other() -> None:
     assert timed == {f"{name}_seconds" for name in (*COUNTED, *first, "build", "reference")}
     assert all(np.min(metrics[name]) > 0 for name in timed)
     assert metrics["log_prob_error"] == 0.5
-
-
-@pytest.mark.parametrize("dim", [2, 5, 12])
-def test_a_dense_determinant_is_an_lu_a_sample_and_layer(dim: int) -> None:
-    """The rest of log_prob forms the Jacobian; couplings have no determinant to factorise."""
-    layers = SIZES["layers"]
-    counted = calls(made("dense", dim)).count()[0]
-    assert counted["log_prob_determinant_flops"] == BATCH * layers * lu_flops(dim)
-    naive = calls(made("glow", dim, linear="naive")).count()[0]
-    assert naive["log_prob_determinant_flops"] == layers * lu_flops(dim)  # once a batch
-    assert calls(made("realnvp", dim)).count()[0]["log_prob_determinant_flops"] == 0
 
 
 def test_the_random_stream_does_not_decide_a_count() -> None:

@@ -40,7 +40,6 @@ SMALL: dict[str, Any] = {
 def test_exact_samples_have_every_mode_as_due(name: str) -> None:
     """Within the binomial error, and as much in gaps as is rare."""
     data = datasets.load(name)
-    assert data.sample is not None
     x = data.sample(20_000, stream(3, "exact"))
     due = modes.of_due(modes.shares(x, data))
     error = math.sqrt((len(due) - 1) / len(x))
@@ -66,9 +65,6 @@ def test_data_without_modes_or_density_is_refused() -> None:
         cases_of("modes", {**SMALL, "objectives": ["gan"]})
     with pytest.raises(ValueError, match=r"'bad'.*modes"):
         Dataset("bad", 2, *[torch.zeros(1, 2).double()] * 3, "", "", modes=torch.zeros(3, 1))
-
-
-# ---- the objective ------------------------------------------------------------------------------
 
 
 class Affine(torch.nn.Module):
@@ -102,11 +98,8 @@ def test_reverse_kl_is_that_of_gaussians() -> None:
     value = reverse_kl(gaussian())(flow, torch.empty(rows, 2))
     value.backward()
     assert value.item() == pytest.approx(a**2 + b**2 - 1 - 2 * math.log(b), abs=0.02)
-    gradient = [p.grad.item() for p in flow.parameters()]  # type: ignore[union-attr]  # there is one
+    gradient = [p.grad.item() for p in flow.parameters()]
     assert gradient == pytest.approx([2 * a, 2 * b - 2 / b], abs=0.03)
-
-
-# ---- cases, records, table ----------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -92,8 +92,6 @@ def test_cases_of_widths_and_flows_with_options() -> None:
     assert all(case.options["solver"]["rtol"] == 1e-3 for case in cases)
 
 
-# ---- at equal fit -------------------------------------------------------------------------------
-
 SLOPES = {"0.001": 0.25, "0.0001": -0.5}
 
 

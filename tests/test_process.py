@@ -164,7 +164,6 @@ def test_a_peer_ends_with_its_parent() -> None:
     )
     command = [sys.executable, "-c", script, *sys.path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
     _ended([child])
@@ -176,7 +175,6 @@ def test_a_process_that_holds_the_interpreter_ends_with_its_parent(tmp_path: Pat
     search = os.pathsep.join([str(tmp_path), *sys.path])
     command, environment = [sys.executable, "-c", PARENT], {**os.environ, "PYTHONPATH": search}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
         assert parent.stdout.readline() == "holds\n"
         (held,) = psutil.Process(parent.pid).children()
         parent.kill()
@@ -202,7 +200,6 @@ def test_a_family_ends_with_what_has_left_its_session() -> None:
     mark = uuid.uuid4().hex
     command, environment = "setsid sleep 600 & echo; sleep 600", {**os.environ, process.MARK: mark}
     with subprocess.Popen(["sh", "-c", command], env=environment, stdout=subprocess.PIPE) as shell:
-        assert shell.stdout is not None
         shell.stdout.readline()
         family = [psutil.Process(shell.pid), *psutil.Process(shell.pid).children(recursive=True)]
         process.end_family(mark)

@@ -45,7 +45,6 @@ def test_every_figure_has_a_source_and_a_protocol_that_exists() -> None:
                 assert protocols.read(row.protocol).of(row.flow, name).batch
             assert figures().beside(row.flow, row.protocol) == row
     gaussian = figures().beside("gaussian", None)
-    assert gaussian is not None
     assert dict(gaussian.values) == {name: row.gaussian for name, row in PUBLISHED.items()}
     assert figures().beside("iaf", "nsf") is None
 

@@ -51,7 +51,7 @@ def test_demsars_example_is_met() -> None:
     assert ranking.alike == [(0, 3)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(arrays(float, st.tuples(st.integers(3, 7), st.integers(5, 12)), elements=st.integers(0, 30)))
 def test_friedmans_test_is_an_analysis_of_variance_of_ranks(x: np.ndarray) -> None:
     ranking, ranks, (models, sets) = ranked(x), stats.rankdata(-x, axis=0), x.shape

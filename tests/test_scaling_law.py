@@ -105,9 +105,6 @@ def test_a_tie_goes_to_the_lower_degree() -> None:
     assert law.interval == pytest.approx((law.exponent, law.exponent), abs=1e-4)
 
 
-# ---- exact counts -----------------------------------------------------------------------------
-
-
 @settings(max_examples=100)
 @given(
     coefficients=st.lists(st.fractions(max_denominator=6), min_size=1, max_size=5),

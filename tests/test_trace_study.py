@@ -31,7 +31,6 @@ FIELD = {"bottleneck": 3, "solver": {"method": "rk4", "step_size": 1.0, "gradien
 @pytest.fixture(scope="module")
 def runs() -> dict[str, tuple[list[Case], dict[str, Result]]]:
     """Cases and results in either precision."""
-    torch.set_num_threads(1)
     return {dtype: (small, results_of(small)) for dtype in DTYPES for small in [trace_cases(dtype)]}
 
 
@@ -105,7 +104,7 @@ def test_exact_traces_are_exact_to_rounding(runs: Any, dtype: str, bound: float)
         assert not result.failure
         assert set(result.metrics) <= set(METRICS)
         assert result.metrics["jacobian_norm"] > 1
-        assert min(result.metrics["evaluation_seconds"]) > 0  # type: ignore[arg-type]  # a list
+        assert min(result.metrics["evaluation_seconds"]) > 0
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -168,9 +167,6 @@ def test_counts_add_up(runs: Any, dim: int) -> None:
         lu = flops("determinant", mode=mode) - flops("jacobian", mode=mode)
         assert lu == flops("determinant_of_formed") == BATCH * lu_flops(dim)
     assert flops("trace_of_formed") == 0
-
-
-# ---- tables and figures -------------------------------------------------------------------------
 
 
 def test_a_fault_costs_no_other_case(monkeypatch: pytest.MonkeyPatch) -> None:
