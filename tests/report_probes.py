@@ -14,14 +14,13 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from pydantic import BaseModel
 
-from benchmarks.core import store
+import records
 from benchmarks.core import study as studies
 from benchmarks.core.case import Case, Seeds
 from benchmarks.core.exhibit import RECORDS, Column, Figure, Table
 from benchmarks.core.naming import series
-from benchmarks.core.record import Record, Values
+from benchmarks.core.record import Record
 from benchmarks.core.study import Study
-from records import declared_now
 
 AWKWARD = "a & b < c_d % e | f"
 MACHINE = {"cpu": "Test CPU <3>", "cores": 2, "memory_bytes": 8 * 2**30, "load": 0.5}
@@ -130,18 +129,14 @@ def record_of(study: str, seed: int = 0, **changes: Any) -> Record:
     fields: dict[str, Any] = {"flow": "realnvp", "dim": 2, "batch": 4, "seeds": Seeds.of(seed)}
     case = Case(study=study, **{**fields, **changes.pop("case", {})})
     about: dict[str, Any] = {
-        "status": "done",
         "machine": MACHINE,
         "versions": {"torch": "2.13.0", "numpy": "2.4"},
         "commit": "abc123-dirty",
         "started": "2026-01-02T03:04:05+00:00",
         "seconds": 1.5,
         "shared": QUIET,
-        "declared": declared_now(case),
     }
-    metrics = {name: Values.of(name, v) for name, v in changes.pop("metrics", {}).items()}
-    identity = {"key": case.key, "identity": case.identity}
-    return Record(case=case, metrics=metrics, **identity, **{**about, **changes})
+    return records.record_of(case, changes.pop("metrics", None), **{**about, **changes})
 
 
 def write_trial(folder: Path) -> Path:
@@ -149,8 +144,7 @@ def write_trial(folder: Path) -> Path:
     done = record_of(PROBE, 0, metrics={"parameters": 7.0})
     failed = record_of(PROBE, 1, status="failed", reason=AWKWARD)
     missing = record_of(PROBE, 2)
-    for record in (done, failed):
-        store.write(folder, record)
+    records.folder(folder, done, failed)
     cases = [{"key": r.key, "study": PROBE, "label": r.case.label} for r in (done, failed, missing)]
     plan = {"name": "trial", "about": "To <try>.", "suite": {"probe": [1, 2]}, "cases": cases}
     (folder / "suite.json").write_text(json.dumps(plan))

@@ -1,8 +1,9 @@
-"""Git repositories of tests."""
+"""Folders of files, and git repositories, of tests."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -20,3 +21,10 @@ def commit(folder: Path, subject: str) -> str:
     git(folder, "add", ".")
     git(folder, "commit", "-q", "--allow-empty", "-m", subject)
     return git(folder, "rev-parse", "HEAD").strip()
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files by their paths below a folder."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)

@@ -31,6 +31,7 @@ from claim_examples import densities
 from flows.continuous.trace import TRACES, Trace
 from flows.plugins import load_plugin
 from flows.registry import SIZES, Member, Registry, needed
+from repositories import write_files
 from runs import small
 from variants import options_of
 
@@ -253,8 +254,8 @@ def test_a_module_that_cannot_be_imported_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one line, and the reason wherever a name is unknown."""
-    _plugin(tmp_path / "some_members" / "__init__.py", "")
-    _plugin(tmp_path / "some_members" / "one.py", "import no_such_module_at_all")
+    texts = {"__init__.py": "", "one.py": "import no_such_module_at_all"}
+    write_files(tmp_path / "some_members", texts)
     monkeypatch.syspath_prepend(tmp_path)
     registry: Registry[int] = Registry("thing", ("some_members",))
     with pytest.warns(UserWarning, match="left out: ModuleNotFoundError") as warned:
@@ -363,11 +364,10 @@ print(json.dumps({
 @pytest.fixture
 def distribution(tmp_path: Path) -> dict[str, str]:
     """The environment of a process that finds the distribution."""
-    (tmp_path / "their_members.py").write_text(MEMBERS)
-    info = tmp_path / "theirs-1.dist-info"
-    info.mkdir()
-    (info / "entry_points.txt").write_text(POINTS)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+    about = "Metadata-Version: 2.1\nName: theirs\nVersion: 1\n"
+    info = {"entry_points.txt": POINTS, "METADATA": about}
+    write_files(tmp_path, {"their_members.py": MEMBERS})
+    write_files(tmp_path / "theirs-1.dist-info", info)
     root = Path(__file__).parents[1]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root, tmp_path)))}
 
@@ -408,7 +408,7 @@ def test_the_claims_of_a_file_are_asked_for_by_name(tmp_path: Path) -> None:
 
 FILES = {
     "plug/mine.py": "import os, torch, beside, far.deep\nfrom importlib import import_module\n"
-    'import flows\n\n@flows.register("mine_{0}", uses=())\ndef make(dim):\n    '
+    'import flows\n\n@flows.register("mine_flow", uses=())\ndef make(dim):\n    '
     'import_module("late")\n',
     "plug/beside.py": "from sub import thing",
     "plug/sub/__init__.py": "",
@@ -426,9 +426,7 @@ FILES = {
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The module of a plug-in's file with helpers beside it and in a folder on the path."""
-    for name, text in FILES.items():
-        (path := tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.replace("{0}", "flow"))
+    write_files(tmp_path, FILES)
     for folder in ("plug", "work"):
         monkeypatch.syspath_prepend(tmp_path / folder)
     importlib.invalidate_caches()
@@ -447,9 +445,9 @@ def test_every_file_of_its_own_counts_and_no_other(plugin: str, tmp_path: Path) 
     assert len(before) == len(FILES) - len(unrelated)
     for name, text in FILES.items():
         path = tmp_path / name
-        path.write_text(text.replace("{0}", "flow") + "\n# changed\n")
+        path.write_text(text + "\n# changed\n")
         assert (plugin_files(plugin) != before) == (name not in unrelated), name
-        path.write_text(text.replace("{0}", "flow"))
+        path.write_text(text)
 
 
 def test_a_distribution_is_not_followed_into_others() -> None:
@@ -464,10 +462,8 @@ def test_the_packages_that_hold_a_module_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Python runs them first, though the module imports nothing of them."""
-    for name in ("outer_of_mine/__init__.py", "outer_of_mine/inner/__init__.py"):
-        (path := tmp_path / name).parent.mkdir(exist_ok=True)
-        path.write_text("")
-    (tmp_path / "outer_of_mine" / "inner" / "flow.py").write_text("")
+    names = ("__init__.py", "inner/__init__.py", "inner/flow.py")
+    write_files(tmp_path / "outer_of_mine", dict.fromkeys(names, ""))
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("outer_of_mine", "outer_of_mine.inner", "outer_of_mine.inner.flow"):
         monkeypatch.setitem(sys.modules, name, importlib.import_module(name))

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from documents import ROOT, blocks
-from repositories import commit
+from repositories import commit, write_files
 
 pytestmark = pytest.mark.system
 
@@ -105,7 +105,7 @@ def place(tmp_path: Path) -> Place:
         source, target = ROOT / name, place.ours / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
         target.parent.mkdir(parents=True, exist_ok=True)
-        copy(source, target)  # type: ignore[operator]
+        copy(source, target)
     files = {
         "pyproject.toml": PROJECT,
         "my_package/__init__.py": "",
@@ -117,9 +117,7 @@ def place(tmp_path: Path) -> Place:
         ".gitignore": "build/\n*.egg-info/\n",
         "exact.toml": shown(PAGE, "exact.toml"),
     }
-    for name, text in files.items():
-        (place.repository / name).parent.mkdir(parents=True, exist_ok=True)
-        (place.repository / name).write_text(text)
+    write_files(place.repository, files)
     commit(place.repository, "start")
     command = [sys.executable, "-m", "venv", "--without-pip", str(place.environment)]
     subprocess.run(command, check=True)
