@@ -10,9 +10,9 @@ import sys
 import time
 
 import torch
-from nflows.transforms import IdentityTransform
 
 import flows
+from acting_flows import Acting
 
 
 def _raise(error):
@@ -53,6 +53,17 @@ def _open_files():
     HELD.extend(os.open("/dev/null", os.O_RDONLY) for _ in range(limit + 1))
 
 
+def _once(act):
+    """Act in the first call alone: a child of a child would never end."""
+    calls = []
+
+    def first():
+        calls.append(act)
+        return len(calls) > 1 or act()
+
+    return first
+
+
 def _hang_up():
     os.closerange(3, 256)
     time.sleep(600)
@@ -75,31 +86,18 @@ ACTS = {
     "halves": _babble(b"\0\0\1\0half"),
     "hangs_up": _hang_up,
     "opens": _open_files,
+    "forks": _once(os.fork),
+    "forks_in_c": _once(lambda: ctypes.CDLL(None).fork()),
     "swarms": os.fork,  # in every call, so do its copies
     "crowds": lambda: [subprocess.Popen(["sleep", "600"]) for _ in range(40)] and time.sleep(600),
     "forsakes": lambda: subprocess.Popen(["sleep", "600"], start_new_session=True),
 }
 
 
-class Misbehaving(IdentityTransform):
-    """The identity, except that ``act`` comes first."""
-
-    def __init__(self, act):
-        super().__init__()
-        self.act = act
-        self.unused = torch.nn.Parameter(torch.zeros(()))
-
-    def forward(self, inputs, context=None):
-        self.act()
-        z, ladj = super().forward(inputs, context)
-        return z + 0 * self.unused, ladj
-
-
 def _factory(act):
     def factory(dim):
-        return Misbehaving(act)
+        return Acting(act)
 
-    factory.__module__ = __name__
     return factory
 
 

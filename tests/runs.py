@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
 import threading
@@ -21,8 +21,12 @@ from benchmarks.core.metrics import METRICS
 from benchmarks.execution.suite import Suite
 
 SCORING = {
-    **{"rows": 200, "checked_rows": 100, "grid": 20, "samples": 200, "seconds": 0.02},
+    "rows": 200,
+    "checked_rows": 100,
     "compared_rows": 100,
+    "grid": 20,
+    "samples": 200,
+    "seconds": 0.02,
 }
 
 
@@ -50,8 +54,7 @@ class Silent:
 
 def small(*contenders, **values) -> Suite:
     """A suite of one tiny cost study."""
-    study = {"study": "cost", "flows": contenders, "dims": [2, 3], "batch": 4, "seconds": 0.01}
-    study["sizes"] = {"hidden": 4, "layers": 1}
+    study = {**COST, "flows": contenders, "dims": [2, 3]}
     return Suite(name="small", about="for a test", threads=1, studies=[study], **values)
 
 
@@ -85,26 +88,6 @@ def figures(folder: Path) -> dict[str, dict[str, object]]:
     return rows
 
 
-def trainings_of(seeds: int, updates: int, datasets: str = '["8gaussians"]') -> str:
-    """The text of a suite of short trainings: two flows on each data set, with so many seeds."""
-    return f"""
-about = "x"
-threads = 1
-seeds = {list(range(seeds))}
-
-[[studies]]
-study = "density"
-datasets = {datasets}
-baselines = []
-flows = ["realnvp", "nice"]
-sizes = {{ hidden = 8, layers = 1 }}
-batch = 64
-updates = {updates}
-training = {{ validation_rows = 100 }}
-scoring = {{ rows = 200, grid = 20, samples = 200, compared_rows = 1, seconds = 0.02 }}
-"""
-
-
 def flowgauge(*arguments: object, status: int | None = 0) -> Result:
     """What a command gives in this process, which ends with a status; any if None."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -113,40 +96,56 @@ def flowgauge(*arguments: object, status: int | None = 0) -> Result:
     return result
 
 
-def started(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+def refused(*arguments: object) -> str:
+    """The one line with which a command refuses its arguments, with status 2."""
+    (line,) = flowgauge(*arguments, status=2).stderr.strip().splitlines()
+    return line
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
     """Python in a process of its own; its output is one stream of text."""
     return subprocess.Popen(
-        [sys.executable, *arguments],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
 PAUSED = Path(__file__).with_name("paused_training.py")
 UPDATES = 40
-STOPPED = f"""
-about = "An identity and a training."
-threads = 1
-[[studies]]
-study = "identities"
-times = []
-methods = []
-bottlenecks = []
-flows = ["realnvp"]
-dims = [2]
-sizes = {{ hidden = 4, layers = 1 }}
-[[studies]]
-study = "density"
-baselines = []
-datasets = ["8gaussians"]
-batch = 32
-updates = {UPDATES}
-flows = [{{ flow = "realnvp", options = {{ hidden = 8, layers = 2 }} }}]
-training = {{ validation_rows = 100 }}
-scoring = {{ rows = 200, grid = 20, samples = 200, compared_rows = 1, seconds = 0.02 }}
-"""
+SMALL = {"hidden": 4, "layers": 1}
+COST = {"study": "cost", "flows": ["realnvp"], "dims": [2], "batch": 4, "seconds": 0.01}
+COST["sizes"] = SMALL
+IDENTITY = {"study": "identities", "flows": ["realnvp"], "dims": [2], "sizes": SMALL}
+IDENTITY |= {"times": [], "methods": [], "bottlenecks": []}
+TRAINING = {
+    "study": "density",
+    "baselines": [],
+    "datasets": ["8gaussians"],
+    "flows": [{"flow": "realnvp", "options": {"hidden": 8, "layers": 2}}],
+    "batch": 32,
+    "updates": UPDATES,
+    "training": {"validation_rows": 100},
+    "scoring": SCORING | {"compared_rows": 1},
+}
+
+
+def toml(*studies: dict[str, Any], **common: Any) -> str:
+    """The text of a suite, of one thread unless it is told otherwise."""
+
+    def written(value: Any) -> str:
+        if isinstance(value, dict):
+            return f"{{ {', '.join(f'{name} = {written(part)}' for name, part in value.items())} }}"
+        if isinstance(value, list | tuple):
+            return f"[{', '.join(map(written, value))}]"
+        return json.dumps(value)
+
+    lines: list[str] = []
+    for table in ({"about": "x", "threads": 1, **common}, *studies):
+        lines += ["[[studies]]"] * bool(lines)
+        lines += [f"{name} = {written(value)}" for name, value in table.items()]
+    return "\n".join(lines)
+
+
+STOPPED = toml(IDENTITY, TRAINING)
 
 
 def until(

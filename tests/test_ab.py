@@ -25,7 +25,7 @@ from benchmarks.gate.ab import (
     log_ratios,
     package_folders,
 )
-from repositories import commit, git
+from repositories import commit, git, write_files
 from runs import flowgauge
 
 ROOT = Path(__file__).parent.parent
@@ -50,13 +50,10 @@ class Fake:
 """
 
 
-# statistics
-
-
-def samples(seed: int, slowed: float = 0.0, noise: float = 0.03, count: int = 40):
+def samples(seed: int, slowed: float = 0.0, noise: float = 0.03):
     """Log-ratios of six benchmarks, skewed as times are, the first slower by a share."""
     random = np.random.default_rng(seed)
-    drawn = {n: noise * (random.gamma(2, size=(2, count)).T @ [1, -1]) / 2**0.5 for n in NAMES}
+    drawn = {n: noise * (random.gamma(2, size=(2, 40)).T @ [1, -1]) / 2**0.5 for n in NAMES}
     return {**drawn, NAMES[0]: drawn[NAMES[0]] + np.log1p(slowed)}
 
 
@@ -142,9 +139,6 @@ def test_benchmarks_of_one_side_alone_are_no_pass_and_a_reason_is_given_once():
     assert result.status() == 2
     assert result.notes[0] == "a/log_prob, b/log_prob: no module"
     assert "none slower" not in result.notes[-1]
-
-
-# revisions
 
 
 def state(folder):
@@ -310,9 +304,7 @@ def test_a_package_and_a_plug_in_of_anyone_are_those_of_each_revision(
         "flows/__init__.py": "raise SystemExit('a package of the repository was imported')",
         "plugin.py": FLOW.replace("from helper import NAME", "NAME = 'theirs_plugin'"),
     }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_files(tmp_path, files)
     commit(tmp_path, "one")
     (tmp_path / source / "helper.py").write_text("NAME = 'theirs_new'")
     result = compare("HEAD", ".", package="mine", plugin=Path("plugin.py"), seconds=9.0, factor=1e9)

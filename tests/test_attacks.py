@@ -27,19 +27,8 @@ from benchmarks.execution import run
 from benchmarks.execution.merging import merge
 from benchmarks.execution.process import Measured, Worker
 from records import case_of, record_of
-from runs import flowgauge, started
+from runs import COST, flowgauge, started, toml
 
-SUITE = """
-about = "x"
-threads = 1
-operators = {operators}
-[[studies]]
-study = "cost"
-flows = ["realnvp", "nice", "planar", "maf"]
-dims = [2]
-batch = 4
-seconds = 0
-"""
 FAULTS, SEED = 40, 0
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir"}
@@ -102,6 +91,12 @@ class Disk:
 disk = Disk()
 
 
+def suite(operators: bool) -> str:
+    """The text of a suite of four cases."""
+    flows = ["realnvp", "nice", "planar", "maf"]
+    return toml(COST | {"flows": flows, "seconds": 0}, operators=operators)
+
+
 def invoke(file: Path, folder: Path) -> tuple[int, str]:
     """Exit status and output of a run."""
     result = flowgauge("run", file, "--out", folder, "--no-report", status=None)
@@ -121,7 +116,7 @@ def test_a_disk_that_refuses_an_operation_costs_no_record(tmp_path, monkeypatch)
     monkeypatch.setattr(fcntl, "flock", lambda *given: (disk.meet(), lock(*given))[1])
     monkeypatch.setattr(run, "Worker", Player)
     file, half, folder = (tmp_path / name for name in ("one.toml", "half", "attacked"))
-    file.write_text(SUITE.format(operators="false"))
+    file.write_text(suite(operators=False))
     assert invoke(file, half)[0] == 0
     names = content(half).keys()
     for path in store.loose(half)[::2]:
@@ -203,7 +198,7 @@ def test_a_kill_at_any_operation_costs_nothing(name: str, tmp_path, monkeypatch)
     monkeypatch.setattr(os, "fsync", lambda handle: (disk.meet(), sync(handle))[1])
     monkeypatch.setattr(run, "Worker", Player)
     start, place, whole, file = (tmp_path / n for n in ("start", "place", "whole", "one.toml"))
-    file.write_text(SUITE.format(operators="false"))
+    file.write_text(suite(operators=False))
     sources = [filled(tmp_path / "a", (1, 2), 1), filled(tmp_path / "b", (2, 3), 2)]
     start.mkdir()
     if name != "merge":
@@ -239,7 +234,7 @@ def test_a_kill_at_any_operation_costs_nothing(name: str, tmp_path, monkeypatch)
 def test_readers_see_each_record_whole_while_a_run_replaces_it(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(run, "Worker", Player)
     file, folder = tmp_path / "one.toml", tmp_path / "raced"
-    file.write_text(SUITE.format(operators="true"))  # each run measures all afresh
+    file.write_text(suite(operators=True))  # each run measures all afresh
     assert invoke(file, folder)[0] == 0
     keys = content(folder).keys()
     reader, number = started("-c", READER, str(folder)), 1

@@ -28,15 +28,17 @@ from benchmarks.execution.run import CHECKPOINTS, Asked, cores_for, run
 from benchmarks.execution.suite import Suite
 from flows.plugins import load_plugin
 from runs import (
+    COST,
     PAUSED,
     STOPPED,
+    TRAINING,
     UPDATES,
     Silent,
     figures,
     small,
     started,
+    toml,
     trainings,
-    trainings_of,
     until,
 )
 
@@ -170,14 +172,18 @@ def test_a_phase_leaves_the_rest_out(tmp_path, worker):
     assert not asked.left_over(run(suite, tmp_path, Silent(), asked, worker=worker))
 
 
+def command_of(file: Path, out: Path, *options: object) -> list[str]:
+    """A run of a suite into a folder, for a process of its own."""
+    return [sys.executable, "-m", "benchmarks", *map(str, ("run", file, "--out", out, *options))]
+
+
 @pytest.mark.system
 def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monkeypatch, worker):
     """Where all of its processes get the signal; that it gets it alone is SLURM's test."""
     monkeypatch.setenv("PAUSED", str(tmp_path))
     file, stopped, whole = tmp_path / "one.toml", tmp_path / "stopped", tmp_path / "whole"
     file.write_text(STOPPED)
-    command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(stopped)]
-    command += ["--plugin", str(PAUSED)]
+    command = command_of(file, stopped, "--plugin", PAUSED)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -223,9 +229,8 @@ def test_a_signal_between_two_events_stops_gently_too(tmp_path, monkeypatch):
 @pytest.mark.system
 def test_a_run_that_waits_for_timings_of_another_stops_too(tmp_path):
     file = tmp_path / "one.toml"
-    text = 'threads = 1\n[[studies]]\nstudy = "cost"\nflows = ["realnvp"]\ndims = [2]\n'
-    file.write_text(text + "sizes = { hidden = 4, layers = 1 }\n")
-    command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(tmp_path / "out")]
+    file.write_text(toml(COST))
+    command = command_of(file, tmp_path / "out")
     with (
         locks.timing(tmp_path, print),
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
@@ -263,13 +268,9 @@ def test_faulty_flows_become_failed_records_and_the_rest_is_measured(tmp_path):
 
 @pytest.mark.system
 def test_kill_at_any_moment_loses_at_most_the_running_block(tmp_path, worker):
-    text = 'about = "x"\nthreads = 1\n[[studies]]\nstudy = "cost"\nbatch = 4\nseconds = 0.01\n'
-    text += "dims = [2, 3, 4, 5]\nsizes = { hidden = 4, layers = 1 }\n"
-    text += 'flows = [{ flow = "realnvp" }]\n'
     file, out = tmp_path / "many.toml", tmp_path / "out"
-    file.write_text(text)
-    command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    file.write_text(toml(COST | {"dims": [2, 3, 4, 5]}))
+    with subprocess.Popen(command_of(file, out), stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             if line.startswith("[2/4]"):
                 os.kill(process.pid, signal.SIGKILL)
@@ -310,18 +311,11 @@ def test_a_training_that_is_killed_goes_on_to_what_it_would_have_been(tmp_path, 
     plugin = tmp_path / "waiting.py"  # loaded by the worker, which is a process of its own
     os.mkfifo(begun := tmp_path / "begun")
     plugin.write_text(WAITING.format(str(begun)))
-    text = 'about = "x"\nthreads = 1\n[[studies]]\nstudy = "density"\nbaselines = []\n'
-    text += 'datasets = ["8gaussians"]\nbatch = 32\nupdates = 50\n'
-    text += 'flows = [{ flow = "realnvp", options = { hidden = 8, layers = 2 } }]\n'
-    text += "training = { validation_rows = 100 }\n"
-    text += "scoring = { rows = 200, grid = 20, samples = 200, compared_rows = 1 }\n"
     file = tmp_path / "one.toml"
-    file.write_text(text)
+    file.write_text(toml(TRAINING))
     killed, unbroken = tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, "-m", "benchmarks", "run", str(file), "--out", str(killed)]
-    command += ["--plugin", str(plugin)]
     reader = os.open(begun, os.O_RDONLY | os.O_NONBLOCK)
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command_of(file, killed, "--plugin", plugin)) as process:
         assert select.select([reader], [], [], 300)[0], "no checkpoint was written"
         os.kill(process.pid, signal.SIGKILL)
     assert not list((killed / "records").glob("*.json"))
@@ -360,7 +354,6 @@ def start(file: Path, folder: Path) -> subprocess.Popen[str]:
 
 def kill(process: subprocess.Popen[str], generator: random.Random, worker: bool) -> bool:
     """Kill the run, or one of its processes, at a random time after a record; False if it ended."""
-    assert process.stdout is not None
     line = process.stdout.readline()
     while line and not line.startswith("["):
         line = process.stdout.readline()
@@ -376,7 +369,9 @@ def kill(process: subprocess.Popen[str], generator: random.Random, worker: bool)
 @pytest.mark.system
 def test_no_record_is_lost_doubled_or_half(tmp_path):
     file, folder, whole = (tmp_path / name for name in ("many.toml", "killed", "whole"))
-    file.write_text(trainings_of(SEEDS, 200, '["8gaussians", "moons"]'))
+    study = TRAINING | {"datasets": ["8gaussians", "moons"], "flows": ["realnvp", "nice"]}
+    study |= {"sizes": {"hidden": 8, "layers": 1}, "batch": 64, "updates": 200}
+    file.write_text(toml(study, seeds=list(range(SEEDS))))
     file.with_name("checkpoints.py").write_text(PLUGIN)
     generator, kills = random.Random(0), 0
     while kills < KILLS:
@@ -436,41 +431,9 @@ def test_more_jobs_than_cores_are_refused_with_what_fits(monkeypatch):
         cores_for(2, 2)
 
 
-FORKING = """
-import ctypes
-import os
-import torch
-from nflows.transforms import IdentityTransform
-import flows
-
-done = []
-
-class Forks(IdentityTransform):
-    def __init__(self, fork):
-        super().__init__()
-        self.scale = torch.nn.Parameter(torch.zeros(()))
-        self.fork = fork
-
-    def forward(self, inputs, context=None):
-        if self.fork not in done:
-            done.append(self.fork)  # before the fork: a child of a child would never end
-            self.fork()
-        return inputs + 0 * self.scale, inputs.new_zeros(len(inputs))
-
-@flows.register("forks", uses=())
-def forks(dim):
-    return Forks(os.fork)
-
-@flows.register("forks_in_c", uses=())
-def forks_in_c(dim):
-    return Forks(ctypes.CDLL(None).fork)
-"""
-
-
 def test_flows_that_fork_have_one_record_each_and_so_have_the_next(tmp_path: Path, worker: Worker):
-    (tmp_path / "forking.py").write_text(FORKING)
-    load_plugin(tmp_path / "forking.py")
-    suite = small("forks", "forks_in_c")
+    load_plugin(FAULTY)
+    suite = small("faulty_forks", "faulty_forks_in_c")
     now = run(suite, tmp_path / "out", Silent(), worker=worker)
     statuses = {record.case.flow: record.status for record in now.records.values()}
     assert set(statuses.values()) == {"done"}

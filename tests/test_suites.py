@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tomllib
 import warnings
 from functools import cache
 from pathlib import Path
@@ -28,7 +27,7 @@ from benchmarks.studies.density.study import DensityOptions
 from benchmarks.studies.trainees import Trainee
 from benchmarks.training.settings import Training
 from flows.continuous.ffjord import TABLE_4
-from runs import flowgauge
+from runs import COST, flowgauge, toml
 
 ROOT = Path(__file__).parent.parent
 
@@ -102,23 +101,13 @@ def test_whatever_can_change_a_number_changes_the_key(change):
     assert Case(**case).key == Case(**dict(reversed(case.items()))).key
 
 
-COST = """
-about = "x"
-threads = 1
-[[studies]]
-study = "cost"
-dims = [2, 4]
-seconds = 0
-flows = [{ flow = "realnvp" }, { flow = "cnf", options = { hidden = -5 } }]
-"""
+def cost(*dims: int) -> str:
+    """The text of a suite with a flow that can be constructed, and one that cannot."""
+    broken = {"flow": "cnf", "options": {"hidden": -5}}
+    return toml(COST | {"dims": dims, "seconds": 0, "flows": ["realnvp", broken]})
+
+
 REASON = "hidden"  # the option at fault
-DENSITY = """
-about = "x"
-[[studies]]
-study = "density"
-datasets = ["8gaussians"]
-flows = [{ flow = "realnvp", updates = 7 }, { flow = "maf" }]
-"""
 
 
 @pytest.fixture
@@ -129,7 +118,7 @@ def empty(tmp_path, monkeypatch):
 
 
 def test_dry_run_and_status_name_what_cannot_be_constructed(empty):
-    (empty / "one.toml").write_text(COST)
+    (empty / "one.toml").write_text(cost(2, 4))
     dry = flowgauge("run", "one.toml", "--dry-run", status=2)
     assert REASON in dry.stderr
     status = flowgauge("status", "one.toml", "--json", "-", status=1)
@@ -140,7 +129,7 @@ def test_dry_run_and_status_name_what_cannot_be_constructed(empty):
 
 @pytest.mark.slow
 def test_failures_that_are_kept_are_told_with_the_remedy(empty):
-    (empty / "one.toml").write_text(COST.replace("[2, 4]", "[2]"))
+    (empty / "one.toml").write_text(cost(2))
     for kept in (False, True):
         result = flowgauge("run", "one.toml", status=1)
         assert (REASON in result.stdout) != kept
@@ -159,7 +148,8 @@ def test_report_takes_the_name_of_a_suite_that_was_run(empty):
 
 @pytest.mark.parametrize(("key", "flows"), [("updates", ["realnvp"]), ("batch", [])])
 def test_an_override_names_the_flows_that_it_does_not_reach(key, flows):
-    values = tomllib.loads(DENSITY)
+    trained = [{"flow": "realnvp", "updates": 7}, {"flow": "maf"}]
+    values = {"studies": [{"study": "density", "datasets": ["8gaussians"], "flows": trained}]}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         suite.override(values, f"density.{key}=5")
@@ -173,6 +163,7 @@ def test_a_machine_without_data_or_gpu_plans_what_others_measure(empty, monkeypa
     monkeypatch.setenv("FLOWGAUGE_DATA", str(empty))
     chosen = ["quick", "--study", "density", "--data", "gas", "--device", "cuda"]
     flowgauge("run", *chosen, "--dry-run")
+    assert not (empty / "results").exists()
     status = flowgauge("status", *chosen, "--json", "-", status=1)
     assert len(json.loads(status.stdout)["missing"]) > 0
     assert "cuda" in flowgauge("run", *chosen, status=2).stderr
