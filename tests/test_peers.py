@@ -481,7 +481,8 @@ def _times(**changes: Any) -> pd.DataFrame:
     """An eager flow that takes 2 s for half a matmul's work, and a peer that takes 1 s."""
     rows = []
     for by, scale in (("eager", 2.0), ("other", 1.0)):
-        row: dict[str, Any] = {"setting.part": "speed", "setting.by": by, "status": "done"}
+        row: dict[str, Any] = {"setting.part": "speed", "setting.by": by, "setting.busy": 0}
+        row |= {"status": "done", "notes": {}}
         row |= {"flow": "cnf", "dim": 3, "batch": 8, "option.hidden": 4, "block": "b", "key": by}
         row |= {"log_prob_error": 1e-4, "matmul_seconds": 1.0, "log_prob_seconds": scale}
         row |= {"log_prob_seconds.values": [0.9 * scale, scale, 1.1 * scale]}

@@ -35,8 +35,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 def libraries(frame: pd.DataFrame) -> Iterator[Figure]:
     """The ratios with their intervals, a panel a call."""
-    done = frame[frame["status"] == "done"]
-    rows = costs(done) if len(done) else pd.DataFrame()
+    rows = costs(frame[frame["status"] == "done"])
     panels = {f"{call}.ratio": title for call, title in CALLS.items() if f"{call}.ratio" in rows}
     if panels:
         rows = rows.assign(name=rows["member"] + ", D = " + rows["dim"].astype(str))
@@ -61,7 +60,7 @@ def speed(frame: pd.DataFrame) -> Iterator[Figure]:
     done = named(frame)[frame["status"] == "done"]
     if done.empty:
         return
-    busy = done.get("setting.busy", pd.Series(0, done.index)).map(lambda n: ", busy" if n else "")
+    busy = done["setting.busy"].map(lambda processes: ", busy" if processes else "")
     name = done["flow"] + ", D = " + done["dim"].astype(str) + busy
     panels = {}
     for call in (call for call in SPEED_CALLS if f"{call}_seconds" in done):

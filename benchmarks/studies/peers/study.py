@@ -13,14 +13,8 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import (
-    JsonValue,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import JsonValue, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import model_validator as validator
 from torch import Tensor, nn
 
 import flows
@@ -95,7 +89,7 @@ class Group(Settings, frozen=True):
     same_weights: bool = False
     """Whether all get the initial weights of the first, which then have to have the same shapes."""
 
-    @model_validator(mode="before")
+    @validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         value = {"name": value} if isinstance(value, str) else value
@@ -107,7 +101,7 @@ class Group(Settings, frozen=True):
         members = [{"flow": member, **MEMBERS.get(member, {})} for member in ARCHITECTURES[name]]
         return {**value, "members": members}
 
-    @model_validator(mode="after")
+    @validator(mode="after")
     def _apart(self) -> Self:
         names = [member.name for member in self.members]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -253,8 +247,7 @@ def _error(case: Case, built: Calls | ForeignFlow) -> dict[str, float]:
 @torch.no_grad()
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
     """Copy all parameters in order; ValueError where shapes differ."""
-    pairs = list(zip_longest(source.parameters(), target.parameters()))
-    for one, other in pairs:
+    for one, other in zip_longest(source.parameters(), target.parameters()):
         if one is None or other is None or one.shape != other.shape:
             raise ValueError("same_weights needs two flows with parameters of the same shapes")
         other.copy_(one)
@@ -464,12 +457,12 @@ class Entry(Settings, frozen=True):
     label: str = ""
     """Name in tables; that of the mode or library if left out."""
 
-    @model_validator(mode="before")
+    @validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         return {"by": value} if isinstance(value, str) else value
 
-    @model_validator(mode="after")
+    @validator(mode="after")
     def _known(self) -> Self:
         if self.by not in (names := (*MODES, *foreign.names())):
             raise ValueError(f"unknown competitor {self.by!r}; choose from: {', '.join(names)}")

@@ -92,7 +92,8 @@ ROWS = 1536  # of the square matrices whose product measures the machine's peak
 MATMUL_FLOPS = 2 * ROWS**3
 EQUAL = 2.0  # factor between two errors up to which they count as equal
 FLOOR = 1e-5  # below which errors, nats or of a gradient, are those of rounding: equal
-SUBJECT = ["flow", "dim", "batch", "option.hidden", "setting.busy"]
+SUBJECT = {"flow": "flow", "dim": "dim", "batch": "batch"}  # its columns, by those of a frame
+SUBJECT |= {"option.hidden": "hidden", "setting.busy": "busy"}
 RATIO: dict[str, Any] = {"digits": ".3g", "kind": "time"}
 MILLISECONDS: dict[str, Any] = {"unit": "ms", "scale": SCALES["s", "ms"], **RATIO}
 
@@ -308,9 +309,7 @@ def speed(frame: pd.DataFrame) -> Iterator[Table]:
         layout["ratio"] = Column("Ours / peer", **RATIO)
         errors = {"error": "Error, ours", "error.peer": "Error, peer"}
         layout |= {name: Column(header, digits=".1e") for name, header in errors.items()}
-        layout |= columns("accuracy")
-        if "memory" in rows:
-            layout["memory"] = Column("Memory, ours / peer", digits=".3g")
+        layout |= columns("accuracy", {"memory": Column("Memory, ours / peer", digits=".3g")})
         rows = rows.assign(call=rows["call"].map(lambda call: METRICS[f"{call}_seconds"].name))
         yield Table.of("speed-ratios", "Ours over peers", RATIOS, rows, layout)
 
@@ -355,7 +354,7 @@ def ratios(frame: pd.DataFrame) -> pd.DataFrame:
             metric = f"{call}_error" if call != "sample" else "log_prob_error"
             ours, peer = one[metric], other[metric]
             equal = max(ours, peer) <= max(FLOOR, EQUAL * min(ours, peer))
-            row = {name.rpartition(".")[2]: one[name] for name in _subject(done)}
+            row = {SUBJECT[name]: one[name] for name in _subject(done)}
             row |= {"call": call, "ours": one["competitor"], "peer": other["competitor"]}
             row |= with_interval("ratio", *ratio_of_medians(mine, theirs))
             row |= {"error": ours, "error.peer": peer}
@@ -369,11 +368,9 @@ def ratios(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _times(frame: pd.DataFrame) -> Table:
     """A row for each competitor of a subject."""
-    rows = frame.rename(columns=lambda name: str(name).removeprefix("option."))
-    rows = rows.rename(columns={"setting.busy": "busy"})
+    rows = frame.rename(columns=SUBJECT)
     rows[RECORDS] = [(key,) for key in frame["key"]]
-    names = [name.rpartition(".")[2] for name in _subject(frame)]
-    layout = columns(*names, {"competitor": "By"})
+    layout = columns(*(SUBJECT[name] for name in _subject(frame)), {"competitor": "By"})
     for call in (call for call in SPEED_CALLS if f"{call}_seconds" in frame):
         name, header = f"{call}_seconds", METRICS[f"{call}_seconds"].name
         times = [time_cells(row, call, name) for row in frame.to_dict("records")]
@@ -388,18 +385,16 @@ def _times(frame: pd.DataFrame) -> Table:
     if rows["pays"].notna().any():
         layout["pays"] = Column("Compiling pays from", "updates", digits=",.0f", kind="time")
     if frame.get("setting.memory", pd.Series([None])).eq(True).any():
-        eager = rows["setting.by"] != "compiled"  # whose saved bytes are those of the eager flow
-        rows["step_saved_bytes"] = rows["step_saved_bytes"].where(
-            eager & rows["setting.memory"].eq(True)
-        )
+        known = rows["setting.memory"].eq(True)
+        known &= rows["setting.by"] != "compiled"  # whose saved bytes are those of the eager flow
+        rows["step_saved_bytes"] = rows["step_saved_bytes"].where(known)
         layout |= {name: Column.of(name, row=False) for name in BYTES}
     return Table.of("speed", "Times by competitor", SPEED, rows, layout)
 
 
 def _paying(frame: pd.DataFrame) -> pd.Series:
     """Updates from which compiling pays, where it was without a cache; NaN where it never does."""
-    notes = frame.get("notes", pd.Series([None] * len(frame), frame.index))
-    cold = notes.map(lambda note: bool(note and note.get("compiled_without_cache")))
+    cold = frame["notes"].map(lambda notes: bool(notes.get("compiled_without_cache")))
     if not cold.any():
         return pd.Series(np.nan, frame.index)
     eager = frame["gradient_seconds"].where(frame["competitor"] == "eager")
@@ -410,5 +405,5 @@ def _paying(frame: pd.DataFrame) -> pd.Series:
 
 def _subject(frame: pd.DataFrame) -> list[str]:
     """Columns that tell subjects apart; "setting.busy" only where a machine was busy."""
-    idle = {"setting.busy"} if not frame.get("setting.busy", pd.Series([0])).any() else set()
-    return [name for name in SUBJECT if name in frame and name not in idle]
+    names = [name for name in SUBJECT if name in frame]
+    return names if frame["setting.busy"].any() else names[:-1]
