@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -111,9 +111,7 @@ class Cost(Study):
         if cases[0].device == "meta":
             yield from super().measure(cases)
         elif cases[0].settings.get("heap") == "default":
-            plain = [case.model_dump(mode="json") for case in cases]
-            results = process.call(measure_afresh, plain, FRESH_TIMEOUT)
-            yield from ((key, Result(**result)) for key, result in results.items())
+            yield from process.call(measure_afresh, cases, FRESH_TIMEOUT)
         else:
             yield from measured(cases, _resident)
 
@@ -130,11 +128,10 @@ def _grid(options: CostOptions) -> Iterator[tuple[int, dict[str, int]]]:
             yield point[0], dict(zip(options.sizes, point[1:], strict=True))
 
 
-def measure_afresh(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Results of cases by key, all as JSON, with the allocator of this process as it is."""
-    block = [Case.model_validate(case) for case in cases]
-    torch.set_num_threads(block[0].threads)
-    return {key: asdict(result) for key, result in measured(block, _resident, heap="default")}
+def measure_afresh(cases: Sequence[Case]) -> list[tuple[str, Result]]:
+    """Keys and results of cases, with the allocator of this process as it is."""
+    torch.set_num_threads(cases[0].threads)
+    return list(measured(cases, _resident, heap="default"))
 
 
 def _resident(case: Case, calls: Calls) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -12,9 +12,10 @@ from benchmarks.analysis.growth import ALWAYS, NEVER, ONCE, Growth, crossings, g
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, columns, described, per_row
 from benchmarks.core.formats import number
 from benchmarks.core.metrics import METRICS
-from benchmarks.core.naming import width_rules
+from benchmarks.core.naming import in_words, width_rules
 
 CALLS = ("log_prob", "step", "sample")
+COSTS = [f"{call}_{what}" for call in CALLS for what in ("flops", "seconds")]
 WIDE = 0.5  # interval of an exponent that says too little for a number
 FEW = 10  # pairs of flows that are all shown, however plain
 GROWTH_NOTE = (
@@ -61,39 +62,30 @@ def crossing_cells(name: str, dim: float) -> dict[str, Any]:
 # ---- growth and crossings -----------------------------------------------------------------------
 
 
-def _metrics(frame: pd.DataFrame) -> list[str]:
-    """FLOPs and seconds of the calls that the records have: old ones are without sampling."""
-    calls = [call for call in CALLS if f"{call}_flops" in frame]
-    return [f"{call}_{what}" for call in calls for what in ("flops", "seconds")]
-
-
 def _by_growth(scans: pd.DataFrame) -> Table:
     """A row for each series: growth of the calls' FLOPs and seconds with D."""
-    first, *others = _metrics(scans) or ["log_prob_flops"]
-    metrics = [first, ONCE, *others, "linear_flops", "linear_seconds"]
+    metrics = [COSTS[0], ONCE, *COSTS[1:], "linear_flops", "linear_seconds"]
     rows = []
     for name, group in scans.groupby("series"):
         grown = {metric: growth(group, metric) for metric in metrics}
         if largest := int(max((each.largest for each in grown.values() if each), default=0)):
             place = {"flow": name, "dim": largest, RECORDS: tuple(group["key"])}
             rows.append(place | _cells(grown, largest))
-    title = "Growth with the dimension"
-    return _growths("cost-growth", title, GROWTH_NOTE, rows, columns("flow", "dim"), metrics)
+    layout = columns("flow", "dim") | _headers(metrics)
+    return Table.of("cost-growth", "Growth with the dimension", GROWTH_NOTE, rows, layout)
 
 
 def _by_axis(done: pd.DataFrame) -> Table:
     """A row for each series along N, H, depth or layers: growth with that size."""
-    metrics = [f"{call}_{what}" for call in CALLS[:2] for what in ("flops", "seconds")]
-    metrics += ["log_prob_determinant_flops", ONCE, "step_saved_bytes"]
+    metrics = [*COSTS[:4], "log_prob_determinant_flops", ONCE, "step_saved_bytes"]
     rows = []
     for axis, along in sizes.lines(done).items():
         for name, group in along.items():
             place = {"flow": name, "axis": sizes.AXES[axis], RECORDS: tuple(group["key"])}
             place |= {"from": group[axis].min(), "to": group[axis].max()}
             rows.append(place | _cells({m: growth(group, m, axis) for m in metrics}, 0))
-    title = "Growth in N, H, depth and layers"
-    headers = columns("flow", {"axis": "Axis", "from": "From", "to": "To"})
-    return _growths("cost-axes", title, AXES_NOTE, rows, headers, metrics)
+    layout = columns("flow", "axis", "from", "to") | _headers(metrics)
+    return Table.of("cost-axes", "Growth in N, H, depth and layers", AXES_NOTE, rows, layout)
 
 
 def _cells(grown: dict[str, Growth | None], largest: float) -> dict[str, Any]:
@@ -120,28 +112,18 @@ def _cells(grown: dict[str, Growth | None], largest: float) -> dict[str, Any]:
     return row
 
 
-def _growths(
-    name: str,
-    title: str,
-    note: str,
-    rows: Sequence[dict[str, Any]],
-    headers: dict[str, Column],
-    metrics: Iterable[str],
-) -> Table:
-    """The rows with the metrics that one of them has."""
+def _headers(metrics: Iterable[str]) -> dict[str, Column]:
+    """The columns of degrees of counts and exponents of times."""
     kinds = {metric: METRICS[metric].kind for metric in metrics}
-    layout = headers | {
+    return {
         metric: Column(METRICS[metric].title, digits=".2f" if kind == "time" else "d", kind=kind)
         for metric, kind in kinds.items()
     }
-    return Table.of(
-        name, title, note, pd.DataFrame(rows, columns=None if rows else [RECORDS]), layout
-    )
 
 
 def _by_crossing(scans: pd.DataFrame) -> Table:
     """A row for each pair of series that can cross."""
-    metrics = [metric for metric in _metrics(scans) if metric in scans]
+    metrics = [metric for metric in COSTS if metric in scans]
     pairs = crossings(scans, metrics)
     plain = pairs["plain"].astype(bool) & (len(pairs) > FEW)
     table = pairs[~plain].sort_values("plain", kind="stable", ignore_index=True)
@@ -172,7 +154,8 @@ MEASURED = (
     "log_prob_seconds step_seconds sample_seconds log_prob_first_seconds build_seconds "
     f"{RELATIVE} step_saved_bytes step_peak_bytes step_resident_bytes {ONCE}"
 ).split()
-WHOLE = ("step_resident_bytes", ONCE)  # shown of a batch, others of a row
+RATIO = Column("log_prob / reference", digits=".4g", kind="time")
+WHOLE = ("step_resident_bytes", ONCE, RELATIVE)  # shown as they are, others of a row
 NOTE = (
     "Medians of the raw samples. Determinant: LU factorisations within log_prob. log_prob / "
     "reference: over the time of the reference workload in the same rounds. Saved: the most bytes "
@@ -199,12 +182,8 @@ def by_dimension(frame: pd.DataFrame) -> Table:
     if {"log_prob_seconds", "reference_seconds"} <= set(frame):
         frame = frame.assign(**{RELATIVE: frame["log_prob_seconds"] / frame["reference_seconds"]})
     for metric in (metric for metric in MEASURED if metric in frame):
-        if metric == RELATIVE:
-            layout[metric] = Column("log_prob / reference", digits=".4g", kind="time")
-            table[metric] = cells(frame, metric)
-            continue
-        row = bool(METRICS[metric].per) and metric not in WHOLE
-        layout[metric] = Column.of(metric, row=row)
+        row = metric not in WHOLE and bool(METRICS[metric].per)
+        layout[metric] = RATIO if metric == RELATIVE else Column.of(metric, row=row)
         table[metric] = cells(frame, per_row(frame, metric) if row else metric)
     table[RECORDS] = [(key,) for key in frame["key"]]
     notes = [NOTE, *_uncounted(frame)]
@@ -239,7 +218,7 @@ def _words(value: Any) -> str:
     if isinstance(value, dict):
         parts = {key.replace("_", " "): v for key, v in value.items() if v is not None}
         return ", ".join(v if isinstance(v, str) else f"{k} {_words(v)}" for k, v in parts.items())
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return in_words(value)
 
 
 def _solvers(values: pd.Series) -> pd.Series:
