@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -31,14 +31,23 @@ ERRORS = (
 )
 
 
-def figures(frame: pd.DataFrame) -> list[Figure]:
+def figures(frame: pd.DataFrame) -> Iterator[Figure]:
     """Seconds against D; errors against probes and seconds; losses of trainings."""
     measured, trained = parted(frame)
-    result = _evaluations(measured[measured["status"] == "done"])
+    done = measured[measured["status"] == "done"]
+    if done.reindex(columns=[SECONDS]).notna().any(axis=None):  # else there are counts alone
+        rows = evaluations(done)
+        rows = rows[~rows["work"].str.contains("jacobian|of_formed") & (rows["mode"] != "forward")]
+        rows = rows.assign(series=rows["name"] + (", " + rows["noise"]).fillna(""))
+        costs, axes = rows[~rows["estimate"] | rows["fewest"]], [("dim", SECONDS)]
+        yield Figure.of("trace-cost", "Trace and determinant", COSTS, _picture, costs, axes)
+        largest = rows["dim"] == rows.groupby("field")["dim"].transform("max")
+        errors = rows[largest & (rows["error"] > 0)]
+        axes = [("probes", "error"), (SECONDS, "error")]
+        yield Figure.of("trace-error", "Errors of traces", ERRORS, _picture, errors, axes)
     if len(trained):
         trained = trained.assign(name=trained["estimator"] + ", " + trained["noise"])
-        result.append(Figure.of("trace-training", TRAINING, TRAINING_NOTE, _losses, trained))
-    return result
+        yield Figure.of("trace-training", TRAINING, TRAINING_NOTE, _losses, trained)
 
 
 def _losses(rows: pd.DataFrame) -> Any:
@@ -56,24 +65,6 @@ def _losses(rows: pd.DataFrame) -> Any:
             draw.finish(panel, log="x", xlabel="updates", ylabel="loss (nats)", title=data)
             draw.label_ends(panel, ends, looks, 3.6)
     return figure
-
-
-def _evaluations(done: pd.DataFrame) -> list[Figure]:
-    """Seconds against D; errors against probes and seconds."""
-    if done.reindex(columns=[SECONDS]).isna().all(axis=None):  # counts alone
-        return []
-    rows = evaluations(done)
-    rows = rows[~rows["work"].str.contains("jacobian|of_formed") & (rows["mode"] != "forward")]
-    rows = rows.assign(series=rows["name"] + (", " + rows["noise"]).fillna(""))
-    costs = rows[~rows["estimate"] | rows["fewest"]]
-    largest = rows["dim"] == rows.groupby("field")["dim"].transform("max")
-    errors, columns = rows[largest & (rows["error"] > 0)], [("probes", "error"), (SECONDS, "error")]
-    return [
-        Figure.of(
-            "trace-cost", "Trace and determinant", COSTS, _picture, costs, [("dim", SECONDS)]
-        ),
-        Figure.of("trace-error", "Errors of traces", ERRORS, _picture, errors, columns),
-    ]
 
 
 def _picture(rows: pd.DataFrame, columns: Sequence[tuple[str, str]]) -> Any:

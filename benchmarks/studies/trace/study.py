@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from itertools import product
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -90,11 +90,11 @@ def works(field: Any, dim: int, probes: Sequence[int]) -> Iterator[tuple[str, Tr
         modes = get_args(Mode) if TRACES[name].modes else (trace.mode,)
         noises = get_args(Noise) if trace.stochastic else (trace.noise,)
         counts = probes if trace.stochastic else (trace.probes,)
-        for mode, noise, count in itertools.product(modes, noises, counts):
+        for mode, noise, count in product(modes, noises, counts):
             yield "trace", Trace(name, count, noise, mode)
         if name == "closed_form" and getattr(field, "for_solve", lambda: field)() is not field:
             yield "kept", trace
-    for mode, work in itertools.product(get_args(Mode), ("jacobian", "determinant")):
+    for mode, work in product(get_args(Mode), ("jacobian", "determinant")):
         yield work, Trace("jacobian", mode=mode)
     yield from ((work, Trace("jacobian")) for work in WORKS if work.endswith("_of_formed"))
 
@@ -141,24 +141,22 @@ class Traces(Study):
 
     def cases(self, options: TraceOptions, common: Common) -> Iterator[Case]:
         """A case for each dimension and work, and of an estimate for each number of probes."""
-        fields = options.model_dump(include={"flow", "options", "hidden_per_dim"})
-        contender = Contender(**fields)
+        contender = Contender(**options.model_dump(include={"flow", "options", "hidden_per_dim"}))
         settings = options.model_dump(include={"gain", "draws", "seconds"})
         least = min(options.dims)  # what a field offers is the same at all dimensions
         with torch.random.fork_rng(devices=[]):
             flow = flows.build(options.flow, least, **contender.complete(options.sizes, least))
         offered = list(works(field_of(flow), least, options.probes))
-        for dim in options.dims:
-            complete = contender.complete(options.sizes, dim)
-            for work, trace in offered:
-                traced = Contender(
-                    flow=options.flow, options={**complete, "trace": canonical(trace)}
-                )
-                how: dict[str, Any] = {
-                    "settings": {**settings, "work": work},
-                    "roles": contender.rules,
-                }
-                yield traced.case(common, dim, {}, study=self.name, batch=options.batch, **how)
+        for dim, (work, trace) in product(options.dims, offered):
+            traced = {**contender.options, "trace": canonical(trace)}
+            yield contender.model_copy(update={"options": traced}).case(
+                common,
+                dim,
+                options.sizes,
+                study=self.name,
+                batch=options.batch,
+                settings={**settings, "work": work},
+            )
 
     def block(self, case: Case) -> str:
         """All works on one field: the cases that differ in these alone."""

@@ -81,11 +81,22 @@ TRAINED = columns(
 PLACES = {"hutchinson": "in R^D", "bottleneck": "in R^K"}
 
 
-def tables(frame: pd.DataFrame) -> list[Table]:
-    """Evaluations and trainings by every estimator."""
+def tables(frame: pd.DataFrame) -> Iterator[Table]:
+    """Cost of one evaluation, estimates by their probes and in equal time; trainings."""
     measured, trained = parted(frame)
-    costs = _costs(measured) if len(measured) else []
-    return [*costs, _trainings(trained)] if len(trained) else costs
+    if len(measured):
+        rows = evaluations(measured)
+        table = rows.assign(**{name: cells(rows, rows[name]) for name in COSTS})
+        costs, estimates = table[~rows["estimate"] | rows["fewest"]], table[rows["estimate"]]
+        beside = ["fitting.prefix", "fitting.mark", RECORDS]
+        equal = pd.DataFrame(equal_times(rows), columns=[*WHICH, *REACHED, *beside])
+        title, varying = "Estimates in the time of exact traces", WHICH.keys() - {"dim", "exact"}
+        cost, error, time = (WHICH | layout for layout in (MEASURED, ESTIMATED, REACHED))
+        yield Table.of("trace-cost", "Cost of one evaluation", COST_NOTE, costs, cost, varying)
+        yield Table.of("trace-error", "Estimates", ERROR_NOTE, estimates, error, varying)
+        yield Table.of("trace-equal-time", title, TIME_NOTE, equal, time, varying)
+    if len(trained):
+        yield _trainings(trained)
 
 
 def parted(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -94,17 +105,15 @@ def parted(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     trained = frame[part & (frame["status"] == "done") & frame["arrays"].notna()]
     trace = described(trained["option.trace"], estimator="exact", noise="rademacher")
     losses = [curves["losses"].astype(float) for curves in arrays_by_case(trained)]
-    trained = trained.assign(noise=trace["noise"], estimator=trace["estimator"].map(PLACES))
-    return frame[~part].reset_index(drop=True), trained.assign(
-        losses=pd.Series(losses, trained.index, dtype=object)
-    )
+    estimate = {"noise": trace["noise"], "estimator": trace["estimator"].map(PLACES)}
+    trained = trained.assign(**estimate, losses=pd.Series(losses, trained.index, dtype=object))
+    return frame[~part].reset_index(drop=True), trained
 
 
 def _trainings(done: pd.DataFrame) -> Table:
     """A row for each estimator and noise."""
     tenths = done["losses"].map(lambda losses: np.array_split(losses, 10))
-    done = done.assign(half=tenths.map(lambda t: np.nanmean(t[4])))
-    done = done.assign(end=tenths.map(lambda t: np.nanmean(t[9])))
+    done = done.assign(half=tenths.str[4].map(np.nanmean), end=tenths.str[9].map(np.nanmean))
     rows = []
     for (data, noise, estimator), group in done.groupby(["dataset", "noise", "estimator"]):
         row: dict[str, Any] = {"dataset": data, "estimator": estimator, "noise": noise}
@@ -119,23 +128,6 @@ def _trainings(done: pd.DataFrame) -> Table:
             row |= with_interval("less", gain.value, *gain.interval(LEVEL))
         rows.append({**row, RECORDS: tuple(group["key"])})
     return Table.of("trace-training", TRAINING, TRAINING_NOTE, rows, TRAINED)
-
-
-def _costs(frame: pd.DataFrame) -> list[Table]:
-    """Cost of one evaluation, estimates by their probes, and what they reach in equal time."""
-    rows = evaluations(frame)
-    table = rows.assign(**{name: cells(rows, rows[name]) for name in COSTS})
-    costs, estimates = table[~rows["estimate"] | rows["fewest"]], table[rows["estimate"]]
-    equal = pd.DataFrame(
-        equal_times(rows), columns=[*WHICH, *REACHED, "fitting.prefix", "fitting.mark", RECORDS]
-    )
-    title, varying = "Estimates in the time of exact traces", WHICH.keys() - {"dim", "exact"}
-    cost, error, time = (WHICH | layout for layout in (MEASURED, ESTIMATED, REACHED))
-    return [
-        Table.of("trace-cost", "Cost of one evaluation", COST_NOTE, costs, cost, varying),
-        Table.of("trace-error", "Estimates", ERROR_NOTE, estimates, error, varying),
-        Table.of("trace-equal-time", title, TIME_NOTE, equal, time, varying),
-    ]
 
 
 def evaluations(frame: pd.DataFrame) -> pd.DataFrame:
