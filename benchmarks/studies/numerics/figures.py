@@ -30,9 +30,9 @@ GRADIENTS = (
 
 def figures(frame: pd.DataFrame) -> Iterator[Figure]:
     """Error and cost of gradients; mass by tolerance; identities that fall or are estimated."""
-    gradients = frame[(frame["status"] == "done") & (frame["setting.part"] == "gradients")]
-    if len(gradients):
-        for (data, name), rows in with_solver(gradients).groupby(["dataset", "series"]):
+    parts = dict(list(frame[frame["status"] == "done"].groupby("setting.part")))
+    if "gradients" in parts:
+        for (data, name), rows in with_solver(parts["gradients"]).groupby(["dataset", "series"]):
             slug = re.sub(r"[^\w.]+", "-", f"{name}-{data}").lower()
             title = f"Error and cost of the gradient, {name} on {data}"
             methods = rows.sort_values(["fixed", "method"])["method"]
@@ -40,9 +40,8 @@ def figures(frame: pd.DataFrame) -> Iterator[Figure]:
             rows = rows[rows["method"] == method]
             note = GRADIENTS.format(method=method)
             yield Figure.of(f"gradients-{slug}", title, note, _gradients, rows)
-    masses = frame[(frame["status"] == "done") & (frame["setting.part"] == "mass")]
-    if len(masses):
-        yield Figure.of("mass", MASS, MASS_NOTE, _masses, with_solver(masses))
+    if "mass" in parts:
+        yield Figure.of("mass", MASS, MASS_NOTE, _masses, with_solver(parts["mass"]))
     for identity, picture in (("order", _orders), ("rate", _orders), ("estimate", _estimates)):
         if len(rows := name_runs(done(frame, identity), *tables.NAMES)):
             title, note = tables.IDENTITIES[identity]
@@ -68,12 +67,8 @@ def _gradients(rows: pd.DataFrame) -> Any:
                     points = group.assign(at=group["setting"]).groupby("at")[[x, y]].median()
                     points = points[(points > 0).all(axis=1)]
                     look = {**LOOKS[str(gradient)], **STYLES[str(dtype)]}
-                    panel.plot(
-                        points[x],
-                        points[y] * METRICS[y].scale,
-                        label=", ".join((str(gradient), str(dtype))),
-                        **look,
-                    )
+                    look["label"] = f"{gradient}, {dtype}"
+                    panel.plot(points[x], points[y] * METRICS[y].scale, **look)
                 title = f"{int(str(updates)):,} updates" if updates else "untrained"
                 draw.finish(panel, title=title, xlabel=below)
             line[0].set_ylabel(beside)

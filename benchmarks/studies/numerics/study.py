@@ -26,6 +26,7 @@ from benchmarks.evaluation.subject import Subject, formed
 from benchmarks.measure.calls import timed
 from benchmarks.measure.memory import saved_bytes
 from benchmarks.studies.contender import Contender, expanded
+from benchmarks.studies.numerics.tables import PLACES
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
@@ -133,13 +134,12 @@ def _solvers(base: Solver, options: GradientsOptions) -> Iterator[Solver]:
     """Each method of the suite at each of its settings with each gradient."""
     for method, settings in options.solvers.items():
         fixed = method in FIXED
-        first_step = None if fixed else base.first_step
-        for value in settings:
-            accuracy = {"step_size": value} if fixed else {"rtol": value, "atol": value}
-            for gradient in options.gradients:
-                if not (fixed and gradient == "seminorm"):
-                    chosen: dict[str, Any] = {"step_size": None, **accuracy, "gradient": gradient}
-                    yield replace(base, method=method, first_step=first_step, **chosen)
+        for value, gradient in product(settings, options.gradients):
+            if not (fixed and gradient == "seminorm"):
+                steps: Any = {"step_size": value, "first_step": None}
+                tolerances: Any = {"step_size": None, "rtol": value, "atol": value}
+                how = steps if fixed else tolerances
+                yield replace(base, method=method, gradient=gradient, **how)
 
 
 def _training(case: Case) -> str:
@@ -154,10 +154,8 @@ def _training(case: Case) -> str:
 
 def _measured(case: Case) -> tuple[Callable[[], object], Result]:
     """A call of loss and backward as the case has it, with its error and counts."""
-    training = _training(case)
-    tolerance = float(case.settings["reference"])
-    best_loss, best, shift = _reference(training, case.batch, tolerance)
-    dtype = getattr(torch, case.dtype)
+    training, dtype = _training(case), getattr(torch, case.dtype)
+    best_loss, best, shift = _reference(training, case.batch, float(case.settings["reference"]))
     flow, x = _view(_field(training), dtype, case.options["solver"]), _rows(case).to(dtype)
     step = partial(_step, flow, x)
     with flows.count_nfe(flow) as nfe:
@@ -284,9 +282,6 @@ class Mass(Gradients):
 
 # ---- identities ---------------------------------------------------------------------------------
 
-Sixteenths = Annotated[int, Field(ge=32, multiple_of=16)]
-ESTIMATORS = ("hutchinson", "bottleneck")  # in R^D, and in R^K
-
 
 class IdentitiesOptions(Settings, frozen=True):
     """Options of the part "identities". Identities without a flow of their own are those of cnf."""
@@ -307,7 +302,7 @@ class IdentitiesOptions(Settings, frozen=True):
     """Methods of fixed steps whose order of convergence is measured."""
     steps: tuple[PositiveInt, ...] = (8, 16, 32, 64, 128)
     """Numbers of steps from which that order is taken."""
-    differences: tuple[Sixteenths, ...] = (32, 64)
+    differences: tuple[Annotated[int, Field(ge=32, multiple_of=16)], ...] = (32, 64)
     """Numbers of steps of the solutions whose differences give d log p/dt, multiples of 16."""
     bottlenecks: tuple[tuple[PositiveInt, PositiveInt], ...] = ((16, 4), (64, 8), (8, 32))
     """Pairs of D and K, the dimension of the bottleneck of Hutchinson's estimate."""
@@ -366,7 +361,7 @@ def _asked(
     for (dim, width), field in product(options.bottlenecks, ("network", "projection")):
         if field == "projection" and width > dim:  # which has no orthonormal columns there
             continue
-        for estimator, noise in product(ESTIMATORS, get_args(Noise)):
+        for estimator, noise in product(PLACES, get_args(Noise)):
             trace: Any = canonical(Trace(estimator, noise=noise))
             values = {"bottleneck": width, "trace": trace}
             settings = {"field": field, "draws": options.draws}
@@ -533,15 +528,12 @@ def estimate(case: Case) -> Result:
     relative to the root mean square of ‖∂f/∂z‖ over rows.
     """
     subject, trace = _field_of(case), Trace.of(case.options["trace"])
-    inner = inner_jacobian(subject)
-    matrices = inner if trace.estimator == "bottleneck" else subject.jacobian
-    draws = int(case.settings["draws"])
+    inner, draws = inner_jacobian(subject), int(case.settings["draws"])
     errors = torch.cat(list(subject.errors(trace, draws, case.seeds.noise, AT_ONCE)))
-    means, spreads = errors.mean(0), errors.std(0)
-    deviations = means / (spreads / len(errors) ** 0.5).clamp(min=FLAT)
+    deviations = errors.mean(0) / (errors.std(0) / len(errors) ** 0.5).clamp(min=FLAT)
     squares = errors.square().mean(1)
     rmse = squares.mean().sqrt().item()
-    theory = subject.variance(trace, matrices)
+    theory = subject.variance(trace, inner if trace.estimator == "bottleneck" else subject.jacobian)
     return Result(
         {
             "cyclic_error": subject.error(torch.einsum("nii->n", inner)).abs().max().item(),

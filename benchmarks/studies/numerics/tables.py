@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,9 @@ SETTINGS_NOTE = (
 )
 
 
-def tables(frame: pd.DataFrame) -> list[Table]:
+def tables(frame: pd.DataFrame) -> Iterator[Table]:
     """Gradients of a given error, gradients by solver setting, and a table for each identity."""
     parts = dict(list(frame.groupby("setting.part")))
-    result = []
     if "gradients" in parts:
         rows = with_solver(parts["gradients"])
         for name, title, note, table in (
@@ -69,17 +69,16 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             ("gradients", "Each gradient at each solver setting", SETTINGS_NOTE, by_setting),
         ):
             if len(solvers := table(rows)):
-                result.append(Table.of(name, title, MEANING + note, solvers, GRADIENTS))
+                yield Table.of(name, title, MEANING + note, solvers, GRADIENTS)
     if "mass" in parts:
         rows = with_solver(parts["mass"]).rename(columns={"method": "solver"})
         alike = rows[rows["status"] == "done"].groupby([*PLACE, "solver", "setting"])
         masses = alike[["mass_error", "nfe_forward"]].median()
         masses = masses.assign(**{RECORDS: alike["key"].agg(tuple)}).reset_index()
-        result.append(Table.of("mass", MASS, MASS_NOTE, masses, MASSES))
+        yield Table.of("mass", MASS, MASS_NOTE, masses, MASSES)
     if "identities" in parts:
         groups = name_runs(parts["identities"], *NAMES).groupby("setting.identity", sort=False)
-        result += [_identity(str(identity), rows) for identity, rows in groups]
-    return result
+        yield from (_identity(str(identity), rows) for identity, rows in groups)
 
 
 def with_solver(frame: pd.DataFrame) -> pd.DataFrame:
