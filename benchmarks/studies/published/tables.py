@@ -103,8 +103,6 @@ def beside(frame: pd.DataFrame) -> pd.DataFrame:
     ``test_ll`` is the mean over seeds, absent where ``status`` is not "done"; ``published_ll`` and
     ``difference`` are absent where nothing was published. ``comparable`` and ``unlike`` are words.
     """
-    by = frame.reindex(columns=["setting.by"])["setting.by"].astype(object)
-    frame = frame.assign(by=by.where(by.notna(), None))
     sets = [named(group) for _, group in frame.groupby("dataset", sort=False)]
     rows = [_row(seeds) for group in sets for _, seeds in group.groupby("series", sort=False)]
     return pd.DataFrame(rows)
@@ -112,7 +110,8 @@ def beside(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _row(seeds: pd.DataFrame) -> dict[str, Any]:
     first, done = seeds.iloc[0], seeds[seeds["status"] == "done"]
-    dataset, flow, by = str(first["dataset"]), str(first["flow"]), first["by"]
+    dataset, flow, by = str(first["dataset"]), str(first["flow"]), first.get("setting.by")
+    by = by if isinstance(by, str) else None  # of a baseline
     published = figures().beside(flow, by)
     values: dict[Any, float] = dict(published.values) if published else {}
     published = published if dataset in values else None
@@ -122,13 +121,13 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
     if done.empty:
         status = "absent" if first["notes"].get("absent") else str(first["status"])
         return row | {"status": status, "unlike": str(first["reason"])}
-    rule = protocols.read(str(by)).of(flow, dataset) if by else None
+    rule = protocols.read(by).of(flow, dataset) if by else None
     data, training = _data(done.iloc[0]), _training(first, rule) if rule else []
     unlike = [*data, *training, *(_standing(first, rule) if rule else ())]
     unlike += published.caveats if published else ()
     row["test_ll"], row["test_ll_se"] = mean_of(done, "test_ll")
     row |= {"seeds": len(done), "unlike": "; ".join(unlike) or "nothing that is known"}
-    row["comparable"] = _comparable(first, published, data, training)
+    row["comparable"] = _comparable(first, by, published, data, training)
     if published:
         paper = figures().sources[published.source]
         row |= {
@@ -142,7 +141,7 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
 
 
 def _comparable(
-    first: pd.Series, published: Row | None, data: list[str], training: list[str]
+    first: pd.Series, by: str | None, published: Row | None, data: list[str], training: list[str]
 ) -> str:
     """Whether the two figures can be compared, in a few words."""
     if published is None:
@@ -151,9 +150,9 @@ def _comparable(
         return "no: other data"
     if not first["updates"]:  # a baseline
         return "yes"
-    if first["by"] is None:
+    if by is None:
         return "no: by no protocol"
-    if published.protocol != first["by"]:
+    if published.protocol != by:
         return "no: another protocol"
     return "no: trained otherwise" if training else "as far as settings go"
 
@@ -162,7 +161,7 @@ def _data(first: pd.Series) -> list[str]:
     """Differences of the data from the published set, and of the rows that were scored."""
     differences = [text for text in [str(first["notes"].get("data_differs", ""))] if text]
     rows = (first["notes"].get("data", {}).get("rows") or {}).get("test", 0)
-    scored = int((first["setting.scoring"] or {}).get("rows", 0))
+    scored = first["setting.scoring"]["rows"]
     if first["dataset"] in SETS and scored < rows:
         differences.append(f"{scored:,} of the {rows:,} test rows were scored")
     return differences
@@ -173,10 +172,8 @@ def _training(first: pd.Series, rule: protocols.Rule) -> list[str]:
     stated = flattened(
         {"batch": rule.batch, "updates": rule.updates, **rule.training, **rule.options}
     )
-    training = first.get("setting.training")
-    ours = {**(training if isinstance(training, dict) else {})}
-    ours |= {str(k)[7:]: v for k, v in first.items() if str(k).startswith("option.")}
-    ours = flattened({**ours, "batch": first["batch"], "updates": first["updates"]})
+    options = {str(k)[7:]: v for k, v in first.items() if str(k).startswith("option.")}
+    ours = flattened({**first["setting.training"], **options, **first[["batch", "updates"]]})
     return [
         f"{'updates at most' if name == 'updates' else re.sub('[_.]', ' ', name)} "
         f"{_text(ours.get(name))}, "
