@@ -67,7 +67,6 @@ class Verdict:
     outcome: Outcome
     sentence: str  #: one, with its figures
     records: tuple[str, ...] = ()  #: keys of the records behind it
-    exhibits: tuple[str, ...] = ()  #: names of the tables and figures that show it
     strength: str = ""  #: a sentence on what speaks for the verdict
     weakness: str = ""  #: and against it
     parts: tuple[Part, ...] = ()  #: of each data set the least budget first
@@ -143,14 +142,11 @@ class Evidence:
         if claim.id not in self._verdicts:
             try:
                 verdict = claim.judge(self._of(claim))
-                strength = f"{verdict.strength} {claim.strength}".strip()
-                weakness = f"{verdict.weakness} {claim.weakness}".strip()
                 self._verdicts[claim.id] = replace(
                     verdict,
                     sentence=verdict.sentence + self._cited(claim),
-                    exhibits=tuple(claim.exhibits),
-                    strength=strength,
-                    weakness=weakness,
+                    strength=f"{verdict.strength} {claim.strength}".strip(),
+                    weakness=f"{verdict.weakness} {claim.weakness}".strip(),
                 )
             except NotMeasured as missing:
                 text = f"There are no {missing}: {claim.remedy} measures them."
@@ -209,6 +205,7 @@ def register(id: str, **fields: Any) -> Callable[[Callable[[Any], Verdict]], Any
 def _of_table(id: str) -> dict[str, Any]:
     """Return the fields of a claim of the lecture."""
     rule = RULES[id]
+    first = rule["studies"][0]
     level = level_of(id if id in TABLE["shares"] else "leads")
     shared = {"level": level, "updates": UPDATES, "margin": MARGIN, "fewest": FEWEST}
     texts = {name: text.format(**shared) for name, text in TABLE["shared"].items()}
@@ -216,7 +213,8 @@ def _of_table(id: str) -> dict[str, Any]:
     return {
         **{name: value for name, value in rule.items() if name in fields},
         "criterion": rule["text"].format(**texts, **shared, **rule),
-        "suite": TABLE["suites"][rule["studies"][0]],
+        "suite": TABLE["suites"][first],
+        "also": TABLE["also"].get(first, ()),
         "slide": TABLE["slides"][str(rule["page"])],
     }
 

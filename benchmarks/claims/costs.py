@@ -47,9 +47,8 @@ def trace_and_determinant(frame: pd.DataFrame) -> Verdict:
     place = ["field", "dim"]
     by_work = timed.pivot_table("evaluation_seconds", place, "work", aggfunc="min")
     traces = timed[timed["work"].isin(["trace", "kept"])]
-    traces = traces.assign(
-        way=pd.Categorical(traces["estimator"].map(WAYS), [*dict.fromkeys(WAYS.values())])
-    )
+    ways = pd.Categorical(traces["estimator"].map(WAYS), [*dict.fromkeys(WAYS.values())])
+    traces = traces.assign(way=ways)
     quickest = traces.groupby([*place, "way"], observed=True)["evaluation_seconds"].min()
     ratios = (quickest / by_work.get("determinant", float("nan"))).dropna()
     if ratios.empty:
@@ -78,9 +77,8 @@ HIDDEN = "option.hidden"
 def readings(of_dim: pd.DataFrame, claim: str) -> tuple[list[bool], str]:
     """Compare degrees in D with a claim's formula: two flags a series, and a clause with counts.
 
-    ``of_dim`` has the columns "degree" and "width"; the formula has a degree at a "fixed" width and
-    one where it "follows" D. The first half of the flags says "at most", the second half "equal";
-    a cost without a degree meets neither.
+    ``of_dim`` is that of `degrees`; the formula has a degree at a "fixed" width and one where it
+    "follows" D. The first half of the flags says "at most", the second half "equal".
     """
     allowed = RULES[claim]["degrees"]
     formula = of_dim["width"].map({FIXED: allowed["fixed"], FOLLOWS: allowed["follows"]})

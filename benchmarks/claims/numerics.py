@@ -25,7 +25,6 @@ from benchmarks.core.exhibit import described, scientific
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import counted
 from benchmarks.studies.numerics import tables as numerics
-from benchmarks.studies.numerics.tables import with_solver
 
 
 def identities(frame: pd.DataFrame, name: str, what: str) -> pd.DataFrame:
@@ -42,7 +41,7 @@ def residual_network(frame: pd.DataFrame) -> Verdict:
     equal, falling = (
         identities(frame, name, "records of Euler's method") for name in ("euler", "order")
     )
-    different, total = int(equal["different_elements"].sum()), len(equal)
+    different = int(equal["different_elements"].sum())
     orders = {row["setting.method"]: numerics.convergence(row)[2] for _, row in falling.iterrows()}
     if "euler" not in orders:
         raise NotMeasured("records of Euler's order in the study numerics")
@@ -50,8 +49,8 @@ def residual_network(frame: pd.DataFrame) -> Verdict:
     bits = "equal bit for bit" if not different else f"different in {different} elements"
     others = ", ".join(f"{m} {order:.2f}" for m, order in orders.items() if m != "euler")
     sentence = (
-        f"{counted(total, 'network')} of {span(equal['setting.blocks'], 'g')} blocks are {bits} "
-        "to Euler's method with steps of one, whose error falls with order "
+        f"{counted(len(equal), 'network')} of {span(equal['setting.blocks'], 'g')} blocks are "
+        f"{bits} to Euler's method with steps of one, whose error falls with order "
         f"{orders['euler']:.2f}{f' ({others})' if others else ''}."
     )
     return Verdict(outcome(holds), sentence, keys(equal, falling))
@@ -60,7 +59,7 @@ def residual_network(frame: pd.DataFrame) -> Verdict:
 @register("adjoint-gradient")
 def adjoint_gradient(frame: pd.DataFrame) -> Verdict:
     """Errors by tolerance of the adaptive solver, and the bytes held for the backward pass."""
-    rows = with_solver(trained(done(frame, "numerics", "gradient_error")))
+    rows = numerics.with_solver(trained(done(frame, "numerics", "gradient_error")))
     rows = rows[~rows["fixed"] & (rows["updates"] == rows["updates"].max())]
     rows = rows[rows["dtype"] == rows["dtype"].max()]  # float64 where there is any
     adjoint, backprop = sides = [rows[rows["gradient"] == n] for n in ("adjoint", "backprop")]
@@ -129,8 +128,7 @@ def rate_of_change(frame: pd.DataFrame) -> Verdict:
 def hutchinson(frame: pd.DataFrame) -> Verdict:
     """The largest deviations of means and spreads, in standard errors."""
     rows = identities(frame, "estimate", "estimates of traces")
-    traces = rows.get("option.trace", pd.Series(dtype=object))
-    rows = rows[described(traces, estimator="exact")["estimator"].eq("hutchinson")]
+    rows = rows[described(rows["option.trace"], estimator="exact")["estimator"] == "hutchinson"]
     if rows.empty:
         raise NotMeasured("estimates of traces in the study numerics")
     means, spreads = int(rows["batch"].sum()), len(rows)

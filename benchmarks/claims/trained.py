@@ -46,14 +46,14 @@ from benchmarks.core.naming import BUDGET, STAGE, counted, named, quoted, series
 from benchmarks.evaluation.modes import RARE, THIN
 
 
-def scored(frame: pd.DataFrame, *metrics: str) -> pd.DataFrame:
-    """Return the trained densities with a test likelihood and these metrics, with their `kinds`.
+def scored(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the trained densities with a test likelihood, with their `kinds`.
 
     The column `improvement.LAST` has the likelihood at the end of training. Where a search trained
     on a data set, only its models are kept: they had equal effort. Pixels without a logit are left
     out. Raises NotMeasured if no row is left.
     """
-    rows = trained(done(frame, ("density", "frontier", "search"), "test_ll", *metrics))
+    rows = trained(done(frame, ("density", "frontier", "search"), "test_ll"))
     rows = rows.assign(**{improvement.LAST: improvement.last(rows), "kind": kinds(rows)})
     parts = [group for _, group in rows.groupby("dataset") if not lacks_logit(group)]
     rows = pd.concat(parts).sort_index() if parts else rows[:0]
@@ -70,15 +70,13 @@ def scored(frame: pd.DataFrame, *metrics: str) -> pd.DataFrame:
 class Lead:
     """A claim that the best series of one side leads the best of the other on each data set.
 
-    ``one`` and ``other`` are the values of ``column`` on either side, ``where`` chooses rows.
-    ``who`` begins the verdict's sentence, and what both spent ends it if ``spent``.
+    ``sides`` marks the rows of either side, ``where`` chooses rows. ``who`` begins the verdict's
+    sentence, and what both spent ends it if ``spent``.
     """
 
     who: str
     missing: str  # records without which there is no verdict
-    column: str
-    one: tuple[str, ...]
-    other: tuple[str, ...]
+    sides: Callable[[pd.DataFrame], tuple[pd.Series, pd.Series]]
     where: Callable[[pd.DataFrame], pd.Series] | None = None
     spent: bool = False
 
@@ -93,25 +91,19 @@ LEADS = {  # by claim; all of them are tested together
     "continuous-powerful": Lead(
         "The best continuous flow leads the best discrete one",
         "densities of continuous and of discrete flows on one data set, with validation",
-        column="kind",
-        one=("continuous",),
-        other=("discrete",),
+        lambda rows: (rows["kind"] == "continuous", rows["kind"] == "discrete"),
     ),
     "data-glow-ffjord": Lead(
         "FFJORD leads",
         "densities in two dimensions of both ffjord and glow, with validation",
-        column="flow",
-        one=("ffjord",),
-        other=("glow",),
+        lambda rows: (rows["flow"] == "ffjord", rows["flow"] == "glow"),
         where=lambda rows: rows["dim"] == 2,
         spent=True,
     ),
     "useful-instrument": Lead(
         "The best flow leads the best baseline",
         "densities of flows and of baselines, with validation, where no mixture is the truth",
-        column="kind",
-        one=("continuous", "discrete"),
-        other=("baseline",),
+        lambda rows: (rows["kind"] != "baseline", rows["kind"] == "baseline"),
         where=_no_mixture,
     ),
 }
@@ -122,7 +114,7 @@ def leads(frame: pd.DataFrame) -> dict[str, list[Contest]]:
     every, family = scored(frame), {}
     for name, lead in LEADS.items():
         rows = every[lead.where(every)] if lead.where else every
-        family[name] = contests(rows, *(rows[lead.column].isin(s) for s in (lead.one, lead.other)))
+        family[name] = contests(rows, *lead.sides(rows))
     return family
 
 
@@ -156,7 +148,7 @@ def judge_lead(claim: str, family: Mapping[str, Sequence[Contest]]) -> Verdict:
     doubts += [f"Still improving at the end: {'; '.join(late)}."] if late else []
     used = keys(*(side for pair in pairs for side in (pair.one, pair.other)))
     weakness = " ".join(dict.fromkeys(filter(None, doubts)))
-    return Verdict(outcome(holds), sentence, used, (), evidence, weakness, parts)
+    return Verdict(outcome(holds), sentence, used, evidence, weakness, parts)
 
 
 def _part(pair: Contest, how: Standing | None, ranks: Standing | None) -> Part:

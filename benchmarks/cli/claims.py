@@ -133,7 +133,7 @@ def _row(claim: Claim, evidence: Mapping[Path, Evidence]) -> dict[str, Any]:
     about = ("id", "page", "place", "slide", "statement", "criterion")
     places = [
         chosen / "report" / place
-        for name in verdict.exhibits
+        for name in claim.exhibits
         for place in (f"figures/{name}.png", f"tables/{name}.csv")
     ]
     return {

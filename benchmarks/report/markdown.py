@@ -68,7 +68,7 @@ def claims(report: Report) -> list[str]:
             f"[Figure {item.number}](figures/{item.name}.png)"
             if isinstance(item, Figure)
             else f"[Table {item.number}](tables/{item.name}.csv)"
-            for item in report.exhibits(judgement.verdict.exhibits)
+            for item in report.exhibits(claim.exhibits)
         ]
         again = f"`{claim.command}` measures it again"
         verdict = judgement.verdict
