@@ -23,21 +23,21 @@ from benchmarks.core.case import Case, Seeds, Settings, canonical, different, fi
 from benchmarks.core.record import Record
 from benchmarks.core.study import Arrays, Common, Result, Study, register
 from benchmarks.datasets import Dataset
-from benchmarks.evaluation.contest import CALLS, MODES, CallName, Contest
 from benchmarks.evaluation.likelihood import exact, in_chunks, solve_loosely
 from benchmarks.evaluation.scoring import Metrics, likelihood_result
-from benchmarks.measure import foreign
-from benchmarks.measure.calls import Calls, Costed, calls, measured, prepare, rows_of
-from benchmarks.measure.clock import spinning
-from benchmarks.measure.peers import Fitted, ForeignFlow
+from benchmarks.measure import foreign, process
+from benchmarks.measure.calls import COUNTED, Calls, Costed, calls, measured, prepare, rows_of
+from benchmarks.measure.clock import Work, compiling, spinning
+from benchmarks.measure.peers import RESIDENT, Fitted, ForeignFlow, Remote
 from benchmarks.studies.contender import Contender, usable
-from benchmarks.studies.peers.tables import ARCHITECTURES, MEMBERS, ROWS
+from benchmarks.studies.peers import tables
 from benchmarks.studies.trainees import TrainingStudy
 from benchmarks.training import schedules
 from benchmarks.training.loop import LEAST, train, update_rates
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
 from flows.budget import trainable
+from flows.continuous import Solver
 from flows.preprocessing import fit
 from flows.threads import threads_by_work
 from flows.training import next_picks
@@ -45,6 +45,7 @@ from flows.training import next_picks
 USES = ("benchmarks.measure", "benchmarks.measure.foreign", "benchmarks.evaluation")
 RATE = 1e-3  # of the updates that move a flow off its initial weights
 CHUNK = 1000  # rows for which an ODE is solved together
+TIMEOUT = 600.0  # seconds of measuring bytes of ours, with compiling
 UPDATE_RATE = 60.0  # updates a second that a plan expects
 STARTS = 10.0  # seconds in which it expects a peer's processes to start and compile
 # settings of a training that a peer follows
@@ -95,10 +96,13 @@ class Group(Settings, frozen=True):
         value = {"name": value} if isinstance(value, str) else value
         if not isinstance(value, Mapping) or "members" in value or "name" not in value:
             return value
-        if (name := value["name"]) not in ARCHITECTURES:
-            choices = ", ".join(ARCHITECTURES)
+        if (name := value["name"]) not in tables.ARCHITECTURES:
+            choices = ", ".join(tables.ARCHITECTURES)
             raise ValueError(f"unknown architecture {name!r}; give members or one of: {choices}")
-        members = [{"flow": member, **MEMBERS.get(member, {})} for member in ARCHITECTURES[name]]
+        members = [
+            {"flow": member, **tables.MEMBERS.get(member, {})}
+            for member in tables.ARCHITECTURES[name]
+        ]
         return {**value, "members": members}
 
     @validator(mode="after")
@@ -229,11 +233,7 @@ def _error(case: Case, built: Calls | ForeignFlow) -> dict[str, float]:
     flow, batch = built.flow, built.batch
     if source := case.settings.get("weights"):
         copy_weights(prepare(case.changed(**source), batch.cpu()), flow)
-    optimiser = torch.optim.Adam(flow.parameters(), lr=RATE)
-    for _ in range(case.updates):
-        optimiser.zero_grad()
-        flow.loss(batch).backward()
-        optimiser.step()
+    _update(flow, batch, case.updates)
     best, metrics = exact(flow, float(case.settings["tolerance"])), {}
     with torch.no_grad():
         expected = best.log_prob(batch.double())
@@ -242,6 +242,15 @@ def _error(case: Case, built: Calls | ForeignFlow) -> dict[str, float]:
             metrics = solve_loosely(flow, batch, expected, accuracy, solver)
         errors = flow.log_prob(batch) - expected
     return {**metrics, "log_prob_error": errors.abs().max().item()}
+
+
+def _update(flow: flows.Flow, batch: Tensor, updates: int) -> None:
+    """Move a flow off its initial weights."""
+    optimiser = torch.optim.Adam(flow.parameters(), lr=RATE)
+    for _ in range(updates):
+        optimiser.zero_grad()
+        flow.loss(batch).backward()
+        optimiser.step()
 
 
 @torch.no_grad()
@@ -464,7 +473,7 @@ class Entry(Settings, frozen=True):
 
     @validator(mode="after")
     def _known(self) -> Self:
-        if self.by not in (names := (*MODES, *foreign.names())):
+        if self.by not in (names := (*tables.MODES, *foreign.names())):
             raise ValueError(f"unknown competitor {self.by!r}; choose from: {', '.join(names)}")
         return self
 
@@ -476,7 +485,9 @@ class SpeedOptions(Settings, frozen=True):
     """The part of the study: one flow by eager torch, compiled, and by other libraries."""
     subjects: tuple[Subject, ...]
     """Flows at one size each, which all competitors run."""
-    competitors: tuple[Entry, ...] = tuple(Entry(by=name) for name in (*MODES, *foreign.names()))
+    competitors: tuple[Entry, ...] = tuple(
+        Entry(by=name) for name in (*tables.MODES, *foreign.names())
+    )
     """Modes of this project and libraries that are compared."""
     gain: PositiveFloat = 1.0
     """Factor on the initial weight matrices; at 1 the fields are too easy to solve."""
@@ -488,10 +499,171 @@ class SpeedOptions(Settings, frozen=True):
     """Seconds of timing one subject; 0 times nothing."""
     busy: NonNegativeInt = 0
     """Processes that keep a core busy each meanwhile, as on a shared node."""
-    calls: tuple[CallName, ...] = CALLS
+    calls: tuple[tables.CallName, ...] = tables.SPEED_CALLS
     """Calls that are counted and timed."""
     memory: bool = False
     """Whether the growth of fresh processes is measured too."""
+
+
+class Ours:
+    """Our flow as a competitor: its works by the name of a call.
+
+    "gradient" is that of the loss by all parameters, without an optimiser, "adjoint" the same by
+    the adjoint ODE, where there is one. Views of the flow that are ``compiled`` compile in their
+    first calls.
+    """
+
+    def __init__(self, subject: Calls, case: Case) -> None:
+        self.subject, self.case = subject, case
+        self.needs = case.settings.get("calls", tables.SPEED_CALLS)
+        self.compiled, self.notes = case.settings["by"] == "compiled", dict[str, Any]()
+        self.views = {"gradient": subject.flow}
+        if solver := case.options.get("solver"):
+            by_backprop = replace(Solver.of(solver), gradient="backprop")
+            by_adjoint = replace(by_backprop, gradient="adjoint")
+            self.views = {"gradient": subject.flow.using(solver=by_backprop)}
+            self.views["adjoint"] = subject.flow.using(solver=by_adjoint)
+        if self.compiled:
+            self.views = {name: view.compiled() for name, view in self.views.items()}
+        works: dict[str, Work] = {
+            "log_prob": self.log_prob,
+            "sample": lambda: self.views["gradient"].sample(case.batch),
+            **{name: partial(self.gradient, name) for name in self.views},
+        }
+        self.timed = {name: work for name, work in works.items() if name in self.needs}
+
+    def log_prob(self) -> Tensor:
+        """Log-densities of the batch, (N,)."""
+        with torch.no_grad():
+            return self.views["gradient"].log_prob(self.subject.batch)
+
+    def gradient(self, name: str) -> None:
+        """Gradients of the loss, in the parameters."""
+        self.subject.flow.zero_grad()
+        self.views[name].loss(self.subject.batch).backward()
+
+    def arrays(self, name: str) -> Mapping[str, np.ndarray]:
+        """Log-densities or a gradient, by name."""
+        if name == "log_prob":
+            return {name: self.log_prob().cpu().numpy()}
+        self.gradient(name)
+        return {"gradient": _gradient(self.subject.flow)}
+
+    def count(self) -> tuple[dict[str, float], dict[str, Any]]:
+        """What is known without a clock, and notes."""
+        names = [name for name in COUNTED if name != "sample" or name in self.needs]
+        metrics, uncounted = self.subject.count(names)
+        return metrics, uncounted | self.notes
+
+    def memory(self) -> dict[str, float]:
+        """Bytes by which calls make a fresh process grow."""
+        return dict(process.call(resident, self.case, TIMEOUT))
+
+    def first(self) -> dict[str, float]:
+        """Seconds of compiling each call, without a cache and by one thread.
+
+        A sampler that cannot be compiled is left out.
+        """
+        if not self.compiled:
+            return {}
+        seconds, device = {}, str(self.subject.batch.device)
+        self.notes["compiled_without_cache"] = True
+        for name in [*self.timed]:
+            try:
+                with torch._inductor.config.patch(force_disable_caches=True, compile_threads=1):
+                    seconds[f"{name}_compile_seconds"] = compiling(self.timed[name], device)
+            except (NotImplementedError, ValueError) as error:
+                if name != "sample":
+                    raise
+                del self.timed[name]
+                self.notes["no_sample"] = str(error)
+        return seconds
+
+
+class Contest(ExitStack):
+    """Competitors of one block; at its end their processes end.
+
+    What errors refer to are log_prob (N,) of the batch and the gradient (P,) of the loss, in
+    float64: of our weights solved once, for all who have them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_weights: dict[bytes, Mapping[str, np.ndarray]] = {}
+        self._solutions: dict[str, Mapping[str, np.ndarray]] = {}  # that of each case
+
+    def enter(self, case: Case) -> Ours | ForeignFlow:
+        """Build the competitor of a case, and solve for what its errors refer to.
+
+        Raises ForeignError for a peer that cannot be used, ValueError for an unknown name.
+        """
+        by, subject = str(case.settings["by"]), calls(case)
+        flow = subject.flow
+        with torch.no_grad():
+            for parameter in flow.parameters():
+                parameter.mul_(float(case.settings["gain"]) if parameter.dim() > 1 else 1)
+        _update(flow, subject.batch, case.updates)
+        if by in tables.MODES:
+            self._solutions[case.key] = self._solution(subject, case)
+            return Ours(subject, case)
+        ours = {n: p.detach().cpu().numpy() for n, p in flow.named_parameters()}
+        x = subject.batch.cpu().numpy()
+        peer = self.enter_context(ForeignFlow.of(by, case, x, trainable(flow), ours))
+        needs = case.settings.get("calls", tables.SPEED_CALLS)
+        peer.timed = {n: Remote(peer, n) for n in needs if n in peer.facts["calls"]}
+        if peer.facts["same_weights"]:
+            self._solutions[case.key] = self._solution(subject, case)
+        else:
+            density, slope = peer.precise("log_prob", "gradient")
+            self._solutions[case.key] = {**density, **slope}
+        return peer
+
+    def errors(self, case: Case, competitor: Ours | ForeignFlow) -> dict[str, float]:
+        """Return the largest error of log_prob, and errors of gradients over the solution's norm.
+
+        With the evaluations of the field, where a peer counts them, and bytes if they are asked
+        for.
+        """
+        solution, density = self._solutions[case.key], competitor.arrays("log_prob")
+        error = np.abs(density["log_prob"] - solution["log_prob"]).max()
+        metrics = {"log_prob_error": float(error)}
+        metrics |= {"log_prob_nfe": float(density["nfe"])} if "nfe" in density else {}
+        for name in (n for n in ("gradient", "adjoint") if n in competitor.timed):
+            error = competitor.arrays(name)["gradient"] - solution["gradient"]
+            ratio = np.linalg.norm(error) / np.linalg.norm(solution["gradient"])
+            metrics[f"{name}_error"] = float(ratio)
+        return metrics | (competitor.memory() if case.settings.get("memory") else {})
+
+    def _solution(self, subject: Calls, case: Case) -> Mapping[str, np.ndarray]:
+        """Solve our flow's ODE tightly."""
+        weights = b"".join(p.detach().cpu().numpy().tobytes() for p in subject.flow.parameters())
+        if weights not in self._by_weights:
+            best, x = exact(subject.flow, float(case.settings["tolerance"])), subject.batch.double()
+            with torch.no_grad():
+                expected = best.log_prob(x).cpu().numpy()
+            best.zero_grad()
+            best.loss(x).backward()
+            self._by_weights[weights] = {"log_prob": expected, "gradient": _gradient(best)}
+        return self._by_weights[weights]
+
+
+def resident(case: Case) -> dict[str, float]:
+    """Bytes by which calls of ours make this process grow, by metric."""
+    torch.set_num_threads(case.threads)
+    subject = calls(case)
+    works: Any = Ours(subject, case).timed
+    release = subject.flow.zero_grad
+    return {
+        f"{name}_resident_bytes": process.growth(works[name], release)
+        for name in RESIDENT
+        if name in works
+    }
+
+
+def _gradient(flow: flows.Flow) -> np.ndarray:
+    """Return the gradients of all parameters in order, (P,)."""
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in flow.parameters()]
+    return torch.cat([part.flatten() for part in parts]).cpu().numpy()
 
 
 class Speed(Study):
@@ -509,7 +681,7 @@ class Speed(Study):
         for subject in options.subjects:
             member = flows.members[subject.flow]
             for entry in options.competitors:
-                if entry.by in MODES or subject.flow in foreign.peer(entry.by).FAMILIES:
+                if entry.by in tables.MODES or subject.flow in foreign.peer(entry.by).FAMILIES:
                     changed = filled(entry.options, subject.options)
                     yield common.case(
                         study=self.name,
@@ -536,7 +708,7 @@ class Speed(Study):
         """
         with threads_by_work(), Contest() as contest:
             first, dtype = cases[0], getattr(torch, cases[0].dtype)
-            matrix = torch.ones(ROWS, ROWS, device=first.device, dtype=dtype)
+            matrix = torch.ones(tables.ROWS, tables.ROWS, device=first.device, dtype=dtype)
             yield from measured(
                 cases,
                 contest.errors,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -80,7 +80,8 @@ MEMBERS: dict[str, dict[str, Any]] = {  # those that a name alone does not give
 }
 
 MODES = ("eager", "compiled")  # of our own flows
-SPEED_CALLS = ("log_prob", "gradient", "adjoint", "sample")
+CallName = Literal["log_prob", "gradient", "adjoint", "sample"]
+SPEED_CALLS: tuple[CallName, ...] = get_args(CallName)
 CALLS = {call: METRICS[f"{call}_seconds"].name for call in ("log_prob", "step", "sample", "build")}
 KNOWN = ("parameters", "log_prob_error", "log_prob_flops", "log_prob_nfe")
 COMPILED = ("log_prob", "step", "sample")  # calls that a peer compiles
