@@ -42,10 +42,8 @@ def prepare(
     flow = flows.build(case.flow, case.dim, **case.options)
     flow.to(getattr(torch, case.dtype))
     if preprocessing != "none":
-        columns = train[:, : case.dim] if train.shape[1] > case.dim else train
-        if support is not None and train.shape[1] > case.dim:
-            support = support[:, : case.dim]
-        flow.prepend(fit(preprocessing, columns, support))
+        bounds = None if support is None else support[:, : case.dim]
+        flow.prepend(fit(preprocessing, train[:, : case.dim], bounds))
     if flow.context_dim and train.shape[1] > case.dim:
         flow = Conditional(flow, train[:, case.dim :])
     generator = torch.Generator().manual_seed(case.seeds.batches)
@@ -167,68 +165,43 @@ class Costed(Protocol):
 def measured(
     cases: Sequence[Case],
     beside: Callable[[Case, Any], dict[str, float]] = lambda case, calls: {},
-    heap: Heap = "steady",
     build: Callable[[Case], Costed] = calls,
-    reference: Mapping[str, Work] = {},
-    meanwhile: Callable[[], AbstractContextManager[Any]] = nullcontext,
-    warm: int = 0,
+    **how: Any,
 ) -> Iterator[tuple[str, Result]]:
     """Count the calls of each case, then time all in shuffled rounds; yield keys and results.
 
-    ``build`` gives the calls of a case; ``beside`` measures more of it, before they are counted.
-    Works of ``reference`` are timed beside, within ``meanwhile``, and every case has their seconds.
-    ``heap`` and ``warm`` are those of `interleave`. A case that fails gives a failed result and
-    does not affect the others: without a peer that fails while it is timed, all are timed anew.
+    ``build`` gives the calls of a case; ``beside`` measures more of it, before they are counted;
+    ``how`` they are timed is that of `timed`.
     """
-    built: dict[str, Costed] = {}
-    results: dict[str, Result] = {}
-    seconds = float(cases[0].settings["seconds"])
-    for case in cases:
-        start = perf_counter()
-        try:
-            with unchanged(f"flow {case.flow!r}", silent=False):  # for the next of the block
-                subject = build(case)
-                first = subject.first() if seconds else {}
-                more = beside(case, subject)
-                counts, uncounted = subject.count()
-            metrics = {**counts, **first, **more}
-            results[case.key] = Result(metrics, notes=uncounted, seconds=perf_counter() - start)
-            built[case.key] = subject
-        except Exception as error:
-            yield case.key, Result.of(error)
-    samples: dict[str, list[float]] = {}
-    how: dict[str, Any] = {"seconds": seconds, "device": cases[0].device, "heap": heap}
-    while built:
-        works = {
-            f"{k}/{n}": work for k, subject in built.items() for n, work in subject.timed.items()
-        }
-        try:
-            with meanwhile():
-                samples = interleave({**works, **reference}, warm=warm, **how)
-            break
-        except ForeignError as error:
-            peers = {key: results[key].notes.get("peer", {}) for key in built}
-            for key in [k for k, peer in peers.items() if peer.get("module") == error.module]:
-                del built[key]
-                yield key, replace(Result.of(error), seconds=results[key].seconds)
-    for key, subject in built.items():
-        names = subject.timed if samples else {}
-        times = {f"{name}_seconds": samples[f"{key}/{name}"] for name in names}
-        times |= {f"{name}_seconds": samples[name] for name in reference if samples}
-        yield key, with_times(results[key], times, samples.get(REFERENCE))
+
+    def build_and_count(case: Case) -> tuple[Mapping[str, Work], Result]:
+        with unchanged(f"flow {case.flow!r}", silent=False):  # for the next of the block
+            subject = build(case)
+            first = subject.first() if case.settings["seconds"] else {}
+            more = beside(case, subject)
+            counts, notes = subject.count()
+        return subject.timed, Result({**counts, **first, **more}, notes=notes)
+
+    yield from timed(cases, build_and_count, **how)
 
 
 def timed(
     cases: Sequence[Case],
-    prepare: Callable[[Case], tuple[Callable[[], object], Result]],
-    metric: str,
+    prepare: Callable[[Case], tuple[Mapping[str, Work], Result]],
+    heap: Heap = "steady",
+    reference: Mapping[str, Work] = {},
+    meanwhile: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    warm: int = 0,
 ) -> Iterator[tuple[str, Result]]:
-    """Prepare the work and the result of each case, then time all works in shuffled rounds.
+    """Prepare the works and the result of each case, then time all works in shuffled rounds.
 
-    Yields results by key with their seconds as a metric; a case that fails affects no other. The
-    settings of all cases have the seconds to spend; 0 times nothing.
+    Yields results by key, with the seconds of each work and of the reference workload as metrics.
+    The settings of all cases have the seconds to spend; 0 times nothing. Works of ``reference`` are
+    timed beside, within ``meanwhile``, and every case has their seconds. ``heap`` and ``warm`` are
+    those of `interleave`. A case that fails gives a failed result and does not affect the others:
+    without a peer that fails while it is timed, all are timed anew.
     """
-    works: dict[str, Callable[[], object]] = {}
+    works: dict[str, Mapping[str, Work]] = {}
     results: dict[str, Result] = {}
     for case in cases:
         start = perf_counter()
@@ -237,22 +210,31 @@ def timed(
             results[case.key] = replace(result, seconds=perf_counter() - start)
         except Exception as error:
             yield case.key, Result.of(error)
-    seconds = float(cases[0].settings["seconds"])
-    samples = interleave(works, seconds=seconds, device=cases[0].device) if works else {}
-    for key, result in results.items():
-        times = {metric: samples[key]} if samples else {}
-        yield key, with_times(result, times, samples.get(REFERENCE))
-
-
-def with_times(
-    result: Result, times: Mapping[str, list[float]], reference: list[float] | None
-) -> Result:
-    """Add raw seconds of works, and of the reference workload beside them, to a result."""
-    if reference is None:
-        return result
-    metrics = {**result.metrics, **times, "reference_seconds": reference}
-    timing = sum(map(sum, times.values()))
-    return replace(result, metrics=metrics, seconds=(result.seconds or 0.0) + timing)
+    how: dict[str, Any] = {"device": cases[0].device, "heap": heap, "warm": warm}
+    how["seconds"] = float(cases[0].settings["seconds"])
+    samples: dict[str, list[float]] = {}
+    while works:
+        turns = {
+            f"{key}/{name}": work for key, named in works.items() for name, work in named.items()
+        }
+        try:
+            with meanwhile():
+                samples = interleave({**turns, **reference}, **how)
+            break
+        except ForeignError as error:
+            peers = {key: results[key].notes.get("peer", {}) for key in works}
+            for key in [k for k, peer in peers.items() if peer.get("module") == error.module]:
+                del works[key]
+                yield key, replace(Result.of(error), seconds=results[key].seconds)
+    for key, named in works.items():
+        result = results[key]
+        if samples:
+            times = {f"{name}_seconds": samples[f"{key}/{name}"] for name in named}
+            times |= {f"{name}_seconds": samples[name] for name in reference}
+            metrics = {**result.metrics, **times, "reference_seconds": samples[REFERENCE]}
+            seconds = (result.seconds or 0.0) + sum(map(sum, times.values()))
+            result = replace(result, metrics=metrics, seconds=seconds)
+        yield key, result
 
 
 def resident_bytes(case: Case, call: str) -> int:

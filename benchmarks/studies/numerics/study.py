@@ -127,7 +127,7 @@ class Gradients(Study):
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Take each gradient's error and counts, then time all of them in shuffled rounds."""
-        yield from timed(cases, _measured, "gradient_seconds")
+        yield from timed(cases, _measured)
 
 
 def _solvers(base: Solver, options: GradientsOptions) -> Iterator[Solver]:
@@ -152,7 +152,7 @@ def _training(case: Case) -> str:
     ).model_dump_json()
 
 
-def _measured(case: Case) -> tuple[Callable[[], object], Result]:
+def _measured(case: Case) -> tuple[dict[str, Callable[[], object]], Result]:
     """A call of loss and backward as the case has it, with its error and counts."""
     training, dtype = _training(case), getattr(torch, case.dtype)
     best_loss, best, shift = _reference(training, case.batch, float(case.settings["reference"]))
@@ -175,7 +175,7 @@ def _measured(case: Case) -> tuple[Callable[[], object], Result]:
         "steps_accepted_backward": sum(solve.accepted_backward for solve in nfe.solves),
         "steps_rejected_backward": sum(solve.rejected_backward for solve in nfe.solves),
     }
-    return step, Result(metrics)
+    return {"gradient": step}, Result(metrics)
 
 
 @lru_cache(maxsize=4)

@@ -172,10 +172,10 @@ class Traces(Study):
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
         """Count each work and take its error, then time all of them in shuffled rounds."""
         subject = cache(lambda: Subject.of(cases[0]))
-        yield from timed(cases, lambda case: _judged(case, subject()), "evaluation_seconds")
+        yield from timed(cases, lambda case: _judged(case, subject()))
 
 
-def _judged(case: Case, subject: Subject) -> tuple[Work, Result]:
+def _judged(case: Case, subject: Subject) -> tuple[dict[str, Work], Result]:
     """A case's work, without a graph as log_prob has it in scoring, and all that needs no clock."""
     name, trace = case.settings["work"], Trace.of(case.options["trace"])
     work: Work = torch.no_grad()(torch.no_grad()(WORKS[name])(subject, trace))
@@ -191,7 +191,7 @@ def _judged(case: Case, subject: Subject) -> tuple[Work, Result]:
         metrics |= _estimate_errors(case, subject, trace)
     elif name in ("trace", "kept", "trace_of_formed"):
         metrics["trace_error"] = subject.error(value).abs().max().item()
-    return work, Result(metrics, notes={"uncounted": dict(operations.uncounted)})
+    return {"evaluation": work}, Result(metrics, notes={"uncounted": dict(operations.uncounted)})
 
 
 @torch.no_grad()
