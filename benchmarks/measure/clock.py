@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from benchmarks.core.frame import spread
+from benchmarks.measure.process import uncollected
 
 Heap = Literal["steady", "default"]
 REFERENCE = "reference"
@@ -180,9 +181,7 @@ def interleave(
     times = {name: max(1, min(8, int(slowest / 4 / max(t, 1e-9)))) for name, t in first.items()}
     samples: dict[str, list[float]] = {name: [] for name in works}
     started, done = time.perf_counter(), 0
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with uncollected():
         while done < rounds[0] or (done < rounds[1] and time.perf_counter() - started < seconds):
             for name in order.sample(list(works), len(works)):
                 samples[name] += turn(works[name], warm + times[name], device)[warm:]
@@ -190,9 +189,6 @@ def interleave(
             done += 1
             if done >= steady and all(spread(times) <= STEADY for times in samples.values()):
                 break
-    finally:
-        if collecting:
-            gc.enable()
     return samples
 
 

@@ -25,6 +25,7 @@ PACKAGES = (
 )
 CGROUPS = Path("/sys/fs/cgroup")
 TOPOLOGY = Path("/sys/devices/system/cpu")
+GOVERNOR = TOPOLOGY / "cpu0/cpufreq/scaling_governor"  # of the frequency
 KILLED = Path("/proc/vmstat")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
@@ -40,7 +41,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "blas": _blas(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "governor": _governor(),
+        "governor": _text(GOVERNOR) or "unknown",
         "load": round(os.getloadavg()[0], 2),
     }
     if device.startswith("cuda"):
@@ -53,14 +54,6 @@ def _cpu() -> str:
     """Return the processor's name; cached, since finding it starts a process."""
     name: str = cpuinfo.get_cpu_info().get("brand_raw", platform.processor() or "unknown")
     return name
-
-
-def _governor() -> str:
-    """Return the governor of the processor's frequency, or "unknown"."""
-    try:
-        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
-    except OSError:
-        return "unknown"
 
 
 def _blas() -> str:

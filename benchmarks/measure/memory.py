@@ -9,7 +9,6 @@ to the end of the call.
 from __future__ import annotations
 
 import contextlib
-import gc
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -18,8 +17,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from benchmarks.measure.operations import VECTORS
+from benchmarks.measure.process import uncollected
 
 functorch = torch._C._functorch
 lift_fresh = torch.ops.aten.lift_fresh.default
@@ -65,15 +66,13 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
 @contextlib.contextmanager
 def steady() -> Iterator[None]:
     """Use one thread and no collector of cyclic garbage."""
-    threads, collecting = torch.get_num_threads(), gc.isenabled()
-    gc.disable()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with uncollected():
+            yield
     finally:
         torch.set_num_threads(threads)
-        if collecting:
-            gc.enable()
 
 
 @contextlib.contextmanager
@@ -197,12 +196,6 @@ class _Live(TorchDispatchMode):
         self.bytes -= now - before
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in arguments or results of an operator."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from _tensors(part)
-    elif isinstance(value, dict):
-        yield from _tensors(tuple(value.values()))
+def _tensors(value: Any) -> list[Tensor]:
+    """The tensors in arguments or results of an operator."""
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

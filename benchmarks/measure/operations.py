@@ -88,10 +88,6 @@ def _triangular(a: Tensor, *rest: Any, out_val: Tensor, **options: Any) -> int:
     return a.shape[-1] * out_val.numel()
 
 
-def _old_triangular(b: Tensor, a: Tensor, *rest: Any, out_val: Any, **options: Any) -> int:
-    return _triangular(a, out_val=out_val[0])
-
-
 def _qr(a: Tensor, mode: str = "reduced", **options: Any) -> int:
     m, n = a.shape[-2:]
     k = min(m, n)
@@ -135,7 +131,7 @@ FORMULAS: dict[Any, Callable[..., int]] = {
     aten._linalg_solve_ex: _solve,
     aten.linalg_lu_solve: _lu_solve,
     aten.linalg_solve_triangular: _triangular,
-    aten.triangular_solve: _old_triangular,
+    aten.triangular_solve: lambda b, a, *_, out_val, **__: _triangular(a, out_val=out_val[0]),
     aten.linalg_cholesky_ex: lambda a, *_, **__: _batch(a) * cholesky_flops(a.shape[-1]),
     aten.cholesky: lambda a, *_, **__: _batch(a) * cholesky_flops(a.shape[-1]),
     aten.cholesky_solve: lambda b, factor, *_, out_val, **__: _lu_solve(factor, out_val=out_val),

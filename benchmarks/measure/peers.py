@@ -13,9 +13,9 @@ import numpy as np
 from benchmarks.core.case import Case
 from benchmarks.measure import foreign
 from benchmarks.measure.clock import Work, compiling
+from benchmarks.measure.foreign import Arrays
 from benchmarks.measure.process import TIMEOUT, Child, ChildEnded, ChildError, environment
 
-Arrays = Mapping[str, np.ndarray]
 RESIDENT = ("log_prob", "gradient")  # calls whose bytes are measured
 TIMED = {"log_prob": "log_prob", "step": "step", "sample": "sample", "build": "construct"}
 

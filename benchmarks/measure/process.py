@@ -18,8 +18,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -261,6 +261,18 @@ def growth(work: Callable[[], object], release: Callable[[], object] | None = No
     return max(0, int(line) * 1024 - before)
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Stop the collector of cyclic garbage."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def environment(threads: int, device: str, dtype: str) -> dict[str, str]:
     """Return the variables that numerical libraries read as they are imported.
 
@@ -306,9 +318,9 @@ def family(mark: str) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if _marked(process, mark)]
 
 
-def end_family(mark: str) -> None:
-    """Kill all processes of a family; again, as long as there are new ones."""
-    while members := family(mark):
+def end_family(mark: str, but: int = 0) -> None:
+    """Kill all processes of a family ``but`` one; again, as long as there are new ones."""
+    while members := [process for process in family(mark) if process.pid != but]:
         for process in members:
             with suppress(psutil.Error):
                 process.kill()

@@ -28,8 +28,8 @@ from __future__ import annotations
 
 import gc
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -42,7 +42,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure.process import growth
+from benchmarks.measure.process import growth, uncollected
 
 version = 1  # raised when a change moves what a peer computes
 pace = 1  # raised when it moves measured times alone
@@ -117,7 +117,8 @@ def facts() -> dict[str, Any]:
 def arrays(name: str, arguments: Mapping[str, Any]) -> Arrays:
     """Return the arrays of a call."""
     call = _call(name)
-    with _uncollected():
+    gc.collect(0)
+    with uncollected():
         result = call.run(**arguments)
     return call.arrays(result)
 
@@ -125,7 +126,8 @@ def arrays(name: str, arguments: Mapping[str, Any]) -> Arrays:
 def seconds(name: str, calls: int) -> list[float]:
     """Return the seconds of each of consecutive runs of a call."""
     run, times = _call(name).run, []
-    with _uncollected():
+    gc.collect(0)
+    with uncollected():
         for _ in range(calls):
             start = perf_counter()
             _result = run()
@@ -146,16 +148,6 @@ def _call(name: str) -> Call:
     return built.calls[name]
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    gc.collect(0)
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 def _version(package: str) -> str:
     try:
         return installed(package)
@@ -173,11 +165,8 @@ def width(count: Callable[[int], int], parameters: int) -> int:
         upper *= 2
         if upper > WIDEST:
             raise ValueError(f"no width up to {WIDEST} gives {parameters} parameters")
-    lower = upper // 2
-    while upper - lower > 1:
-        middle = (lower + upper) // 2
-        lower, upper = (middle, upper) if count(middle) < parameters else (lower, middle)
-    return min({max(1, lower), upper}, key=lambda size: abs(count(size) - parameters))
+    least = bisect_left(range(upper), parameters, lo=upper // 2 + 1, key=count)
+    return min({max(1, least - 1), least}, key=lambda size: abs(count(size) - parameters))
 
 
 def called(
