@@ -13,9 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import torch
+from scipy.cluster.hierarchy import DisjointSet
 
 from benchmarks.core import store
 from benchmarks.core.case import Case
@@ -27,7 +26,7 @@ from benchmarks.execution.process import plugins_of
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.versions import standing
 from benchmarks.measure.machine import machine, memory_bytes, versions
-from flows import members
+from flows import build, members
 from flows.plugins import FOREIGN, staying
 
 WEIGHTS = "weights"  # the subfolder of flows, one a case, as `flows.save` writes them
@@ -82,23 +81,17 @@ def tasks(cases: Sequence[Case], operators: bool = False) -> list[Task]:
 
 def bound(work: Sequence[Task]) -> list[list[Task]]:
     """Tasks in groups: those of two groups need nothing of each other, and any machine may do."""
-    places = {case.key: place for place, task in enumerate(work) for case in task.cases}
-    pairs = [
-        (place, places[key])
-        for place, task in enumerate(work)
-        for case in task.cases
-        for key in case.needs
-        if key in places
-    ]
-    first: dict[tuple[str, str], int] = {}  # task of a study and piece
-    for number, task in enumerate(work):
+    owners = {case.key: task.key for task in work for case in task.cases}
+    sets = DisjointSet(task.key for task in work)
+    first: dict[tuple[str, str], str] = {}  # task of a study and piece
+    for task in work:
+        for key in owners.keys() & {key for case in task.cases for key in case.needs}:
+            sets.merge(task.key, owners[key])
         if piece := study_of(task.cases[0]).piece(task.cases[0]):
-            pairs.append((number, first.setdefault((task.cases[0].study, piece), number)))
-    ends = np.array(pairs, dtype=int).reshape(-1, 2).T
-    links = coo_array((np.ones(len(pairs)), tuple(ends)), shape=(len(work),) * 2)
-    groups: dict[int, list[Task]] = {}
-    for task, group in zip(work, connected_components(links, directed=False)[1], strict=True):
-        groups.setdefault(int(group), []).append(task)
+            sets.merge(task.key, first.setdefault((task.cases[0].study, piece), task.key))
+    groups: dict[str, list[Task]] = {}
+    for task in work:
+        groups.setdefault(sets[task.key], []).append(task)
     return list(groups.values())
 
 
@@ -295,10 +288,6 @@ def _fault(case: Case) -> str:
 
     The meta device needs no memory; what does not work there is constructed for real.
     """
-    import torch
-
-    from flows import build
-
     before = resource.getrlimit(resource.RLIMIT_DATA)
     most = [memory_bytes() // 2, *(limit for limit in before if limit != resource.RLIM_INFINITY)]
     resource.setrlimit(resource.RLIMIT_DATA, (min(most), before[1]))

@@ -52,7 +52,6 @@ from benchmarks.measure.process import (
     end_family,
     end_with_parent,
     ending,
-    family,
 )
 from benchmarks.training import checkpoint, weights
 from flows import members
@@ -296,9 +295,7 @@ class Worker:
             warnings.warn(f"{self._subject} printed (kept apart): {printed}", stacklevel=2)
         self._child = None
         server = self._server.pid if self._server else 0
-        while members := [p for p in family(self._family) if p.pid != server]:
-            for process in members:
-                _kill(process.pid, signal.SIGKILL)
+        end_family(self._family, but=server)
         return code
 
     def _receive(
@@ -391,10 +388,9 @@ def _end_of(child: int, reader: int) -> tuple[int, str]:
                 ended, status = os.waitpid(child, 0)
         if not ended:
             ended, status = os.waitpid(child, os.WNOHANG)
-    while select.select([reader], [], [], 0)[0] and len(head) < PRINTED:
-        if not (part := os.read(reader, PRINTED)):
-            break
-        head += part
+    os.set_blocking(reader, False)
+    with suppress(BlockingIOError):  # nothing is left, and another process may go on printing
+        head += os.read(reader, PRINTED - len(head))
     os.close(reader)
     text = " | ".join(filter(None, head.decode(errors="replace").splitlines()))
     return os.waitstatus_to_exitcode(status), text and brief(text, PRINTED)
@@ -491,7 +487,17 @@ def _send_results(pipe: _Pipe, cases: Sequence[Case], operators: bool) -> None:
     lost = Result(failure="the study gave no result")
     beside, start = machine.Beside(), time.perf_counter()
     try:
-        for key, result in _results(cases, operators):
+        for case in cases:
+            admit(case.dataset or "")
+        study = study_of(cases[0])
+        results = iter(dispatched(study, cases) if operators else study.measure(cases))
+        names = ", ".join(sorted({case.flow for case in cases}))
+        while True:
+            with unchanged(f"{cases[0].study} of {names}", silent=False):  # for the next case
+                pair = next(results, None)
+            if pair is None:
+                break
+            key, result = pair
             elapsed = time.perf_counter() - start
             seconds = elapsed if result.seconds is None else result.seconds
             pipe.send((key, Measured(result, seconds, beside.shared())))
@@ -501,18 +507,3 @@ def _send_results(pipe: _Pipe, cases: Sequence[Case], operators: bool) -> None:
         lost = Result.of(error)
     for key in rest:
         pipe.send((key, Measured(lost, time.perf_counter() - start, beside.shared())))
-
-
-def _results(cases: Sequence[Case], operators: bool) -> Iterator[tuple[str, Result]]:
-    """Each case's key and result; settings that a case has changed are undone before the next."""
-    for case in cases:
-        admit(case.dataset or "")
-    study = study_of(cases[0])
-    results = iter(dispatched(study, cases) if operators else study.measure(cases))
-    names = ", ".join(sorted({case.flow for case in cases}))
-    while True:
-        with unchanged(f"{cases[0].study} of {names}", silent=False):
-            pair = next(results, None)
-        if pair is None:
-            return
-        yield pair
