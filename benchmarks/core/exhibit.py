@@ -223,7 +223,6 @@ def described(values: pd.Series, **defaults: Any) -> pd.DataFrame:
     return pd.DataFrame(filled, values.index, columns=[*defaults])
 
 
-@dataclass(frozen=True)
 class Folder:
     """What the package of a study shows of its records, without the modules that measure.
 
@@ -232,7 +231,8 @@ class Folder:
     ``figures(frame)``.
     """
 
-    package: str
+    def __init__(self, package: str) -> None:
+        self.package = package
 
     @property
     def question(self) -> str:

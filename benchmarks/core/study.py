@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel
 
 from benchmarks.core.case import Case, Seeds
-from benchmarks.core.exhibit import Figure, Folder, Table
+from benchmarks.core.exhibit import Folder
 from benchmarks.core.formats import brief, readable
 from benchmarks.core.metrics import defined
 from benchmarks.core.record import Record
@@ -72,7 +71,7 @@ class Skipped(Exception):
     """A case is left out by the rules of its study; the message says by which."""
 
 
-class Study:
+class Study(Folder):
     """A question, and how it is measured: a folder with a module ``study`` that has a subclass.
 
     A subclass states ``name`` and ``Options``, the model of its part of a suite; ``cases``; and
@@ -97,6 +96,9 @@ class Study:
     interleaved: ClassVar[bool] = False  # whether all of a block are timed in the same rounds
     parts: ClassVar[Mapping[str, Study]] = {}  # unregistered studies by the setting ``part``
     deciding: ClassVar[frozenset[str]] = frozenset()  # settings that serve `resolved` alone
+
+    def __init__(self) -> None:
+        super().__init__(type(self).__module__.rpartition(".")[0])
 
     def part(self, settings: Mapping[str, Any]) -> Study:
         """The part that settings or a suite's entry name; of a study with options itself if none.
@@ -156,28 +158,6 @@ class Study:
     def result(self, case: Case) -> Result:
         """What one case gives."""
         raise NotImplementedError(f"study {self.name!r} defines neither result nor measure")
-
-    def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """The tables of the study's records, and of those that it reads."""
-        return Folder(self._folder).tables(frame)
-
-    def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """The figures of the study's records, and of those that it reads."""
-        return Folder(self._folder).figures(frame)
-
-    @property
-    def question(self) -> str:
-        """What the study asks: the docstring of its folder, unless a subclass says."""
-        return Folder(self._folder).question
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Other studies whose records its tables may use."""
-        return Folder(self._folder).reads
-
-    @property
-    def _folder(self) -> str:
-        return type(self).__module__.rpartition(".")[0]
 
 
 def study_of(case: Case) -> Study:
