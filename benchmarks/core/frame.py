@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -131,10 +131,9 @@ def holds(cases: pd.DataFrame, name: str) -> np.ndarray:
     return np.array([name in store.hashes_of(row) for row in _places(cases)], dtype=bool)
 
 
-def _places(cases: pd.DataFrame) -> list[dict[str, Any]]:
+def _places(cases: pd.DataFrame) -> list[dict[Hashable, Any]]:
     """What names the arrays of each row."""
-    arrays, hashes = (cases.get(n, [None] * len(cases)) for n in ("arrays", "array_hashes"))
-    return [{"arrays": a, "array_hashes": h} for a, h in zip(arrays, hashes, strict=True)]
+    return cases.reindex(columns=["arrays", "array_hashes"]).to_dict("records")
 
 
 def labels(folders: Sequence[Path]) -> list[str]:

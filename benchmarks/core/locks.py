@@ -21,16 +21,12 @@ OTHERWISE = f"; {VARIABLE}=FOLDER names another lock"
 POLL = 0.5  # seconds between two tries
 
 
-class Busy(FolderError):
-    """Another process holds the results folder."""
-
-
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Hold a results folder; FolderError where that cannot be. A killed holder lets go."""
 
     def busy(holder: str) -> NoReturn:
-        raise Busy(
+        raise FolderError(
             f"{str(folder)!r} is in use by process {holder}: wait for its end, or take another one"
         )
 

@@ -80,19 +80,12 @@ def apart(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
         missing = {repr(None)} if len(values_of) < count[name] else set()
         if len({*values_of, *missing} - {repr(UNDECIDED)}) > 1:
             differing.add((name, key))
-    return [
-        " ".join(
-            [
-                name,
-                *(
-                    f"{key.rpartition('.')[2]}={in_words(value)}"
-                    for key, value in values.items()
-                    if (name, key) in differing and value != UNDECIDED
-                ),
-            ]
-        )
-        for name, values in flat
-    ]
+    names = []
+    for name, values in flat:
+        parts = {k: v for k, v in values.items() if (name, k) in differing and v != UNDECIDED}
+        words = [f"{key.rpartition('.')[2]}={in_words(value)}" for key, value in parts.items()]
+        names.append(" ".join([name, *words]))
+    return names
 
 
 def labels(cases: Iterable[Case]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -28,7 +29,8 @@ SCHEMA = 2
 EXACT = ("case", "identity", "metrics")  # fields whose texts are compared, not shown as they are
 # fields that the digest covers
 SEALED = ("status", "metrics", "arrays", "declared", "files", "notes", "started")
-WORDS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}  # JSON has none of them
+# JSON has none of them; one NaN, with which records are equal as tuples compare
+WORDS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 Status = Literal["done", "failed", "skipped", "timeout"]
 
 
@@ -100,32 +102,26 @@ def _read(metrics: Any) -> dict[str, Values]:
     if not isinstance(metrics, Mapping):
         raise ValueError("metrics are a table of lists of numbers")
     return {
-        name: value if isinstance(value, Values) else Values(name, _floats(value))
+        name: value if isinstance(value, Values) else Values.of(name, value)
         for name, value in metrics.items()
     }
 
 
 def _floats(value: Any) -> tuple[float, ...]:
     values = value if isinstance(value, list | tuple) else [value]
+    for number in values:
+        if isinstance(number, str | bool) and number not in WORDS:
+            raise ValueError(f"{brief(repr(number))} is not a number")
     try:
-        return tuple(_number(number) for number in values)
+        return tuple(WORDS[x] if isinstance(x, str) else float(x) for x in values)
     except (TypeError, OverflowError) as error:  # pydantic takes ValueError alone for bad input
         raise ValueError(brief(str(error))) from error
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, str) and value in WORDS:
-        return WORDS[value]
-    if isinstance(value, str | bool):
-        raise ValueError(f"{brief(repr(value))} is not a number")
-    return float(value)
-
-
 def _written(metrics: Mapping[str, Values]) -> dict[str, list[Any]]:
     """Metrics as JSON, which has no infinity and no NaN."""
-    finite = float("inf")
     return {
-        name: [x if abs(x) < finite else str(x) for x in values.values]
+        name: [x if isfinite(x) else str(x) for x in values.values]
         for name, values in metrics.items()
     }
 

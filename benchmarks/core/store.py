@@ -290,23 +290,23 @@ def place(folder: Path, record: Record) -> str | None:
 
 
 def _archive(path: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Arrays of a record from its npz, or of a folder's parts; ValueError where they are others."""
-    if not hashes or path.is_dir():
-        return _packed(path, hashes)
-    with _zipped(path) as archive:
-        return {name: _array(archive, name, value) for name, value in hashes.items()}
+    """Arrays of a record by name from its npz, or from a folder's parts.
 
-
-def _packed(folder: Path, hashes: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Packed arrays by name from their hashes; FolderError for one that no archive has."""
-    places = _archives(folder, tuple(os.listdir(folder))) if hashes else {}
+    ValueError where they are others, FolderError for one that no part has.
+    """
+    if not hashes:
+        return {}
+    if not path.is_dir():
+        with _zipped(path) as archive:
+            return {name: _array(archive, name, value) for name, value in hashes.items()}
+    places = _archives(path, tuple(os.listdir(path)))
     if lost := [name for name, value in hashes.items() if value not in places]:
-        raise FolderError(f"{str(folder)!r} lacks the arrays {', '.join(lost)} of a record")
+        raise FolderError(f"{str(path)!r} lacks the arrays {', '.join(lost)} of a record")
     loaded: dict[str, np.ndarray] = {}
     for name, value in hashes.items():
-        with reading(path := places[value]):
-            state = path.stat()
-            archive, cache = _opened(path, state.st_mtime_ns, state.st_size)
+        with reading(part := places[value]):
+            state = part.stat()
+            archive, cache = _opened(part, state.st_mtime_ns, state.st_size)
             array = _array(archive, value, value) if value not in cache else cache[value]
             if array.nbytes <= SMALL:
                 cache[value] = array
@@ -512,9 +512,9 @@ def sweep(*folders: Path) -> None:
 
     That is temporary files, and arrays of loose records that were not written, or packed.
     """
-    for path in (
-        path for folder in folders for path in (*folder.glob(".*"), *folder.glob("*.npz"))
-    ):
-        orphan = path.suffix == ".npz" and path.parent.name == RECORDS
-        if TEMPORARY.fullmatch(path.name) or (orphan and not path.with_suffix(".json").exists()):
-            path.unlink(missing_ok=True)
+    for folder in folders:
+        for path in (*folder.glob(".*"), *folder.glob("*.npz")):
+            orphan = path.suffix == ".npz" and folder.name == RECORDS
+            orphan = orphan and not path.with_suffix(".json").exists()
+            if orphan or TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
