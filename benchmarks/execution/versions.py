@@ -133,9 +133,8 @@ def standings(records: Iterable[Record]) -> dict[str, Standing]:
 
 def data_files(name: str | None) -> dict[str, str]:
     """Content hashes of a data set's files; none of a set that has none. Raises `Absent`."""
-    module = sys.modules.get(datasets.module_of(name)) if name is not None else None
-    files = getattr(module, "files", None)
-    return {f"file {path.name}": sha256(path)[:16] for path in files(name)} if files else {}
+    paths = datasets.files(name) if name is not None else ()
+    return {f"file {path.name}": sha256(path)[:16] for path in paths}
 
 
 def _absent_member(case: Case) -> str:
