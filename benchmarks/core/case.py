@@ -140,18 +140,15 @@ class Case(BaseModel, frozen=True, extra="ignore"):
     @property
     def label(self) -> str:
         """A short line for progress and plans."""
-        trace, stage = self.options.get("trace"), self.settings.get("stage")
-        work = self.settings.get("work") or stage
-        how = " ".join(map(str, trace.values())) if isinstance(trace, dict) else trace
-        seed = f"seed {self.seeds.init}" if self.seeds.init else ""
+        trace = self.options.get("trace")
         parts = (
             self.study,
             self.settings.get("part"),
             self.flow,
-            work,
-            how,
+            self.settings.get("work") or self.settings.get("stage"),
+            " ".join(map(str, trace.values())) if isinstance(trace, dict) else trace,
             self.dataset or f"D={self.dim}",
-            seed,
+            f"seed {self.seeds.init}" if self.seeds.init else "",
         )
         return " ".join(str(part) for part in parts if part)
 

@@ -100,7 +100,8 @@ def with_error(value: float, error: float, digits: str, error_digits: str | None
         if 0 <= decimals <= 6:
             digits = error_digits = f".{decimals}f"
         elif -5 <= decimals < 0:
-            return f"{_signed(round(value, decimals))} ± {_signed(round(error, decimals))}"
+            whole = _whole(round(value, decimals)).replace("-", "−")
+            return f"{whole} ± {_whole(round(error, decimals))}"
     spec = error_digits or digits.removeprefix("+")
     return f"{number(value, digits)} ± {number(error, spec)}"
 
@@ -127,7 +128,3 @@ def markdown_details(summary: str, content: str) -> str:
 
 def _whole(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.0f}"
-
-
-def _signed(value: float) -> str:
-    return _whole(value).replace("-", "−")
