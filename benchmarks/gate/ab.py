@@ -452,15 +452,16 @@ def _blocks(
             if started + longest > deadline:
                 return
             orders[name] = orders[name][1:] or random.sample([ABBA, BAAB], 2)
-            visits = [(side, workers[side].time(name, calls[name])) for side in orders[name][0]]
-            timed = [(side, visit) for side, visit in visits if not isinstance(visit, str)]
-            failures = [(side, visit) for side, visit in visits if isinstance(visit, str)]
-            if failures:
-                del calls[name]
-                results[name].verdict = f"failed in {failures[0][0]}"
-                results[name].reason = failures[0][1]
+            block: Block = {BASE: [], NEW: []}
+            for side in orders[name][0]:
+                visit = workers[side].time(name, calls[name])
+                if isinstance(visit, str):
+                    del calls[name]
+                    results[name].verdict, results[name].reason = f"failed in {side}", visit
+                    break
+                block[side].append(visit)
             else:
-                yield name, {s: [v for side, v in timed if side == s] for s in (BASE, NEW)}
+                yield name, block
             longest = max(longest, time.monotonic() - started)
 
 

@@ -239,18 +239,17 @@ def _figures(record: Record) -> dict[str, tuple[float, ...]]:
 def _equal(name: str, old: Sequence[float] | None, new: Sequence[float] | None) -> bool:
     if old is None or new is None or len(old) != len(new):
         return False
-    relative, absolute = (0.0, CLASSIFIED) if name in DISCRETE else (RELATIVE, ABSOLUTE)
-    return all(
-        (a != a and b != b) or math.isclose(a, b, rel_tol=relative, abs_tol=absolute)
-        for a, b in zip(old, new, strict=True)
-    )
+    within = (0.0, CLASSIFIED) if name in DISCRETE else (RELATIVE, ABSOLUTE)
+    return all(is_same(a, b, *within) for a, b in zip(old, new, strict=True))
+
+
+def is_same(old: float, new: float, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> bool:
+    """Whether two values are equal but for rounding, or both NaN."""
+    return (old != old and new != new) or math.isclose(old, new, rel_tol=relative, abs_tol=absolute)
 
 
 def _differences(names: Sequence[str], before: Record, after: Record) -> Iterator[str]:
     """Old and new value of each figure that is named, and numbers of calls of operators."""
-    if before.status != after.status:
-        yield f"{before.status} → {after.status}"
-        return
     sides = _figures(before), _figures(after)
     for name in [name for name in names if name != OPERATORS][:LONGEST]:
         old, new = (statistics.median(side.get(name) or [math.nan]) for side in sides)

@@ -21,7 +21,7 @@ from benchmarks.core.frame import NOISY, REFERENCE, spread
 from benchmarks.core.record import Values
 from benchmarks.execution.versions import standing
 from benchmarks.gate import baseline, sources
-from benchmarks.gate.baseline import ABSOLUTE, RELATIVE, is_guarded
+from benchmarks.gate.baseline import is_guarded, is_same
 from benchmarks.gate.sources import Entry, grouped
 from benchmarks.gate.verdict import Comparison, Outcome, Verdict
 
@@ -204,7 +204,7 @@ def _quality(
         old = numbers
     if min(len(old), len(new)) == 1 and (shared := old.keys() & new.keys()):
         old, new = ({seed: side[seed] for seed in shared} for side in (old, new))
-    if old.keys() == new.keys() and all(_is_same(old[seed], new[seed]) for seed in old):
+    if old.keys() == new.keys() and all(is_same(old[seed], new[seed]) for seed in old):
         return quality("stayed", base=_mean(old), new=_mean(new))
     base, now, sign = _mean(old), _mean(new), 1 if metric.better == "higher" else -1
     better, quality = sign * (now - base) > 0, partial(quality, base=base, new=now)
@@ -229,12 +229,6 @@ def _by_seed(entries: Iterable[Entry], name: str, place: int = 0) -> dict[str, f
     """A metric's value at a place, of each seed that has it."""
     members = [(e.seed, e.metrics[name].values) for e in entries if name in e.metrics]
     return {seed: values[place] for seed, values in members if place < len(values)}
-
-
-def _is_same(old: float, new: float) -> bool:
-    """Whether two values are equal but for rounding, which differs between machines."""
-    both_nan = old != old and new != new
-    return both_nan or math.isclose(old, new, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
 
 
 def behind(old: BySeed, new: BySeed, errors: BySeed, sign: int, counts: bool = False) -> float:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.core import naming, store
-from benchmarks.core.case import Case
 from benchmarks.core.frame import REFERENCE, minor, place, plan_of
 from benchmarks.core.naming import labels
 from benchmarks.core.record import Record, Values, parsed
@@ -23,8 +22,7 @@ from flows.continuous.solve import FIXED
 class Entry:
     """One case of a result; cases of one ``group`` differ in nothing but their seeds.
 
-    Times can be compared if ``place`` is equal and not empty. ``adaptive`` says that the data
-    decide how often the case's field is evaluated.
+    Times can be compared if ``place`` is equal and not empty.
     """
 
     label: str
@@ -34,13 +32,12 @@ class Entry:
     reason: str
     metrics: Mapping[str, Values]
     place: str = ""
-    adaptive: bool = False
     record: Record | None = None  # None of a benchmark of pytest-benchmark
 
     def kind(self, name: str) -> str:
         """How a metric is compared: evaluations that the data decide are not exact."""
         metric = self.metrics[name].metric
-        inexact = metric.kind == "exact" and metric.solves and self.adaptive
+        inexact = metric.kind == "exact" and metric.solves and _adaptive(self.record)
         return "quality" if inexact else metric.kind
 
     def relative(self, name: str) -> np.ndarray | None:
@@ -169,8 +166,7 @@ def _entry(record: Record, label: str, group: str) -> Entry:
     where = place(record.machine, record.versions, case.device)
     where = f"{where}, {case.threads} threads" if record.machine.get("cpu") else ""
     seed = f"{seeds.data} {seeds.init} {seeds.noise} {seeds.batches}"
-    about = (record.status, record.reason, record.metrics, where, _adaptive(case), record)
-    return Entry(label, group, seed, *about)
+    return Entry(label, group, seed, record.status, record.reason, record.metrics, where, record)
 
 
 def _micro(row: Mapping[str, Any]) -> Entry:
@@ -180,10 +176,10 @@ def _micro(row: Mapping[str, Any]) -> Entry:
     return Entry(name, name, "0", "done", "", row["metrics"], where)
 
 
-def _adaptive(case: Case) -> bool:
-    """Whether the data decide how often the case's field is evaluated."""
-    if case.device == naming.COUNTED:  # one evaluation is counted
+def _adaptive(record: Record | None) -> bool:
+    """Whether the data decide how often the field of a record's case is evaluated."""
+    if record is None or record.case.device == naming.COUNTED:  # one evaluation is counted
         return False
-    if isinstance(solver := case.options.get("solver"), Mapping):
+    if isinstance(solver := record.case.options.get("solver"), Mapping):
         return solver.get("method", "dopri5") not in FIXED
-    return not {"rtol", "atol"}.isdisjoint(case.options)
+    return not {"rtol", "atol"}.isdisjoint(record.case.options)

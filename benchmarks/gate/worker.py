@@ -15,14 +15,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 DIM, ROWS = 8, 64
 HINT = "name by --package the package to time"
 
-
 _greeting: dict[str, Any] = {}
-_built: dict[str, Callable[[], object]] = {}  # by the benchmark
 
 
 def load_task(task: dict[str, Any]) -> None:
@@ -58,11 +57,10 @@ def visit(benchmark: str, calls: int) -> dict[str, list[float]] | None:
     family, _, operation = benchmark.partition("/")
     if family not in flows.names():
         return None
-    if benchmark not in _built:
-        _built[benchmark] = call_of(family, operation)
-    return seconds_of(_built[benchmark], calls)
+    return seconds_of(call_of(family, operation), calls)
 
 
+@cache
 def call_of(family: str, operation: str) -> Callable[[], object]:
     """Build one operation of a family at its default sizes, on a fixed batch."""
     import torch
@@ -81,9 +79,8 @@ def call_of(family: str, operation: str) -> Callable[[], object]:
         flow.zero_grad()
         flow.loss(x).backward()
 
-    return {"log_prob": log_prob, "gradient": gradient, "sample": lambda: flow.sample(ROWS)}[
-        operation
-    ]
+    operations = {"log_prob": log_prob, "gradient": gradient, "sample": lambda: flow.sample(ROWS)}
+    return operations[operation]
 
 
 def seconds_of(call: Callable[[], object], calls: int) -> dict[str, list[float]]:
@@ -113,13 +110,12 @@ def declared_versions() -> dict[str, dict[str, list[int]]]:
     """
     import flows
 
-    members = getattr(flows, "members", None)
-    if members is None or not hasattr(members, "declared"):
+    if not hasattr(getattr(flows, "members", None), "declared"):
         return {}
     versions: dict[str, dict[str, list[int]]] = {}
     for family in flows.names():
-        versions[family] = {f"flow {family}": list(members.declared(family))}
-        *parents, _ = members.module_of(family).split(".")
+        versions[family] = {f"flow {family}": list(flows.members.declared(family))}
+        *parents, _ = flows.members.module_of(family).split(".")
         for package in itertools.accumulate(parents, "{}.{}".format):
             if package.partition(".")[0] == "flows":
                 module = sys.modules[package]
@@ -146,11 +142,9 @@ def load(task: dict[str, Any]) -> list[str]:
     if task["ours"]:
         return list(flows.names())
     sys.path[:0] = moved
-    if task["modules"]:
-        modules = [importlib.import_module(name) for name in task["modules"]]
-    else:
+    if not task["modules"]:
         flows.plugins.load_only(())  # entry points are those of the working tree
-        modules = []
+    modules = [importlib.import_module(name) for name in task["modules"]]
     if task["plugin"]:
         modules.append(flows.plugins.load_plugin(task["plugin"]))
     prefixes = tuple(f"{module.__name__}." for module in modules)
