@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from importlib.metadata import version
 from itertools import pairwise
@@ -34,7 +33,7 @@ class Readable:
     """Mixin for the help of a command: flowing paragraphs, a separate exit status, bare flags."""
 
     def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:
-        text = re.sub(r"\s+(?=Exit status)", "\n\n", inspect.cleandoc(help or ""))
+        text = re.sub(r"\s+(?=Exit status)", "\n\n", help or "")
         help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
         super().__init__(*args, help=help, **options)  # type: ignore[call-arg]  # a mixin
 
@@ -51,12 +50,8 @@ class Command(Readable, TyperCommand):
     """A command."""
 
 
-class Group(Readable, TyperGroup):
-    """A command that has others."""
-
-
-class Commands(Group):
-    """All commands; arguments must not be empty and must be UTF-8."""
+class Commands(Readable, TyperGroup):
+    """A command of commands; arguments must not be empty and must be UTF-8."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse an empty argument, as an unset shell variable gives, and one that is not UTF-8.
@@ -104,7 +99,7 @@ def flowgauge(
 for panel, commands in PANELS.items():
     for name, command in commands.items():
         if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, cls=Group, rich_help_panel=panel)
+            app.add_typer(command, name=name, cls=Commands, rich_help_panel=panel)
             for each in command.registered_commands:
                 each.cls = Command
         else:

@@ -16,7 +16,7 @@ from functools import cache
 from importlib.metadata import metadata
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from rich.table import Table
 from rich.text import Text
@@ -163,56 +163,50 @@ def check(
             failed = _check_flows(flows, dims or list(DIMS), options, csv_file, every_row)
     if failed:
         say("flowgauge check --explain ROW says what a row judges, --long prints all rows", "dim")
-        if page := _documentation("conformance.html"):
-            say(page, "dim")
+        for url in metadata("flowgauge").get_all("Project-URL") or []:
+            kind, _, address = url.partition(", ")
+            if kind == "Documentation" and "OWNER" not in address:  # which a release fills in
+                say(f"{address}conformance.html", "dim")
     raise Exit(1 if failed else 0)
 
 
-def _judged(
-    child: Child,
-    name: str,
-    dim: int,
-    options: Mapping[str, Any],
-    dtypes: Sequence[str] = DTYPES,
-    moved: bool = True,
-    limit: float = 0.0,
-) -> list[Outcome]:
+class Candidate(NamedTuple):
+    """A flow to judge; with a ``limit`` of seconds a library's, at sizes of its own."""
+
+    name: str
+    dim: int
+    options: Mapping[str, Any]
+    dtypes: Sequence[str] = DTYPES
+    moved: bool = True
+    limit: float = 0.0
+
+
+def _judged(child: Child, candidate: Candidate) -> list[Outcome]:
     """Judge a flow in a helper; where it ends that process: the rows before, and how it ended."""
     from flows.conformance import Outcome
 
     end = []
     with NamedTemporaryFile("r") as file:
         try:
-            task = name, dim, options, dtypes, moved, limit
-            child.call(_judge, file.name, *task, timeout=None)
+            child.call(_judge, file.name, candidate, timeout=None)
         except RuntimeError as error:
             late = str(error).endswith(("SIGPROF", "SIGALRM"))
-            row, bound = (LATE, limit) if late else ("process", None)
+            row, bound = (LATE, candidate.limit) if late else ("process", None)
             end = [Outcome(row, "", None, bound, "fail", str(error))]
         outcomes = [Outcome(**json.loads(line)) for line in file]
     names = list(dict.fromkeys(outcome.name for outcome in outcomes))  # those of one row together
     return [*sorted(outcomes, key=lambda outcome: names.index(outcome.name)), *end]
 
 
-def _judge(
-    path: str,
-    name: str,
-    dim: int,
-    options: Mapping[str, Any],
-    dtypes: Sequence[str],
-    moved: bool,
-    limit: float,
-) -> None:
-    """Judge a flow in a helper's process, which the limit ends; each outcome is a line of a file.
-
-    With a limit it is a library's, whose families have sizes of their own.
-    """
+def _judge(path: str, candidate: Candidate) -> None:
+    """Judge a flow in a helper's process, which the limit ends; write a line an outcome."""
     import torch
 
     import flows
     from benchmarks.cli import libraries
 
     shorten_warnings()
+    name, dim, options, dtypes, moved, limit = candidate
     if limit:
         warnings.simplefilter("ignore")  # libraries' notices about themselves
         torch.set_num_threads(1)
@@ -261,7 +255,7 @@ def _check_flows(
     with helper() as child:
         for name, d in itertools.product(chosen, dims):
             with console.status(styled(f"{name}, D = {d}")):
-                rows = _judged(child, name, d, values)
+                rows = _judged(child, Candidate(name, d, values))
             _print(f"{name}, D = {d}", rows, every_row)
             table += [{"flow": name, "dim": d, **asdict(row)} for row in rows]
             write(csv_file, _csv(pd.DataFrame(table)))
@@ -321,9 +315,8 @@ def _print(subject: str, outcomes: Sequence[Outcome], every_row: bool) -> None:
         for full, group in itertools.groupby(rows, key=lambda row: row.name):
             name, by_dtype = full.removesuffix(GIVEN), {row.dtype: row for row in group}
             worst = max(by_dtype.values(), key=lambda row: [*STYLES].index(row.status))
-            if not (
-                every_row or worst.status in ("expected", "fail") or status == "not applicable"
-            ):
+            unusual = worst.status in ("expected", "fail")
+            if not (every_row or unusual or status == "not applicable"):
                 continue
             cells = [_cell(by_dtype.get(dtype)) for dtype in dtypes]
             table.add_row(name, *cells, styled(worst.status, STYLES[worst.status]))
@@ -352,13 +345,6 @@ def likely_fault(rows: Sequence[Outcome]) -> str:
         if {*failing.split(", ")} <= names and passing not in names:
             return fault.replace("{as}", CONTEXT if rows[0].name.endswith(GIVEN) else "")
     return ""
-
-
-def _documentation(page: str) -> str:
-    """Address of a page of the documentation; empty where the installed copy is of no release."""
-    urls = metadata("flowgauge").get_all("Project-URL") or []
-    addresses = [url.partition(", ")[2] for url in urls if url.startswith("Documentation")]
-    return "".join(f"{url}{page}" for url in addresses if "OWNER" not in url)
 
 
 def _explain(name: str) -> None:
@@ -462,9 +448,9 @@ def _judgements(
                 break
             start = time.monotonic()
             for dtype, parameters in itertools.product(scope["dtype"], scope["parameters"]):
+                candidate = Candidate(family, dim, {}, [dtype], parameters == "moved", LIMIT)
                 try:
-                    moved = parameters == "moved"
-                    outcomes = _judged(child, family, dim, {}, [dtype], moved, LIMIT)
+                    outcomes = _judged(child, candidate)
                 except ValueError as error:
                     outcomes = [Outcome("construction", dtype, None, None, "fail", str(error))]
                 place = (library.name, library.version, family, dim, dtype, parameters)

@@ -279,19 +279,16 @@ def entrants(
 
     of_families, result = {entrant.flow: entrant for entrant in FAMILIES}, []
     for name in names or (*registered, *of_families):
-        by_name = bool(names) or name in registered
-        if width and "context_dim" not in flows.members[name].uses:
-            if by_name:
-                raise ValueError(f"flow {name!r} takes no context: it has no density of a target")
-            continue
         entrant = of_families.get(name, Entrant(flow=name)).model_copy(update={"label": ""})
         try:
+            if width and "context_dim" not in flows.members[name].uses:
+                raise ValueError(f"flow {name!r} takes no context: it has no density of a target")
             flows.build(name, dim, **entrant.complete({"context_dim": width}, dim))
         except ValueError:
-            if by_name:
+            if names or name in registered:
                 raise
-            continue
-        result.append(entrant)
+        else:
+            result.append(entrant)
     return result
 
 

@@ -100,10 +100,9 @@ def shorten_warnings() -> None:
 
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
-    """Report a ValueError, or a file that cannot be read or written, in one line with status 2."""
+    """Report a ValueError in one line with status 2; `system_errors` is around all commands."""
     try:
-        with system_errors():
-            yield
+        yield
     except ValueError as error:
         fail(str(error))
 

@@ -41,12 +41,9 @@ NUMBERS = "2..512 doubles up to 512; 3,10,63 lists values"
 JsonFile = Annotated[File, Option("--json", help="Write JSON to a file; - for standard output.")]
 PLUGIN = "A Python file that registers flows, data sets, studies or claims; repeatable."
 Plugin = Annotated[list[Path] | None, Option(help=PLUGIN)]
-KEEP = "Keep each flow that is trained and scored, in weights/KEY, for flows.load."
-KeepWeights = Annotated[bool, Option("--keep-weights", help=KEEP)]
 ROOT = "Folder of data files (else that of FLOWGAUGE_DATA, or a cache)."
 DataRoot = Annotated[File, Option(help=ROOT)]
 SUITE = "A suite's name, the path of a TOML file, or a folder of results."
-SuiteName = Annotated[str, Argument(help=SUITE, autocompletion=complete_suites)]
 OUT = "Results folder (default: results/<suite>, or SUITE if it is one)."
 STUDY = "Studies of the suite, a,b, instead of all of them; repeatable."
 VALUE = "key=value for any value of the suite; repeatable."
@@ -148,7 +145,7 @@ def taking(read: Callable[..., tuple[Any, ...]], values: int) -> Callable[..., A
 
 
 def read_suite(
-    suite: SuiteName,
+    suite: Annotated[str, Argument(help=SUITE, autocompletion=complete_suites)],
     study: Annotated[Texts, Option(help=STUDY)] = None,
     out: Annotated[File, Option(help=OUT)] = None,
     device: Annotated[str | None, Option(help="Device to measure on: cpu, cuda, cuda:1.")] = None,

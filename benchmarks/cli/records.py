@@ -25,6 +25,7 @@ from benchmarks.cli.options import (
     split,
     use_data_root,
 )
+from benchmarks.core.naming import counted, undigested
 
 if TYPE_CHECKING:
     from benchmarks.execution.plan import Shard
@@ -54,7 +55,6 @@ def status(
     cases done, 1 some are not, 2 wrong usage or configuration.
     """
     with usage_errors():
-        from benchmarks.core.naming import undigested
         from benchmarks.execution.plan import Shard, faults_of_flows, state
         from benchmarks.report.runs import not_checked
 
@@ -99,8 +99,6 @@ def _watch(plan: Any, folder: Path, shard: Shard) -> None:
 
 def _print_groups(groups: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
     """Print how many cases stand where, and why those do that are not done."""
-    from benchmarks.core.naming import counted
-
     table = Table("Status", "Cases", "Which")
     for group, cases in groups.items():
         names = [case["label"] for case in cases] if group != "done" else []

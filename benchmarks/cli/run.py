@@ -20,7 +20,6 @@ from typer import Argument, Exit, Option
 from benchmarks.cli.console import INTERRUPTED, console, fail, note, say, styled, usage_errors
 from benchmarks.cli.options import (
     NUMBERS,
-    KeepWeights,
     Plugin,
     complete_flows,
     flows_of,
@@ -58,25 +57,25 @@ PER_DIM = "The factor c of a width H = c D, rounded; instead of --hidden."
 LAYERS = "Numbers of transformations, or of pieces of time of an ODE."
 COUNTED = "Larger dimensions, where log_prob is counted from its shapes alone."
 SECONDS = "Seconds of timing at each dimension; 0 for exact counts only."
-Retry = Annotated[bool, Option("--retry", help="Measure failed and skipped cases again.")]
-NoReport = Annotated[bool, Option("--no-report", help="`flowgauge report` draws it later.")]
-DryRun = Annotated[bool, Option("--dry-run", help="Print cases and their expected time, and stop.")]
-Flows = Annotated[list[str], Argument(help=FLOWS, autocompletion=complete_flows)]
+RETRY = "Measure failed and skipped cases again."
+KEEP = "Keep each flow that is trained and scored, in weights/KEY, for flows.load."
+UNDRAWN = "`flowgauge report` draws it later."
+DRY = "Print cases and their expected time, and stop."
 
 
 @on_suite
 def run(
     plan: Any,
     folder: Path,
-    retry: Retry = False,
+    retry: Annotated[bool, Option("--retry", help=RETRY)] = False,
     renew_times: Annotated[bool, Option("--renew-times", help=RENEW)] = False,
     jobs: Annotated[str, Option(help=JOBS)] = "1",
     shard: Annotated[str, Option(help=SHARD)] = "1/1",
     scheduler: Annotated[str, Option(help=SCHEDULER)] = "",
     phase: Annotated[Literal["both", "beside", "alone"], Option(help=PHASE)] = "both",
-    keep_weights: KeepWeights = False,
-    no_report: NoReport = False,
-    dry_run: DryRun = False,
+    keep_weights: Annotated[bool, Option("--keep-weights", help=KEEP)] = False,
+    no_report: Annotated[bool, Option("--no-report", help=UNDRAWN)] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help=DRY)] = False,
 ) -> None:
     """Measure a suite and draw its report; goes on where an earlier run stopped.
 
@@ -176,9 +175,9 @@ def check_place(suite: Suite, asked: Asked) -> None:
         torch.empty(0, device=suite.device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {suite.device!r} cannot be used here: {brief(error)}") from error
-    for name in sorted({str(c.dataset) for c in suite.cases() if registry[c.study].needs_data}):
-        if name != "None":
-            datasets.files(name)
+    names = {case.dataset for case in suite.cases() if registry[case.study].needs_data}
+    for name in sorted(filter(None, names)):
+        datasets.files(name)
     locks.place()
     setups(suite, asked.jobs)
 
@@ -371,7 +370,7 @@ class Display:
 
 
 def cost(
-    flows: Flows,
+    flows: Annotated[list[str], Argument(help=FLOWS, autocompletion=complete_flows)],
     dim: Annotated[str, Option(help=f"Dimensions: {NUMBERS}.")],
     hidden: Annotated[str | None, Option(help="Widths, for flows that have one.")] = None,
     hidden_per_dim: Annotated[float | None, Option(help=PER_DIM)] = None,
@@ -411,13 +410,9 @@ def cost(
         dims = numbers(dim, "dim")
         larger = [] if counted_dim is None else numbers(counted_dim, "counted-dim")
         solver = {"method": "rk4", "step_size": STEP, "gradient": "backprop"}
-        solving = {name for name in names if "solver" in members[name].defaults}
+        solving = {name: {"solver": solver} for name in names if "solver" in members[name].defaults}
         entries = [
-            {
-                "flow": name,
-                "options": {"solver": solver} if name in solving else {},
-                "hidden_per_dim": hidden_per_dim,
-            }
+            {"flow": name, "options": solving.get(name, {}), "hidden_per_dim": hidden_per_dim}
             for name in names
         ]
         study = {
