@@ -43,8 +43,7 @@ from benchmarks.execution.process import (
 )
 from benchmarks.execution.suite import Suite
 from benchmarks.measure import machine
-from benchmarks.training import PLATEAU
-from benchmarks.training.checkpoint import share
+from benchmarks.training.checkpoint import PLATEAU, share
 
 CHECKPOINTS = "checkpoints"  # the subfolder of cases that were cut off
 

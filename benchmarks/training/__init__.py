@@ -2,5 +2,3 @@
 
 version = 2  # raised when a change moves what a training computes
 pace = 2  # raised when it moves the time, operators or memory of a training alone
-
-PLATEAU = "plateau"  # how names of files begin that trainings share, see `checkpoint.plateau`

@@ -22,13 +22,13 @@ from pydantic import TypeAdapter
 from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.measure.operations import counting
-from benchmarks.training import PLATEAU
 from benchmarks.training.settings import Training
 from benchmarks.training.state import History, State
 from flows.training import Course
 
 SECONDS = 30.0  # between two checkpoints
 DIGEST = 32  # bytes of a sha256
+PLATEAU = "plateau"  # how names of files begin that trainings share, see `plateau`
 
 slots: dict[str, Path] = {}  # checkpoint files of the block in progress, by case key
 stopping = False  # set by a signal: trainings stop at their next update, with a checkpoint
@@ -138,10 +138,7 @@ def _content(state: State) -> dict[str, Any]:
         "flow": state.flow.state_dict(),
         "best": state.best,
         "optimiser": state.optimiser.state_dict(),
-        "streams": {
-            name: torch.get_rng_state() if stream is None else stream.get_state()
-            for name, stream in state.streams.items()
-        },
+        "streams": {name: stream.get_state() for name, stream in state.streams.items()},
         "order": state.order,
         "mean": None if state.mean is None else state.mean.state_dict(),
         "course": None if state.course is None else state.course.plain(),
@@ -157,8 +154,7 @@ def _restore(state: State, content: Mapping[str, Any]) -> None:
     state.best = {name: value.to(device) for name, value in content["best"].items()}
     state.optimiser.load_state_dict(content["optimiser"])
     for name, stream in state.streams.items():
-        set_state = torch.set_rng_state if stream is None else stream.set_state
-        set_state(content["streams"][name])
+        stream.set_state(content["streams"][name])
     state.order, state.tail = content["order"], content["tail"]
     if state.mean is not None and state.course is not None:
         state.mean.load_state_dict(content["mean"])

@@ -24,7 +24,7 @@ from benchmarks.core.case import Case
 from benchmarks.datasets import Dataset
 from benchmarks.measure.clock import Spent, reference_seconds, synchronise
 from benchmarks.measure.operations import Operations, counting
-from benchmarks.training import checkpoint, schedules
+from benchmarks.training import checkpoint
 from benchmarks.training.settings import Sampler, Training
 from benchmarks.training.state import Count, History, State, initial_state, prepared
 from flows.continuous import SolveError
@@ -122,7 +122,7 @@ def next_batch(state: State, case: Case, source: Sampler | None, rows: Tensor) -
 def update(state: State, x: Tensor, objective: Objective, settings: Training, case: Case) -> str:
     """Make one timed and counted update; return the reason if it was skipped, else ""."""
     history = state.history
-    share = schedules.share(settings, state.update, case.updates, state.drops)
+    share = settings.share(state.update, case.updates, state.drops)
     share *= state.course.factor if state.course else 1.0
     with flows.count_nfe(state.flow) as nfe:
         synchronise(case.device)
@@ -177,18 +177,17 @@ class _Turns(Turns):
         self.source = settings.source(data)
         self.state = initial_state(flow, case, settings)
         self.patience = settings.patience
+        self.stable: float = settings.stable(case.updates)
         self.slot = checkpoint.slot(case)
         self.name = getattr(objective, "__qualname__", type(objective).__qualname__)
         self.owner = f"{case.key} {self.name} {settings.model_dump_json()}"
         dtype = getattr(torch, case.dtype)
         self.rows = data.train.to(case.device, dtype)
         self.shared = checkpoint.plateau(case, settings)
-        if settings.schedule == "course":
-            self.state.follow(self._course())
-            self.patience = 0
-        course = self.state.course
-        self.stable = course.plateau if course else schedules.stable(settings, case.updates)
+        course = self._course() if settings.schedule == "course" else None
         if course:
+            self.state.follow(course)
+            self.patience, self.stable = 0, course.plateau
             self.state.history.reference = [reference_seconds()]
         if not self._resumed():
             count(self.state, self.rows[: case.batch], objective)
@@ -260,7 +259,7 @@ class _Turns(Turns):
             state.tail = [one for one in state.tail if one[0] >= course.spent / 2][-TAIL:]
             state.tail.append((course.spent, log_prob.double().cpu()))
         state.note(score, spent.seconds, len(self.held_out))
-        state.drops = schedules.drops(self.settings, state.drops, state.waiting)
+        state.drops = self.settings.drops(state.drops, state.waiting)
 
     def conclude(self, course: Course) -> None:
         """Choose between best and last weights on all validation rows, and note the gain."""
@@ -283,10 +282,10 @@ class _Turns(Turns):
 
     def goal(self, update: int) -> Objective:
         """What an update minimises: the objective, or the likelihood where that finishes."""
-        finish = self.settings.finish == "likelihood"
+        if self.settings.finish == "own":
+            return self.objective
         course = self.state.course
-        stable = schedules.stable(self.settings, self.case.updates)
-        last = finish and (bool(course.falls) if course else update >= stable)
+        last = course.falls if course else update >= self.settings.stable(self.case.updates)
         return likelihood if last else self.objective
 
     def update(self) -> str:
@@ -347,7 +346,7 @@ def continued(turns: _Turns, share: float) -> Estimate | None:
         curves = list(_curves(turns, step, each))
     if len(curves) < WINDOWS - SETTLING:
         return None
-    before = sum(schedules.share(settings, n, case.updates, 0) for n in range(done))
+    before = sum(settings.share(n, case.updates, 0) for n in range(done))
     effort = [before + each * (n + 0.5) for n in range(SETTLING, WINDOWS)]
     return gain_per_doubling(curves, effort, turns.groups)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import (
     Field,
@@ -20,6 +21,7 @@ from torch import Generator, Tensor
 from benchmarks.core.case import Settings
 from benchmarks.datasets import Dataset
 from flows.preprocessing import check
+from flows.training import cosine
 
 Sampler = Callable[[int, Generator], Tensor]  # n and a stream -> (n, D) rows of a distribution
 
@@ -91,15 +93,6 @@ class TrainingPart(Settings, frozen=True):
     keep: Literal["best", "last"] = "best"
     """Weights that are scored: the "best" by validation, or the "last"."""
 
-    @validator(mode="before")
-    @classmethod
-    def _renamed(cls, values: Any) -> Any:
-        """Read what earlier runs wrote: ``whiten`` in place of ``preprocessing``."""
-        if not (isinstance(values, dict) and "whiten" in values):
-            return values
-        others = {name: value for name, value in values.items() if name != "whiten"}
-        return {"preprocessing": "whiten" if values["whiten"] else "none", **others}
-
     @field_validator("preprocessing")
     @classmethod
     def _known(cls, name: str) -> str:
@@ -128,6 +121,34 @@ class Training(TrainingPart, frozen=True):
     def every(self, updates: int) -> int:
         """Return the number of updates between two validations."""
         return self.validate_every or max(1, updates // self.validations)
+
+    def share(self, update: int, updates: int, drops: float) -> float:
+        """Return the factor on the learning rate at ``update`` of ``updates``, after ``drops``.
+
+        Each drop is to a tenth. The fall of "wsd" is 1 - √ of the share of it that is over: Hägele
+        et al., Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations, 2024,
+        arXiv:2405.18392.
+        """
+        dropped = math.pow(10.0, -drops)
+        rising = min(1.0, (update + 1) / self.warmup) if self.warmup else 1.0
+        if self.schedule == "cosine":
+            return rising * cosine(update, updates)
+        if self.schedule == "wsd" and update >= (start := self.stable(updates)):
+            return dropped * rising * (1 - math.sqrt((update - start) / (updates - start)))
+        return rising * dropped
+
+    def stable(self, updates: int) -> int:
+        """Return the number of updates before the rate of "wsd" falls."""
+        return updates - max(1, round(self.decay * updates))
+
+    def drops(self, before: float, waiting: int) -> float:
+        """Return the drops of a "plateau" after ``waiting`` validations without improvement.
+
+        As in the code released with FFJORD: Grathwohl et al., 2018, arXiv:1810.01367.
+        """
+        if self.schedule != "plateau" or before >= 2:
+            return before
+        return before + (waiting > self.patience // 3 * (before + 1))
 
     def source(self, data: Dataset) -> Sampler | None:
         """Return the sampler of fresh batches; None if batches are rows of the training set.

@@ -67,13 +67,6 @@ class History:
         """Updates done."""
         return len(self.losses)
 
-    @property
-    def evaluations(self) -> tuple[int, int]:
-        """Evaluations of all updates, forward and backward."""
-        pairs = np.array(self.update_evaluations, dtype=int).reshape(-1, 2)
-        forward, backward = pairs.sum(0).tolist()
-        return forward, backward
-
     def flops(self) -> np.ndarray:
         """FLOPs of training until each validation, (validations,); NaN if no update was solvable.
 
@@ -118,10 +111,9 @@ class History:
             metrics["reference_seconds"] = self.reference
         if self.alone:
             metrics["train_seconds"] = self.seconds
-        if self.gain is not None:
-            gain = self.gain
+        if (gain := self.gain) is not None:
             metrics |= {GAIN: gain.value, ERROR: gain.error, FREEDOM: gain.freedom}
-        if evaluations := sum(self.evaluations):
+        if evaluations := sum(map(sum, self.update_evaluations)):
             metrics["train_nfe"] = evaluations / max(1, self.updates)
         return metrics
 
@@ -153,9 +145,9 @@ class State(training.State):
     tail: list[tuple[float, Tensor]] = field(default_factory=list)  # see `loop`
 
     @property
-    def streams(self) -> dict[str, torch.Generator | None]:
-        """Every random stream that a training draws from; None stands for torch's global one."""
-        streams: dict[str, torch.Generator | None] = {"global": None, "batches": self.generator}
+    def streams(self) -> dict[str, torch.Generator]:
+        """Every random stream that a training draws from, torch's global one among them."""
+        streams = {"global": torch.default_generator, "batches": self.generator}
         for name, module in self.flow.named_modules():
             if isinstance(stream := getattr(module, "generator", None), torch.Generator):
                 streams[f"module.{name}"] = stream
@@ -167,17 +159,14 @@ class State(training.State):
     @contextmanager
     def undone(self) -> Iterator[None]:
         """Undo at the end what updates within do to weights and random streams."""
-        weights, streams = copy.deepcopy(self.flow.state_dict()), self.streams
-        with torch.random.fork_rng([]):
-            saved = {
-                name: stream.get_state() for name, stream in streams.items() if stream is not None
-            }
-            try:
-                yield
-            finally:
-                self.flow.load_state_dict(weights)
-                for name, state in saved.items():
-                    streams[name].set_state(state)  # type: ignore[union-attr]  # not the global one
+        weights = copy.deepcopy(self.flow.state_dict())
+        streams = [(stream, stream.get_state()) for stream in self.streams.values()]
+        try:
+            yield
+        finally:
+            self.flow.load_state_dict(weights)
+            for stream, state in streams:
+                stream.set_state(state)
 
 
 def prepared(case: Case, data: Dataset) -> tuple[flows.Flow, Training]:

@@ -32,7 +32,6 @@ from benchmarks.measure.peers import RESIDENT, Fitted, ForeignFlow, Remote
 from benchmarks.studies.contender import Contender, usable
 from benchmarks.studies.peers import tables
 from benchmarks.studies.trainees import TrainingStudy
-from benchmarks.training import schedules
 from benchmarks.training.loop import LEAST, train, update_rates
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
@@ -398,7 +397,7 @@ class ForeignTraining:
     def train(self) -> dict[str, float]:
         """Make all updates, and keep the weights that the settings name; return metrics."""
         settings, updates = self.settings, self.case.updates
-        shares = [schedules.share(settings, update, updates, 0) for update in range(updates)]
+        shares = [settings.share(update, updates, 0) for update in range(updates)]
         picks, rates = self._picks(updates), settings.learning_rate * np.array(shares)
         best, seconds = self._validated(-math.inf), 0.0
         for start in range(0, updates, settings.every(updates)):
