@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Self, cast
 
 import numpy as np
@@ -167,6 +167,8 @@ class Mixture:
 
     def leading(self, count: int) -> Mixture:
         """The density of the first ``count`` columns alone."""
+        if count == self.means.shape[1]:
+            return self
         factors = self.factors[:, :count, :count]
         return Mixture(self.covariance, self.logits, self.means[:, :count], factors)
 
@@ -264,16 +266,15 @@ class Entrant:
 class Baseline:
     """A fitted density: ``log_prob`` (N, D) -> (N,) nats, ``sample`` n -> (n, D).
 
-    Of its first C columns, for any C, ``marginal`` (N, C) -> (N,) is the log-density, nats, and
-    ``completed`` (N, C) -> (N, D) draws rows that have them.
+    Of rows (N, C) of fewer columns ``log_prob`` is that of the first C, and ``completed`` (N, C) ->
+    (N, D) draws rows that have them.
     """
 
     parameters: int
     log_prob: Callable[[np.ndarray], np.ndarray]
     sample: Callable[[int], np.ndarray]
-    marginal: Callable[[np.ndarray], np.ndarray]
     completed: Callable[[np.ndarray], np.ndarray]
-    notes: Mapping[str, Any] = field(default_factory=dict)  # choices that were made
+    notes: Mapping[str, Any]  # choices that were made
 
     @classmethod
     def of(cls, model: Mixture, seed: int, notes: Mapping[str, Any]) -> Self:
@@ -281,9 +282,8 @@ class Baseline:
         generator = torch.Generator().manual_seed(seed)
         return cls(
             parameters=model.parameters,
-            log_prob=lambda rows: model.log_prob(columns(rows)).numpy(),
+            log_prob=lambda x: model.leading(x.shape[1]).log_prob(columns(x)).numpy(),
             sample=lambda n: model.sample(n, generator).numpy(),
-            marginal=lambda x: model.leading(x.shape[1]).log_prob(columns(x)).numpy(),
             completed=lambda x: model.completed(torch.from_numpy(x), generator).numpy(),
             notes=notes,
         )
@@ -319,8 +319,7 @@ def kde(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
         draws = centres[picks]
         return draws + width * torch.randn(draws.shape, generator=generator, dtype=draws.dtype)
 
-    def density(x: np.ndarray) -> np.ndarray:
-        """Log-density of the first C columns, for x (N, C)."""
+    def log_prob(x: np.ndarray) -> np.ndarray:
         kernels = centres[:, : x.shape[1]] if x.shape[1] < dim else centres
         values: np.ndarray = _by_kernels(torch.from_numpy(x).double(), kernels, [width])[0].numpy()
         return values
@@ -336,9 +335,8 @@ def kde(train: np.ndarray, seed: int, validation: np.ndarray) -> Baseline:
 
     return Baseline(
         parameters=rows * dim + 1,
-        log_prob=density,
+        log_prob=log_prob,
         sample=lambda n: noisy(torch.randint(rows, (n,), generator=generator)).numpy(),
-        marginal=density,
         completed=completed,
         notes={
             "bandwidth": width,
@@ -467,8 +465,8 @@ def fit(
 ) -> Baseline:
     """Fit a baseline to raw rows (N, D), after its preprocessing.
 
-    Densities and samples are those of raw rows; ``marginal`` and ``completed`` of the result take
-    preprocessed rows, x first. With ``given`` C the rows are (y, x), (N, D + C), and the density is
+    Densities and samples are those of whole raw rows; ``completed`` of the result takes those that
+    are preprocessed, x first. With ``given`` C the rows are (y, x), (N, D + C), and the density is
     q(x, y) / q(x): for one Gaussian a linear regression. y and x have separate preprocessings.
     Samples reuse the x of the training set. ``support`` (2, D + C) are their bounds.
     """
@@ -493,7 +491,7 @@ def fit(
     def log_prob(rows: np.ndarray) -> np.ndarray:
         z, ladj = mapped(rows)
         density: np.ndarray = fitted.log_prob(z) + ladj
-        return density - fitted.marginal(z[:, :given]) if given else density
+        return density - fitted.log_prob(z[:, :given]) if given else density
 
     def sample(n: int) -> np.ndarray:
         x = train[np.arange(n) % len(train)]
