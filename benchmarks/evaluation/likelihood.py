@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -125,13 +126,11 @@ def hutchinson(
     Each solve has one Rademacher probe and the solver of `exact`. The mean is over ``draws`` draws
     of the noise (from 2); the standard error is that of the draws for these rows.
     """
-    view = exact(flow, tolerance).using(trace="hutchinson")
-    parts, estimates = torch.split(x, chunk), []
-    for draw in range(draws):
-        seeds = [(seed * draws + draw) * len(parts) + place for place in range(len(parts))]
-        log_probs = [
-            view.using(noise=noise).log_prob(part) for noise, part in zip(seeds, parts, strict=True)
-        ]
+    view, parts = exact(flow, tolerance).using(trace="hutchinson"), torch.split(x, chunk)
+    seeds = count(seed * draws * len(parts))  # one a solve
+    estimates = []
+    for _ in range(draws):
+        log_probs = [view.using(noise=next(seeds)).log_prob(part) for part in parts]
         estimates.append(torch.cat(log_probs))
     table = torch.stack(estimates)
     error = (table.var(0).mean() / table.numel()).sqrt()

@@ -48,9 +48,7 @@ def gap_mass(x: Tensor, data: Dataset) -> float:
             f"the density of data set {data.name!r} is not known, nor are its gaps: take one with "
             "an exact density, 8gaussians say"
         )
-    import torch
-
-    level = torch.quantile(data.log_prob(data.test), RARE)
+    level = data.log_prob(data.test).quantile(RARE)
     return float((data.log_prob(x.cpu().double()) < level).double().mean())
 
 

@@ -87,7 +87,7 @@ def _some(rows: Tensor, most: int) -> Tensor:
 def along(
     flow: Flow, *, layers: int = 0, rows: int = 800, side: int = 64, traced: int = 100
 ) -> dict[str, np.ndarray]:
-    """Return small arrays of a flow's path from noise to data.
+    """Return small arrays of a two-dimensional flow's path from noise to data.
 
     ``path_samples`` (steps, rows, 2), the same rows at every step; ``path_densities`` (steps, side,
     side), rows from below, in 255ths of ``path_peaks`` (steps,), which the figures read; and
@@ -95,11 +95,8 @@ def along(
     continuous flow. Continuous flows also have ``path_times`` (steps,), 0 at the noise and 1 at the
     data, and ``path_lines`` (points, traced, 2), trajectories; others have ``path_layers``
     (steps,), the number of layers passed: transforms are divided evenly among ``layers`` if that is
-    known. A preprocessing is not a step: coordinates are those of the data. Raises
-    ValueError for a flow that is not of two dimensions.
+    known. A preprocessing is not a step: coordinates are those of the data.
     """
-    if flow.dim != 2:
-        raise ValueError(f"a path is drawn of a flow in two dimensions, got dim={flow.dim}")
     every = parts(flow.transform)
     fixed = list(takewhile(lambda part: isinstance(part, Preprocessing), every))
     learned = every[len(fixed) :]
@@ -116,16 +113,11 @@ def along(
     trajectories = torch.stack([_inverse(fixed, x) for x in points])
     samples = trajectories[::solves]
     extents = [_extent(samples if continuous else x) for x in samples]
-    images = [
-        Flow(
-            CompositeTransform([*fixed, *between(learned, place, len(learned))]), 2, base=flow.base
-        )
-        .log_prob(lattice(extent, side).to(x))
-        .double()
-        .exp()
-        .reshape(side, side)
-        for place, extent in zip(places, extents, strict=True)
-    ]
+    images = []
+    for place, extent in zip(places, extents, strict=True):
+        rest = CompositeTransform([*fixed, *between(learned, place, len(learned))])
+        log_prob = Flow(rest, 2, base=flow.base).log_prob(lattice(extent, side).to(x))
+        images.append(log_prob.double().exp().reshape(side, side))
     arrays = {
         "path_samples": half(samples),
         **_coded(torch.stack(images).cpu().numpy()),
@@ -144,25 +136,23 @@ def _coded(images: np.ndarray) -> dict[str, np.ndarray]:
     return {"path_densities": np.round(255 * shares).astype(np.uint8), "path_peaks": peaks}
 
 
-def between(learned: Sequence[nn.Module], low: float, high: float) -> list[nn.Module]:
+def between(learned: Sequence[Any], low: float, high: float) -> list[nn.Module]:
     """Return the transforms from place ``low`` to ``high``; 1.5 is half way through the second.
 
-    Only a CNF can be cut.
+    Only a CNF can be cut: it becomes one of the same field over a part of the time.
     """
     transforms = []
     for k, part in enumerate(learned):
         start, end = max(low - k, 0.0), min(high - k, 1.0)
-        if start < end:
-            transforms.append(part if end - start == 1 else _within(part, start, end))
+        if end - start == 1:
+            transforms.append(part)
+        elif start < end:
+            t0, t1 = float(part.t0), float(part.t1)
+            first, last = (t0 + share * (t1 - t0) for share in (start, end))
+            transforms.append(
+                CNF(part.field, trace=part.trace, solver=part.solver, t0=first, t1=last)
+            )
     return transforms
-
-
-def _within(cnf: nn.Module, start: float, end: float) -> CNF:
-    """Return a CNF of the same field over a part of the time."""
-    assert isinstance(cnf, CNF)
-    t0, t1 = float(cnf.t0), float(cnf.t1)
-    first, last = (t0 + share * (t1 - t0) for share in (start, end))
-    return CNF(cnf.field, trace=cnf.trace, solver=cnf.solver, t0=first, t1=last)
 
 
 def _places(count: int, unit: int) -> np.ndarray:

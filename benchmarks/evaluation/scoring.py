@@ -272,9 +272,8 @@ def _solved(
 
     ``ours`` (N,) are the log-densities of x by the flow's own solver.
     """
-    bounds = {"mean": scoring.settled, "row": scoring.settled_row}
-    bounds |= {"start": scoring.tolerance, "end": scoring.tightest}
-    settled = settle(flow, x, scoring.chunk, **bounds)
+    ends = {"start": scoring.tolerance, "end": scoring.tightest}
+    settled = settle(flow, x, scoring.chunk, mean=scoring.settled, row=scoring.settled_row, **ends)
     if settled.fault:
         notes["not_settled"] = settled.fault
     metrics: Metrics = {
@@ -294,22 +293,20 @@ def _solved(
     return settled.tolerance, metrics
 
 
-def sliced_wasserstein(
-    one: np.ndarray, other: np.ndarray, projections: int = 200, seed: int = 0
-) -> float:
+def sliced_wasserstein(one: np.ndarray, other: np.ndarray, projections: int = 200) -> float:
     """Return the sliced Wasserstein distance of two samples of equal size, (N, D) each.
 
     It is the root of the mean over random directions of the squared W₂ in one dimension. Bonneel et
     al., Sliced and Radon Wasserstein Barycenters of Measures, 2015.
     """
-    directions = np.random.default_rng(seed).standard_normal((one.shape[1], projections))
+    directions = np.random.default_rng(0).standard_normal((one.shape[1], projections))
     directions /= np.linalg.norm(directions, axis=0)
     ordered = [np.sort(x @ directions, axis=0) for x in (one, other)]
     return float(np.sqrt(np.mean((ordered[0] - ordered[1]) ** 2)))
 
 
 def c2st(
-    one: np.ndarray, other: np.ndarray, seed: int = 0, groups: np.ndarray | None = None
+    one: np.ndarray, other: np.ndarray, groups: np.ndarray | None = None
 ) -> tuple[float, float]:
     """Return the accuracy of a classifier two-sample test, and its standard error over the rows.
 
@@ -324,9 +321,9 @@ def c2st(
     rows = np.concatenate((one, other))
     label = np.repeat((0, 1), (len(one), len(other)))
     model = HistGradientBoostingClassifier(
-        max_iter=30, max_leaf_nodes=15, early_stopping=False, random_state=seed
+        max_iter=30, max_leaf_nodes=15, early_stopping=False, random_state=0
     )
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     correct = cross_val_predict(model, rows, label, cv=folds) == label
     accuracy = correct.mean()
     if groups is None:
@@ -355,7 +352,7 @@ def compare(
     # contexts of samples have single precision, by which a classifier would tell them apart
     others = (test * spread).astype(np.float32) / spread if data.context_dim else test
     groups = None if data.groups is None else data.groups.numpy()[picks]
-    accuracy, error = c2st(draws, others, groups=groups)
+    accuracy, error = c2st(draws, others, groups)
     floor, distance_floor = _floors(data.original or data, size, projections)
     return {
         "sliced_wasserstein": sliced_wasserstein(draws, test, projections),
