@@ -14,7 +14,7 @@ pickle, a program: it is read once it has been converted (docs/data.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 from benchmarks.core.formats import brief
-from benchmarks.datasets import Dataset, Loader, counts, register
+from benchmarks.datasets import Dataset, counts, register
 from benchmarks.datasets.disk import (
     VARIABLE,
     Absent,
@@ -36,6 +36,8 @@ from benchmarks.datasets.disk import (
 ARCHIVE = "https://zenodo.org/records/1161203/files/data.tar.gz"
 ARCHIVE_SUM = "md5:9b9c9b0375315ad270eba4ce80c093ab"
 UCI = "https://archive.ics.uci.edu"
+OLD_UCI = f"{UCI}/ml/machine-learning-databases"
+MINIBOONE_SUM = "af4573ca81797ca1c5bfc623f0fdf26ed07e626e2717c322224f96e8795f8752"
 CORRELATED = 0.98  # correlation in gas above which one of two columns is dropped
 METERS = ["Global_active_power", "Global_reactive_power", "Voltage", "Global_intensity"]
 METERS += [f"Sub_metering_{k}" for k in (1, 2, 3)]
@@ -55,8 +57,8 @@ class Published(NamedTuple):
     quirks: str  # of the set and its preprocessing
     units: str = "standardised columns"
     archived: tuple[str, ...] = ()  # files in the archive, if they are not the first alternative
-    originals: tuple[Source, ...] = ()  # UCI's files
-    sums: Mapping[str, str] = {}  # published sha256 by the name of a file that is not of an archive
+    originals: tuple[str, ...] = ()  # addresses of UCI's files, the second of the alternatives
+    sums: Mapping[str, str] = {}  # published sha256 by the name of a file or download of UCI's
     remedy: str = ""  # end of the message when the files are absent
 
     def paths(self, root: Path | None = None) -> tuple[Path, ...]:
@@ -83,7 +85,7 @@ class Published(NamedTuple):
             f"and {counts(self.rows)}"
         )
 
-    def load(self, root: Path | None = None) -> Dataset:
+    def load(self, root: Path | None, seed: int) -> Dataset:
         """Load the set; every seed has the published split."""
         paths = self.paths(root)
         try:
@@ -243,14 +245,6 @@ def bsds300(path: Path) -> Parts:
         return tuple(part[:] for part in parts)
 
 
-def _original(folder: str, name: str, url: str, checksum: str | None = None) -> tuple[Source]:
-    """The source of one of UCI's files."""
-    return (Source(url, checksum, ((f"{folder}/{name}", name),)),)
-
-
-OLD_UCI = f"{UCI}/ml/machine-learning-databases"
-POWER, GAS, MINIBOONE = "household_power_consumption.txt", "ethylene_CO.txt", "MiniBooNE_PID.txt"
-HEPMASS = ("1000_train.csv.gz", "1000_test.csv.gz")
 ROWS = (
     Published(
         "power",
@@ -258,11 +252,15 @@ ROWS = (
         6,
         (1_659_917, 184_435, 204_928),
         -7.74,
-        (("power/data.npy",), (f"power/{POWER}",), ("power/household_power_consumption.csv",)),
+        (
+            ("power/data.npy",),
+            ("power/household_power_consumption.txt",),
+            ("power/household_power_consumption.csv",),
+        ),
         "household power by the minute: shuffled by RandomState(42), reactive power and intensity "
         "dropped, uniform noise of 0.01 on voltage, 0.001 on power, 1 on the sub-meters, none on "
         "the minute of day; standardised by train and val together",
-        originals=_original("power", POWER, f"{OLD_UCI}/00235/household_power_consumption.zip"),
+        originals=(f"{OLD_UCI}/00235/household_power_consumption.zip",),
     ),
     Published(
         "gas",
@@ -270,13 +268,11 @@ ROWS = (
         8,
         (852_174, 94_685, 105_206),
         -3.58,
-        (("gas/ethylene_CO.parquet",), (f"gas/{GAS}",)),
+        (("gas/ethylene_CO.parquet",), ("gas/ethylene_CO.txt",)),
         "gas sensors, not shuffled: while a correlation is above 0.98 the first such column goes; "
         "standardised by all rows, those of the test part included",
         archived=("gas/ethylene_CO.pickle",),
-        originals=_original(
-            "gas", GAS, f"{UCI}/static/public/322/gas+sensor+array+under+dynamic+gas+mixtures.zip"
-        ),
+        originals=(f"{UCI}/static/public/322/gas+sensor+array+under+dynamic+gas+mixtures.zip",),
         remedy=" --original; the archive's ethylene_CO.pickle is a program, which you convert to "
         "ethylene_CO.parquet if you trust it (docs/data.md)",
     ),
@@ -288,14 +284,12 @@ ROWS = (
         -27.93,
         (
             ("hepmass/1000_train.csv", "hepmass/1000_test.csv"),
-            tuple(f"hepmass/{name}" for name in HEPMASS),
+            ("hepmass/1000_train.csv.gz", "hepmass/1000_test.csv.gz"),
         ),
         "particle collisions, signal alone: the last column of the test file dropped, standardised "
         "by train and val, then without columns whose least value (not their commonest) occurs "
         "more than 5 times; not shuffled",
-        originals=tuple(
-            source for n in HEPMASS for source in _original("hepmass", n, f"{OLD_UCI}/00347/{n}")
-        ),
+        originals=tuple(f"{OLD_UCI}/00347/1000_{part}.csv.gz" for part in ("train", "test")),
     ),
     Published(
         "miniboone",
@@ -303,16 +297,14 @@ ROWS = (
         43,
         (29_556, 3_284, 3_648),
         -37.24,
-        (("miniboone/data.npy",), (f"miniboone/{MINIBOONE}",)),
+        (("miniboone/data.npy",), ("miniboone/MiniBooNE_PID.txt",)),
         "neutrino events, signal alone: outliers and columns with a repeated least value gone "
         "before it was published; standardised by train and val together, not shuffled",
-        originals=_original(
-            "miniboone",
-            MINIBOONE,
-            f"{UCI}/static/public/199/miniboone+particle+identification.zip",
-            "af4573ca81797ca1c5bfc623f0fdf26ed07e626e2717c322224f96e8795f8752",
-        ),
-        sums={MINIBOONE: "577ab8bcb612199a0386cef1725058295df9a18b778a003a6a4349bbd51abd48"},
+        originals=(f"{UCI}/static/public/199/miniboone+particle+identification.zip",),
+        sums={
+            "miniboone+particle+identification.zip": MINIBOONE_SUM,
+            "MiniBooNE_PID.txt": "577ab8bcb612199a0386cef1725058295df9a18b778a003a6a4349bbd51abd48",
+        },
     ),
     Published(
         "bsds300",
@@ -347,12 +339,12 @@ def sources(name: str, original: bool = False) -> tuple[Source, ...]:
         raise ValueError(
             f"{name} cannot be rebuilt from UCI's originals; --original has: {choices}"
         )
-    return row.originals
-
-
-def _loader(row: Published) -> Loader:
-    return lambda root, seed: row.load(root)
+    originals = zip(row.originals, row.files[1], strict=True)
+    return tuple(
+        Source(url, row.sums.get(PurePosixPath(url).name), ((file, PurePosixPath(file).name),))
+        for url, file in originals
+    )
 
 
 for _row in ROWS:
-    register(_row.name, dim=_row.dim)(_loader(_row))
+    register(_row.name, dim=_row.dim)(_row.load)

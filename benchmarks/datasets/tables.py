@@ -241,10 +241,11 @@ def _dataset(
     }
     if "all" in tables and not inspection.repeats:  # or equal rows could lie in two parts
         parts["all"] = distinct_rows(tables["all"])
-    if selection.dequantise:
+    steps = inspection.steps if selection.dequantise else {}
+    if steps:
         generator = stream(seed, "own/noise")
         for x in parts.values():
-            add_noise(x, inspection.steps, generator)
+            add_noise(x, steps, generator)
     if "all" in parts:
         parts = shuffled_split(parts["all"], stream(seed, "own/split"))
     if not parts["train"].std(dim=0).all():
@@ -254,8 +255,7 @@ def _dataset(
     table = next(iter(tables.values()))
     columns = tuple(map(str, table.columns))
     dim = len(columns) - table.attrs["context"]
-    noisy = inspection.steps if selection.dequantise else {}
-    noise = {columns[place]: step for place, step in noisy.items()}
+    noise = {columns[place]: step for place, step in steps.items()}
     limits = {
         column: (lower, upper + noise.get(column, 0))
         for column, (lower, upper) in selection.bounds(columns[:dim]).items()
