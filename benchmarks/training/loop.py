@@ -201,7 +201,8 @@ class _Turns(Turns):
         self.state.history.alone = settings.time_limit > 0 and not course
         self.every, self.begun = settings.every(case.updates), time.monotonic()
         self.written = self.begun
-        self.before, self.amount = (course.spent, course.amount) if course else (0.0, 0.0)
+        self.before = self.state.course.spent if self.state.course else 0.0  # as resumed
+        self.amount = course.amount if course else 0.0
 
     def _course(self) -> Course:
         """The course of the settings, from its beginning."""
