@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -24,7 +25,7 @@ from pydantic import model_validator as validator
 
 import flows
 from benchmarks import datasets
-from benchmarks.analysis.inference import of_rows
+from benchmarks.analysis.inference import Estimate, of_rows
 from benchmarks.core.case import Case, Settings
 from benchmarks.core.record import Record
 from benchmarks.core.study import Arrays, Common, Result, Skipped, register
@@ -251,9 +252,8 @@ def configurations(entrant: Entrant, dim: int, dataset: str, count: int) -> list
     lists = dict(advice.options if space.options is None else space.options)
     lists = {name: values for name, values in lists.items() if name not in entrant.options}
     maps, (low, high) = space.preprocessing or preprocessings(dataset), space.learning_rate
-    working = {name: advice.working.get(name) for name in lists}
-    middle = {name: values[len(values) // 2] for name, values in lists.items()}
-    working = {name: v if v in lists[name] else middle[name] for name, v in working.items()}
+    working = {name: values[len(values) // 2] for name, values in lists.items()}
+    working |= {n: value for n, value in advice.working.items() if value in lists.get(n, ())}
     decay = advice.decay if advice.decay in space.weight_decay else space.weight_decay[0]
     rate = min(max(advice.rate, low), high)
     chosen = [(rate, decay, first_map, working) for first_map in maps[: min(FIRST, count)]]
@@ -266,8 +266,8 @@ def configurations(entrant: Entrant, dim: int, dataset: str, count: int) -> list
         chosen.append((rate, decay, first_map, dict(zip(lists, values, strict=True))))
     result = []
     for number, (rate, decay, first_map, options) in enumerate(chosen):
-        ends = {n for n, values in lists.items() if options[n] in (values[0], values[-1])}
-        edges = [name for name in sorted(ends) if len(lists[name]) > 2]
+        levels = ((name, v) for name, v in sorted(lists.items()) if len(v) > 2)
+        edges = [name for name, values in levels if options[name] in (values[0], values[-1])]
         place = math.log(rate / low) / (math.log(high / low) or 1)
         edges += ["lr"] if min(place, 1 - place) < EDGE else []
         settings = {"learning_rate": rate, "weight_decay": decay, "preprocessing": first_map}
@@ -296,6 +296,12 @@ class Entry:
         chosen = configurations(entrant, self.dim, self.dataset, rung.configurations)
         return [self.case("trial", rung, chosen=one) for one in chosen]
 
+    def further(
+        self, stage: str, rung: Rung, count: int, needs: Sequence[str], **rule: Any
+    ) -> list[Case]:
+        """So many cases of a later rung: of the best configurations of the cases that it needs."""
+        return [self.case(stage, rung, needs=needs, place=n, **rule) for n in range(count)]
+
     def case(
         self,
         stage: str,
@@ -307,8 +313,7 @@ class Entry:
     ) -> Case:
         """A case of a stage; without a configuration its options are those of the entrant."""
         options, common = self.options, self.common
-        advice = tuning(self.entrant.flow, self.dim)
-        fixed = {n: v for n, v in advice.fixed.items() if n not in self.entrant.options}
+        fixed = tuning(self.entrant.flow, self.dim).fixed
         values = {**fixed, **self.entrant.options, **(chosen.options if chosen else {})}
         training = options.training.model_dump()
         training |= self.entrant.training.model_dump(exclude_unset=True)
@@ -359,8 +364,8 @@ def _present(dataset: str) -> bool:
 
 def in_turn(families: Sequence[Sequence[Case]]) -> Iterator[Case]:
     """Cases of families one by one, so that what a machine does meanwhile meets all alike."""
-    for place in range(max(map(len, families), default=0)):
-        yield from (cases[place] for cases in families if place < len(cases))
+    for cases in zip_longest(*families):
+        yield from filter(None, cases)
 
 
 def keys(cases: Sequence[Sequence[Case]]) -> tuple[str, ...]:
@@ -377,10 +382,7 @@ def equal_effort(entries: Sequence[Entry], options: SearchOptions) -> Iterator[C
     for rung in options.rungs:
         if finals and rung.configurations > 1:
             trials = [
-                [
-                    entry.case("trial", rung, needs=keys([family]), place=place)
-                    for place in range(min(rung.configurations, len(family)))
-                ]
+                entry.further("trial", rung, min(rung.configurations, len(family)), keys([family]))
                 for entry, family in zip(entries, trials, strict=True)
             ]
         if not finals or rung.configurations > 1:
@@ -402,16 +404,10 @@ def race(entries: Sequence[Entry], options: SearchOptions) -> Iterator[Case]:
     trials = [entry.first() for entry in entries]
     for rung in options.rungs[1:]:
         yield from in_turn(trials)
-        needs = keys(trials)
+        needs, count = keys(trials), rung.configurations
         stage = "final" if rung is options.rungs[-1] else "trial"
-        rule = {**rung.rule, "most": rung.configurations}
-        trials = [
-            [
-                entry.case(stage, rung, needs=needs, place=place, **rule)
-                for place in range(rung.configurations)
-            ]
-            for entry in entries
-        ]
+        rule = {**rung.rule, "most": count}
+        trials = [entry.further(stage, rung, count, needs, **rule) for entry in entries]
     yield from in_turn(trials)
 
 
@@ -420,12 +416,12 @@ class Standing:
     """Where the families of a race stand after a rung: their trials by `promise`, the best first.
 
     ``kept`` are the families that go on, the best first, ``lag`` is how far a family is behind the
-    best, with its standard error over the validation rows, and ``later`` how far by promise, nats.
+    best, nats, with its error over the validation rows, and ``later`` how far by promise.
     """
 
     trials: dict[str, list[Record]]
     kept: list[str]
-    lag: dict[str, tuple[float, float]]
+    lag: dict[str, Estimate]
     later: dict[str, float]
 
     @classmethod
@@ -434,23 +430,24 @@ class Standing:
 
         To a final those within two standard errors of the last of these go on as well.
         """
-        done = ranked([record for record in earlier if record.status == "done"])
-        budget = float(case.settings["seconds"])
+        done, budget = ranked(earlier), float(case.settings["seconds"])
         hopes = {record.key: promise(record, arrays, budget) for record in done}
         trials: dict[str, list[Record]] = {}
         for record in sorted(done, key=lambda record: -hopes[record.key]):
             trials.setdefault(str(record.case.settings["label"]), []).append(record)
-        names, firsts = list(trials), [family[0] for family in trials.values()]
-        rows = [arrays(first)["validation_log_prob"] for first in firsts]
-        lag = {name: _lag(rows[0], row) for name, row in zip(names, rows, strict=True)}
-        most = [hopes[first.key] for first in firsts]
-        later = {name: most[0] - hope for name, hope in zip(names, most, strict=True)}
-        kept = going_on(names, case)
-        last = kept[-1] if kept else ""
-        for name, row in zip(names, rows, strict=True):
-            if case.settings["stage"] == "final" and name not in kept:
-                _, error = _lag(rows[names.index(last)], row)
-                kept += [name] if later[name] - later[last] <= NEAR * error else []
+        firsts = {name: family[0] for name, family in trials.items()}
+        rows = {n: arrays(r)["validation_log_prob"].astype(float) for n, r in firsts.items()}
+        best, kept = next(iter(firsts)), going_on([*firsts], case)
+        lag = {name: of_rows(rows[best] - row) for name, row in rows.items()}
+        later = {n: hopes[firsts[best].key] - hopes[first.key] for n, first in firsts.items()}
+        if kept and case.settings["stage"] == "final":
+            last = kept[-1]
+            kept += [
+                name
+                for name in firsts
+                if name not in kept
+                and later[name] - later[last] <= NEAR * of_rows(rows[last] - rows[name]).error
+            ]
         return cls(trials, kept, lag, later)
 
 
@@ -486,16 +483,10 @@ def promise(trial: Record, arrays: Arrays, budget: float) -> float:
     return _validated(trial) + gain * max(0.0, math.log2(budget / _spent(trial)))
 
 
-def _lag(best: Any, other: np.ndarray) -> tuple[float, float]:
-    """How far one is behind the best on the same rows, nats, and the standard error."""
-    estimate = of_rows(np.asarray(best, float) - np.asarray(other, float))
-    return estimate.value, estimate.error
-
-
 def ranked(trials: Sequence[Record]) -> list[Record]:
-    """Order trials by falling validation likelihood; those without a finite one go."""
-    finite = [trial for trial in trials if math.isfinite(_validated(trial))]
-    return sorted(finite, key=lambda trial: -_validated(trial))
+    """Order the trials that are done, and have a finite one, by falling validation likelihood."""
+    done = [t for t in trials if t.status == "done" and math.isfinite(_validated(t))]
+    return sorted(done, key=lambda trial: -_validated(trial))
 
 
 def _spent(trial: Record) -> float:
@@ -565,8 +556,7 @@ class Search(TrainingStudy):
 
     def resolved(self, case: Case, earlier: Sequence[Record], arrays: Arrays) -> Case:
         """The case with a configuration and what it spends, by earlier trials."""
-        done = ranked([record for record in earlier if record.status == "done"])
-        if not done:
+        if not (done := ranked(earlier)):
             raise ValueError(
                 f"none of the {len(earlier)} cases that it needs has a likelihood; the first: "
                 f"{earlier[0].status}, {earlier[0].reason}"
@@ -591,12 +581,12 @@ class Search(TrainingStudy):
             reasons = [r.reason for r in earlier if r.case.settings["label"] == label]
             raise Skipped(reasons[0] if reasons else f"{label} has no trial")
         if label not in standing.kept:
-            value, error = standing.lag[label]
+            best, lag = next(iter(standing.trials)), standing.lag[label]
             spent = standing.trials[label][0].metrics["train_cpu_seconds"].median
             raise Skipped(
-                f"dropped out after {spent:.1f} CPU s of its best trial, {value:.2f} ± {error:.2f} "
-                f"nats behind {standing.kept[0]} in validation, {standing.later[label]:.2f} if "
-                "both go on as they do"
+                f"dropped out after {spent:.1f} CPU s of its best trial, {lag.value:.2f} ± "
+                f"{lag.error:.2f} nats behind {best} in validation, {standing.later[label]:.2f} "
+                "if both go on as they do"
             )
         most = int(settings["most"])
         jobs = self.purse.jobs if self.purse else 1
@@ -611,16 +601,18 @@ class Search(TrainingStudy):
             raise Skipped(f"of {label} {of_family[label]} configurations go on")
         before = standing.trials[label][place]
         spent, seconds = _spent(before), float(settings["seconds"])
+        training, own = dict(settings["training"]), {}
         if self.purse is not None:
             part = 1.0 if final else 1 / 5  # the first rung has spent a sixth
-            share, limit = self.purse.seconds(seconds, part, sum(of_family.values()))
-            seconds = spent + max(share, SHORTEST)
-            training = {**settings["training"], "time_limit": max(limit, SHORTEST)}
-            settings = {**settings, "share": share, "training": training}
+            own["share"], limit = self.purse.seconds(seconds, part, sum(of_family.values()))
+            seconds = spent + max(own["share"], SHORTEST)
+            training["time_limit"] = max(limit, SHORTEST)
         if final:  # so that it goes on from the weights that there are
-            decay = min(settings["training"]["decay"], 0.999 * (1 - spent / seconds))
-            settings = {**settings, "training": {**settings["training"], "decay": decay}}
-        return _chosen(_lasting(case.changed(settings=settings), seconds), before.case)
+            training["decay"] = min(training["decay"], 0.999 * (1 - spent / seconds))
+        updates = case.updates if training["cpu_seconds"] else math.ceil(seconds)
+        training |= {"cpu_seconds": seconds} if training["cpu_seconds"] else {}
+        settings = {**settings, **own, "seconds": seconds, "training": training}
+        return _chosen(case.changed(settings=settings, updates=updates), before.case)
 
     def result(self, case: Case) -> Result:
         """Train a trial, or train and score a baseline or a final."""
@@ -654,20 +646,10 @@ def no_density(flow: flows.Flow, rows: torch.Tensor) -> str:
     return f"it is no density: its log-determinant is {error:.2g} nats off that of its Jacobian"
 
 
-def _lasting(case: Case, seconds: float) -> Case:
-    """A case that spends so many CPU seconds, or updates."""
-    settings = {**case.settings, "seconds": seconds}
-    if not settings["training"]["cpu_seconds"]:
-        return case.changed(settings=settings, updates=math.ceil(seconds))
-    settings["training"] = {**settings["training"], "cpu_seconds": seconds}
-    return case.changed(settings=settings)
-
-
 def _chosen(case: Case, best: Case) -> Case:
     """A case with the configuration of another."""
+    length = ("decay", "cpu_seconds", "time_limit")
+    training = best.settings["training"] | {n: case.settings["training"][n] for n in length}
     chosen = {name: best.settings[name] for name in ("configuration", "edges")}
-    names = ("decay", "cpu_seconds", "time_limit")
-    length = {name: case.settings["training"][name] for name in names}
-    training = {**best.settings["training"], **length}
     settings = {**case.settings, **chosen, "training": training}
     return case.changed(options=best.options, settings=settings)
