@@ -107,12 +107,11 @@ def _points(flows: pd.DataFrame) -> pd.DataFrame:
     longest = flows[flows["seconds"] == flows["seconds"].max()]
     best = longest[longest["model"] == longest.groupby("model")["test_ll"].mean().idxmax()]
     rows: list[dict[str, Any]] = []
-    for model, cases in flows.groupby("model", sort=False):
-        for _, seeds in cases.groupby("seconds"):
-            half = paired.compare(best, seeds).half
-            row = {"model": str(model), **{axis: float(seeds[axis].median()) for axis in AXES}}
-            row |= {"mean": float(seeds["test_ll"].mean()), "half": 0.0 if half != half else half}
-            rows.append(row | {"mark": improvement.mark(seeds)})
+    for (model, _), seeds in flows.groupby(["model", "seconds"], sort=False):
+        half = paired.compare(best, seeds).half
+        row = {"model": str(model), **{axis: float(seeds[axis].median()) for axis in AXES}}
+        row |= {"mean": float(seeds["test_ll"].mean()), "half": 0.0 if half != half else half}
+        rows.append(row | {"mark": improvement.mark(seeds)})
     return pd.DataFrame(rows)
 
 

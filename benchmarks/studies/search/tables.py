@@ -15,7 +15,7 @@ from benchmarks.analysis.criteria import FEWEST, LEVEL, MARGIN
 from benchmarks.analysis.inference import Estimate, Standing, mean_of, of_rows, standings
 from benchmarks.analysis.models import models_of
 from benchmarks.analysis.ranking import Ranking, in_order
-from benchmarks.core.exhibit import RECORDS, Column, Table, columns
+from benchmarks.core.exhibit import RECORDS, Column, Table, cells, columns
 from benchmarks.core.formats import number
 from benchmarks.core.naming import (
     BUDGET,
@@ -73,15 +73,20 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     sets, races = parted(frame)
     ordered = [table for race in races for table in (ranking(race), trials(race.data, race.rows))]
     best = best_of(sets)
-    likelihoods = {name: _likelihoods(name, rows, best[name]) for name, rows in sets.items()}
+    scored = {name: finals(rows) for name, rows in sets.items()}
+    likelihoods = {n: _likelihoods(n, scored[n], best[n]) for n in sets if best[n]}
     if len(sets) > 1:
         ranks = ranked(best)
         ordered += [score.table("frontier", ranks)] if ranks else []
-        parts = {name: likelihoods[name] for name in counted_in(sets)}
-        ordered += [leaders(sets, best), overview(parts, ranks)]
+        parts = {name: likelihoods[name] for name in counted_in(sets) if name in likelihoods}
+        ordered += [*leaders(sets, best), overview(parts, best, ranks)]
     for name, rows in sets.items():
-        others = (table(name, rows) for table in (_costs, _uses, _accuracy, _ladder, trials))
-        ordered += [table for table in (likelihoods[name], *others) if table is not None]
+        longest = last(rows)
+        ordered += [likelihoods[name]] if name in likelihoods else []
+        ordered += [_costs(name, scored[name]), _uses(name, longest)]
+        exact = exactness(models_of(name, longest), "frontier") if len(longest) else None
+        ordered += [table for table in (exact, _ladder(name, rows)) if table is not None]
+        ordered.append(trials(name, rows))
     earlier = (
         " Earlier protocol: a budget is the updates that the rate timed first gives in nominal "
         "seconds; the tables of choices and costs have the share that was spent."
@@ -98,53 +103,45 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     return ordered
 
 
-def _likelihoods(name: str, rows: pd.DataFrame, budgets: Best) -> Table:
-    """A row a model, a column a budget; baselines have one value. Empty without any budget."""
-    scored = finals(rows)
-    models = scored.groupby("model", sort=False)
-    frame = pd.DataFrame({"model": list(models.groups)})
+def _likelihoods(name: str, scored: pd.DataFrame, budgets: Best) -> Table:
+    """A row a model, a column a budget; baselines have one value."""
+    frame = pd.DataFrame(index=pd.Index(scored["model"].unique(), name="model"))
     columns = {"model": Column("Model")}
     few: dict[str, str] = {}  # models of fewer splits, by name
     # at the largest budget of each model: its distance to the best, and what few rows decide
     lags: dict[str, float] = {}
     robust: dict[str, dict[str, Any]] = {}
-    gap, rare = paired.gap_of(part for _, part in models), _few_rows(scored)
+    gap, rare = paired.gap_of(part for _, part in scored.groupby("model")), _few_rows(scored)
     splits = scored.groupby("seconds")["data_seed"].nunique()
     for budget, ours in budgets.items():
         seeds = {str(model): part for model, part in ours.groupby("model", sort=False)}
-        means = {model: float(part["test_ll"].mean()) for model, part in seeds.items()}
         most = max(len(part) for part in seeds.values() if part["seconds"].notna().any())
         few |= {m: f"{m} ({len(part)} of {most})" for m, part in seeds.items() if len(part) < most}
         best, rivals = paired.rivals(seeds, gap=gap)
-        leads = paired.leader(rivals)
-        lags |= {best: 0.0} | {model: lag.estimate.value for model, lag in rivals.items()}
+        distances = {model: lag.estimate.value for model, lag in rivals.items()}
+        lags |= {best: 0.0} | distances
         robust |= {m: paired.robust(seeds[best], seeds[m], lag.margin) for m, lag in rivals.items()}
         parts = {
-            "test_ll": means,
+            "test_ll": {model: part["test_ll"].mean() for model, part in seeds.items()},
             "half": {model: _half(part) for model, part in seeds.items()},
-            "mark": {m: improvement.mark(seeds[m]) if m in seeds else "" for m in frame["model"]},
-            "leads": {model: leads and model == best for model in frame["model"]},
-            "behind": {model: lag.estimate.value for model, lag in rivals.items()},
+            "mark": {m: improvement.mark(seeds[m]) if m in seeds else "" for m in frame.index},
+            "leads": dict.fromkeys(frame.index, False) | {best: paired.leader(rivals)},
+            "behind": distances,
             "behind_half": {model: lag.half for model, lag in rivals.items()},
         }
         value, error, mark, ahead, behind, behind_half = names = [f"{p}.{budget:g}" for p in parts]
-        frame[names] = pd.DataFrame(parts, frame["model"]).set_axis(frame.index)
+        frame[names] = pd.DataFrame(parts, frame.index)
         fewer = splits[budget] < splits.max()
         over = f", {counted(int(splits[budget]), 'split')}" if fewer else ""
         at = budget_of(budget, ours)
         columns[value] = Column(at + over, digits=".3f", error=error, leads=ahead, mark=mark)
         columns[behind] = Column(f"Behind best, {at}", digits=".3f", error=behind_half)
-    summaries = [robust.get(model) or rare.get(model, {}) for model in frame["model"]]
+    summaries = [robust.get(model) or rare.get(model, {}) for model in frame.index]
     decided = pd.DataFrame(summaries, frame.index, [*ROBUST]).dropna(axis=1, how="all")
-    frame, columns = frame.join(decided), columns | ROBUST
-    frame[RECORDS] = [tuple(part["key"]) for _, part in models]
-    ranks = ""
-    if budgets:
-        largest = f"test_ll.{max(budgets):g}"
-        frame = frame.loc[frame["model"].map(lags).sort_values(kind="stable").index]
-        fitted = set(scored.loc[is_baseline(scored), "model"])
-        labels = frame.loc[frame[largest].notna(), "model"]
-        ranks = of_plugins([model for model in labels if model not in fitted])
+    frame = frame.join(decided).assign(**{RECORDS: scored.groupby("model")["key"].agg(tuple)})
+    frame = frame.loc[pd.Series(lags).reindex(frame.index).sort_values(kind="stable").index]
+    fitted = set(scored.loc[is_baseline(scored), "model"])
+    ranks = frame[f"test_ll.{max(budgets):g}"].dropna().index
     note = (
         f"{MEANS}. At each budget the configuration that the search has found best "
         "by validation; a budget includes the smaller ones: of each seed the training counts that "
@@ -156,33 +153,31 @@ def _likelihoods(name: str, rows: pd.DataFrame, budgets: Best) -> Table:
         note += f" Means over fewer splits, not comparable as such: {', '.join(few.values())}."
     if "worst" in frame:
         note += f" {paired.ROBUST}" if "trimmed" in frame else f" {RARE}"
-    note += improvement.note(frame) + ranks
-    frame = frame if budgets else frame.iloc[:0]
-    return Table(f"frontier-{name}", f"{name}: likelihood by budget", note, frame, columns=columns)
+    note += improvement.note(frame) + of_plugins([name for name in ranks if name not in fitted])
+    title = f"{name}: likelihood by budget"
+    return Table(f"frontier-{name}", title, note, frame.reset_index(), columns | ROBUST)
 
 
 def _half(seeds: pd.DataFrame) -> float:
     return paired.over_seeds(seeds, seeds["test_ll"].to_numpy()).half(LEVEL)
 
 
-def _costs(name: str, rows: pd.DataFrame) -> Table:
+def _costs(name: str, scored: pd.DataFrame) -> Table:
     """What each family's best configuration is at each budget, and what it took."""
-    scored = finals(rows).dropna(subset=["seconds"])
-    result: list[dict[str, Any]] = []
-    for (model, seconds), seeds in scored.groupby(["model", "seconds"], sort=False):
-        row: dict[str, Any] = {"model": model, "seconds": seconds, RECORDS: tuple(seeds["key"])}
-        row["configuration"] = seeds["configuration"].iloc[0]
-        row["half"], row[improvement.MARKS] = _half(seeds), improvement.mark(seeds)
-        for column in ("val_ll", "test_ll", "bits_per_dim"):
-            row[column] = seeds.get(column, pd.Series(dtype=float)).mean()
-        medians = ("updates", "train_flops", "train_seconds", "train_cpu_seconds", "budget_spent")
-        for column in (*medians, "parameters"):
-            row[column] = seeds.get(column, pd.Series(dtype=float)).median()
-        timed = seeds.get("train_seconds", pd.Series(dtype=float)).count()
-        row["timed"] = f"{timed} of {len(seeds)}" if timed else None
-        result.append(row)
-    names = [*COSTS, "half", improvement.MARKS, RECORDS]
-    frame = pd.DataFrame(result, columns=names).dropna(axis=1, how="all")
+    likelihoods = ("val_ll", "test_ll", "bits_per_dim")
+    medians = ("updates", "train_flops", "train_seconds", "train_cpu_seconds", "budget_spent")
+    ways = {"configuration": "first", **dict.fromkeys(likelihoods, "mean")}
+    ways |= dict.fromkeys((*medians, "parameters"), "median")
+    scored = scored.reindex(columns=[*dict.fromkeys((*scored, *ways))])
+    groups = scored.dropna(subset=["seconds"]).groupby(["model", "seconds"], sort=False)
+    frame = groups.agg(ways).reset_index()
+    timed = zip(groups["train_seconds"].count(), groups.size(), strict=True)
+    frame["timed"] = [f"{count} of {seeds}" if count else None for count, seeds in timed]
+    frame["half"] = [_half(seeds) for _, seeds in groups]
+    frame[improvement.MARKS] = [improvement.mark(seeds) for _, seeds in groups]
+    frame[RECORDS] = groups["key"].agg(tuple).tolist()
+    frame = frame.reindex(columns=[*COSTS, "half", improvement.MARKS, RECORDS])
+    frame = frame.dropna(axis=1, how="all")
     note = (
         "Configurations chosen by validation; means of likelihoods and medians of the rest over "
         f"seeds, of the trainings of each budget by themselves. {EDGE}: an end of what there was "
@@ -192,50 +187,41 @@ def _costs(name: str, rows: pd.DataFrame) -> Table:
     return Table(f"frontier-costs-{name}", f"{name}: choices and costs", note, frame, columns=COSTS)
 
 
-def _uses(name: str, rows: pd.DataFrame) -> Table:
+def _uses(name: str, scored: pd.DataFrame) -> Table:
     """How good the samples of each model are, and what its calls cost, the best model first."""
-    scored = last(rows).reindex(
-        columns=["model", "key", "test_ll", *list(USES)[1:], "told_apart_se"]
-    )
-    models = scored.drop(columns="key").groupby("model")
-    frame = models.median().sort_values("test_ll", ascending=False).reset_index()
-    keys = {model: tuple(cases["key"]) for model, cases in scored.groupby("model")}
-    frame[RECORDS] = [keys[model] for model in frame["model"]]
+    columns = [*list(USES)[1:], "told_apart_se"]
+    models = scored.reindex(columns=["model", "key", "test_ll", *columns]).groupby("model")
+    frame = models[["test_ll", *columns]].median().assign(**{RECORDS: models["key"].agg(tuple)})
+    frame = frame.sort_values("test_ll", ascending=False).drop(columns="test_ll").reset_index()
     note = (
         "Medians over seeds, at the largest budget of each model or, of a seed, the smaller one "
         "that validates best. Densities are evaluated by the "
         "exact trace and the solver of the training, and NFE is that of a chunk of rows."
     )
-    note = " ".join([note, *note_on_samples(last(rows))])
-    frame = frame.drop(columns="test_ll").dropna(axis=1, how="all")
+    note = " ".join([note, *note_on_samples(scored)])
+    frame = frame.dropna(axis=1, how="all")
     return Table(f"frontier-uses-{name}", f"{name}: samples and calls", note, frame, columns=USES)
 
 
-def _accuracy(name: str, rows: pd.DataFrame) -> Table | None:
-    """How exact the likelihoods of the flows that solve an ODE are, at their largest budgets."""
-    scored = last(rows)
-    return exactness(models_of(name, scored), "frontier") if len(scored) else None
+def _ladder(name: str, rows: pd.DataFrame) -> Table | None:
+    """The best validation likelihood by preprocessing, of each model at each budget.
 
-
-def _ladder(name: str, rows: pd.DataFrame) -> Table:
-    """The best validation likelihood by preprocessing, of each model at each budget."""
+    None of a single preprocessing.
+    """
     trained = rows[(rows["status"] == "done") & rows["stage"].isin(["trial", "final"])]
     settings = trained.get("setting.training", pd.Series(dtype=object))
     names = {key: training.get("preprocessing") for key, training in settings.dropna().items()}
     trained = trained.assign(first=pd.Series(names, trained.index, dtype=object))
     trained = trained[trained["seed"] == trained["seed"].min()].dropna(subset=["first"])
-    kinds, budgets = (sorted(trained[column].unique()) for column in ("first", "seconds"))
-    models = trained.groupby("model", sort=False)
-    frame = pd.DataFrame({"model": list(models.groups)})
-    columns = {"model": Column("Model")}
-    for kind in kinds if len(kinds) > 1 else ():
-        for budget in budgets:
-            cases = trained[(trained["first"] == kind) & (trained["seconds"] == budget)]
-            best = cases.groupby("model")["val_ll"].max()
-            frame[f"{kind}.{budget:g}"] = frame["model"].map(best)
-            columns[f"{kind}.{budget:g}"] = Column(f"{kind}, {budget:g} s", digits=".3f")
-    frame[RECORDS] = [tuple(cases["key"]) for _, cases in models]
-    frame = frame.dropna(axis=1, how="all") if len(columns) > 1 else frame.iloc[:0]
+    if trained["first"].nunique() < 2:
+        return None
+    best = trained.pivot_table("val_ll", "model", ["first", "seconds"], aggfunc="max")
+    best = best.reindex(trained["model"].unique())
+    frame = best.set_axis([f"{kind}.{budget:g}" for kind, budget in best], axis=1)
+    labels = zip(frame, (f"{kind}, {budget:g} s" for kind, budget in best), strict=True)
+    columns = {"model": Column("Model")} | {n: Column(at, digits=".3f") for n, at in labels}
+    frame[RECORDS] = trained.groupby("model")["key"].agg(tuple)
+    frame = frame.rename_axis("model").reset_index()
     note = (
         "The best validation log-likelihood in nats of the trials of each preprocessing, on the "
         "split and weights of the first seed: of all at the first budget, at a larger one of those "
@@ -248,15 +234,10 @@ def _ladder(name: str, rows: pd.DataFrame) -> Table:
 def trials(name: str, rows: pd.DataFrame) -> Table:
     """All trials of the search in rows that are `labelled`, the best first."""
     tried = rows[(rows["stage"] == "trial") & (rows["status"] != "skipped")]
+    tried = tried.assign(val_ll=tried.get("val_ll", np.nan))
+    tried = tried.sort_values(["model", "seconds", "val_ll"], ascending=[True, True, False])
     frame = tried.reindex(columns=[n for n in TRIALS if n != "budget_spent" or n in tried])
-    frame["val_ll"] = (
-        frame["val_ll"].astype(object).where(tried["status"] == "done", tried["status"])
-    )
-    frame[RECORDS] = [(key,) for key in tried["key"]]
-    order = tried.reindex(columns=["model", "seconds", "val_ll"])
-    frame = frame.loc[
-        order.sort_values(["model", "seconds", "val_ll"], ascending=[True, True, False]).index
-    ]
+    frame["val_ll"], frame[RECORDS] = cells(tried, "val_ll"), [(key,) for key in tried["key"]]
     note = (
         "Every configuration that was tried, on the split and weights of the first seed. "
         f"{EDGE}: an end of what there was to choose."
@@ -280,10 +261,12 @@ def _few_rows(scored: pd.DataFrame) -> dict[str, dict[str, str]]:
     return texts
 
 
-def overview(likelihoods: Mapping[str, Table], ranking: Ranking | None) -> Table:
+def overview(
+    likelihoods: Mapping[str, Table], best: Mapping[str, Best], ranking: Ranking | None
+) -> Table:
     """A row a model, a column a data set, from the tables of each set's likelihoods by budget.
 
-    Each column has the budget that most models have, the largest if several tie. May be empty.
+    Each column has the budget `of_most_models`. May be empty.
     """
     records: dict[str, tuple[str, ...]] = {}
     for table in likelihoods.values():
@@ -292,18 +275,17 @@ def overview(likelihoods: Mapping[str, Table], ranking: Ranking | None) -> Table
     frame, columns = pd.DataFrame({"model": list(records)}), {"model": Column("Model")}
     means: dict[str, list[float]] = {}
     for data, table in likelihoods.items():
-        if value := _of_most_models(table.frame):
-            rows = table.frame.set_index("model").reindex(frame["model"])
-            budget, name = value.removeprefix("test_ll."), f"to.{data}"
-            column = table.columns[value]
-            means[data] = rows[value].tolist()
-            wild = rows.get("worst", pd.Series(None, rows.index, dtype=object)).notna()
-            lags = rows[f"behind.{budget}"].fillna(0.0).where(rows[value].notna())
-            frame[name] = lags.astype(object).mask(wild, FEW).tolist()
-            frame[f"{name}_se"] = rows[f"behind_half.{budget}"].mask(wild).tolist()
-            frame[f"{name}.mark"] = rows[column.mark].fillna("").tolist()
-            frame[f"{name}.leads"] = rows[column.leads].eq(True).tolist()
-            columns[name] = Column(f"{data}, {column.label}", digits=".3f")
+        rows = table.frame.set_index("model").reindex(frame["model"])
+        budget, name = f"{of_most_models(best[data]):g}", f"to.{data}"
+        means[data] = rows[f"test_ll.{budget}"].tolist()
+        wild = rows.get("worst", pd.Series(None, rows.index, dtype=object)).notna()
+        lags = rows[f"behind.{budget}"].fillna(0.0).where(rows[f"test_ll.{budget}"].notna())
+        frame[name] = lags.astype(object).mask(wild, FEW).tolist()
+        frame[f"{name}_se"] = rows[f"behind_half.{budget}"].mask(wild).tolist()
+        frame[f"{name}.mark"] = rows[f"mark.{budget}"].fillna("").tolist()
+        frame[f"{name}.leads"] = rows[f"leads.{budget}"].eq(True).tolist()
+        label = f"{data}, {table.columns[f'test_ll.{budget}'].label}"
+        columns[name] = Column(label, digits=".3f")
     frame[RECORDS] = list(records.values())
     order = in_order(pd.DataFrame(means, frame["model"]).dropna(how="all"), ranking)
     frame = frame.set_index("model").loc[order].reset_index()
@@ -324,22 +306,17 @@ def closed(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> Best:
     `COSTED`, ``baseline`` and `RECORDS`. Budgets are those at which all sets have `FEWEST` splits;
     pixels that were searched without a logit are left out.
     """
-    of_sets = [dict(_closed_on(sets[name], best[name])) for name in counted_in(sets)]
+    of_sets = [dict(_closed_on(best[name])) for name in counted_in(sets)]
     of_sets = [budgets for budgets in of_sets if budgets]
     common = set(of_sets[0]).intersection(*of_sets) if of_sets else set[float]()
+    ways: dict[str, Any] = {"share": lambda shares: mean_of(shares.tolist())}
+    ways |= dict.fromkeys(COSTED, lambda costs: np.exp(np.log(costs).mean()))
+    ways |= {"baseline": "first", RECORDS: "sum"}
     result = {}
     for budget in sorted(common):
         every = pd.concat([budgets[budget] for budgets in of_sets])
-        models = [rows for _, rows in every.groupby("model") if len(rows) == len(of_sets)]
-        result[budget] = pd.DataFrame(
-            {
-                "model": [rows["model"].iloc[0] for rows in models],
-                "share": [mean_of(rows["share"].tolist()) for rows in models],
-                **{name: [np.exp(np.log(r[name]).mean()) for r in models] for name in COSTED},
-                "baseline": [rows["baseline"].iloc[0] for rows in models],
-                RECORDS: [rows[RECORDS].sum() for rows in models],
-            }
-        )
+        models = every[every["model"].map(every["model"].value_counts()) == len(of_sets)]
+        result[budget] = models.groupby("model").agg(ways).reset_index()
     return result
 
 
@@ -348,16 +325,15 @@ def counted_in(sets: Mapping[str, pd.DataFrame]) -> list[str]:
     return [name for name, rows in sets.items() if not lacks_logit(rows)]
 
 
-def _closed_on(rows: pd.DataFrame, every: Best) -> Iterator[tuple[float, pd.DataFrame]]:
+def _closed_on(every: Best) -> Iterator[tuple[float, pd.DataFrame]]:
     """Shares of the gap on one data set, by budget; the best is that by validation at the largest.
 
     The error of a share is that of the difference from the best on the same splits.
     """
-    splits = finals(rows).groupby("seconds")["data_seed"].nunique()
-    budgets = {b: cases for b, cases in every.items() if splits[b] >= FEWEST}
-    if not budgets or "gaussian" not in set(rows["model"]):
+    budgets = {b: cases for b, cases in every.items() if cases["data_seed"].nunique() >= FEWEST}
+    last = budgets[max(budgets)] if budgets else pd.DataFrame({"model": []})
+    if "gaussian" not in set(last["model"]):
         return
-    last = budgets[max(budgets)]
     best = last[last["model"] == validations(last).groupby(last["model"]).mean().idxmax()]
     gap = paired.compare(best, last[last["model"] == "gaussian"]).estimate.value
     for budget, scored in budgets.items():
@@ -375,22 +351,21 @@ def _closed_on(rows: pd.DataFrame, every: Best) -> Iterator[tuple[float, pd.Data
         yield budget, pd.DataFrame(medians).reset_index(drop=True).assign(**values)
 
 
-def leaders(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> Table:
+def leaders(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> list[Table]:
     """What each model closes of the gap to the best over data sets, and what it costs."""
-    budgets = closed(sets, best)
-    columns, frame = {"model": Column("Model")}, pd.DataFrame({"model": pd.Series(dtype=object)})
-    if budgets:
-        largest = max(budgets)
-        frame = budgets[largest][["model", RECORDS]]
-        for budget, rows in budgets.items():
-            shares = rows.set_index("model")["share"].reindex(frame["model"])
-            value, error = f"closed.{budget:g}", f"half.{budget:g}"
-            halves = [share.half(LEVEL) for share in shares]
-            frame = frame.assign(**{value: [share.value for share in shares], error: halves})
-            label = f"Gap closed, {budget_of(budget, next(iter(sets.values())))}"
-            columns[value] = Column(label, "%", scale=100, digits=".1f", error=error)
-        frame = frame.join(budgets[largest][list(COSTED)])
-        frame = frame.sort_values(f"closed.{largest:g}", ascending=False)
+    if not (budgets := closed(sets, best)):
+        return []
+    columns, largest = {"model": Column("Model")}, max(budgets)
+    frame = budgets[largest][["model", RECORDS]]
+    for budget, rows in budgets.items():
+        shares = rows.set_index("model")["share"].reindex(frame["model"])
+        value, error = f"closed.{budget:g}", f"half.{budget:g}"
+        halves = [share.half(LEVEL) for share in shares]
+        frame = frame.assign(**{value: [share.value for share in shares], error: halves})
+        label = f"Gap closed, {budget_of(budget, next(iter(sets.values())))}"
+        columns[value] = Column(label, "%", scale=100, digits=".1f", error=error)
+    frame = frame.join(budgets[largest][list(COSTED)])
+    frame = frame.sort_values(f"closed.{largest:g}", ascending=False)
     names = ", ".join(counted_in(sets))
     note = (
         f"Share of the gap between a Gaussian and the best model, by validation at the largest "
@@ -400,16 +375,17 @@ def leaders(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> Table
         "and evaluations of a solve: geometric means over these sets."
     )
     columns |= {name: Column.of(name) for name in COSTED}
-    return Table("frontier-leaders", "Who closes the gap", note, frame, columns=columns)
+    return [Table("frontier-leaders", "Who closes the gap", note, frame, columns=columns)]
+
+
+def of_most_models(budgets: Best) -> float:
+    """The budget that most models have, the largest if several tie."""
+    return max(budgets, key=lambda budget: (budgets[budget]["model"].nunique(), budget))
 
 
 def ranked(best: Mapping[str, Best]) -> Ranking | None:
-    """Rank the models of data sets within the budget that most of a set have.
-
-    The largest if several tie.
-    """
-    every = [[*budgets.values()][::-1] for budgets in best.values()]
-    parts = [max(frames, key=lambda cases: cases["model"].nunique()) for frames in every if frames]
+    """Rank the models of data sets, each at the budget `of_most_models`."""
+    parts = [budgets[of_most_models(budgets)] for budgets in best.values() if budgets]
     return Ranking.of(pd.concat(parts).rename(columns={"model": "series"})) if parts else None
 
 
@@ -424,12 +400,6 @@ def baselines_ahead(best: Mapping[str, Best]) -> str:
             if is_baseline(scored[scored["model"] == first]).any():
                 baselines[name] = str(first)
     return ahead_of_flows(baselines)
-
-
-def _of_most_models(frame: pd.DataFrame) -> str:
-    """The column of the budget that most models have, the last if several tie; "" if none has."""
-    counts = frame.filter(regex=r"^test_ll\.").notna().sum()
-    return str(counts[::-1].idxmax()) if len(counts) else ""
 
 
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
@@ -465,19 +435,18 @@ def finals(rows: pd.DataFrame) -> pd.DataFrame:
 
 def by_budget(scored: pd.DataFrame) -> Best:
     """The `finals` `within` each budget, the least first, and the baselines on their splits."""
-    budgets = sorted(scored["seconds"].dropna().unique())
-    return {budget: _with_baselines(_with_budgets(within(scored, budget))) for budget in budgets}
+    result = {}
+    for budget in sorted(scored["seconds"].dropna().unique()):
+        chosen = _within(scored, budget)
+        trained = chosen["seconds"].notna()
+        splits = chosen.loc[trained, "data_seed"]
+        result[budget] = chosen[trained | chosen["data_seed"].isin(splits)]
+    return result
 
 
 def best_of(sets: Mapping[str, pd.DataFrame]) -> dict[str, Best]:
     """The finals `by_budget` of each data set."""
     return {name: by_budget(finals(rows)) for name, rows in sets.items()}
-
-
-def _with_baselines(chosen: pd.DataFrame) -> pd.DataFrame:
-    """The trained cases, and the baselines on the splits of these."""
-    trained = chosen["seconds"].notna()
-    return chosen[trained | chosen["data_seed"].isin(chosen.loc[trained, "data_seed"])]
 
 
 def on_common_splits(scored: pd.DataFrame) -> pd.DataFrame:
@@ -490,20 +459,20 @@ def on_common_splits(scored: pd.DataFrame) -> pd.DataFrame:
 def last(rows: pd.DataFrame) -> pd.DataFrame:
     """The `finals` of each model `within` its largest budget, and the baselines."""
     scored = finals(rows)
-    return _with_budgets(within(scored, scored.groupby("model")["seconds"].transform("max")))
+    return _within(scored, scored.groupby("model")["seconds"].transform("max"))
 
 
-def _with_budgets(scored: pd.DataFrame) -> pd.DataFrame:
-    """The cases with the budgets that they stand for in ``seconds``."""
-    return scored.assign(seconds=scored[BUDGET].astype(float)) if BUDGET in scored else scored
+def _within(scored: pd.DataFrame, budget: float | pd.Series) -> pd.DataFrame:
+    """The cases `within` a budget, with that which they stand for in ``seconds``."""
+    chosen = within(scored, budget)
+    return chosen.assign(seconds=chosen[BUDGET].astype(float)) if BUDGET in chosen else chosen
 
 
 def _choices(family: pd.DataFrame) -> list[str]:
     """Options of a family, but for sizes, of which its cases have several values."""
-    columns = [
-        c for c in family if str(c).startswith("option.") and family[c].astype(str).nunique() > 1
-    ]
-    return [name for c in columns if (name := str(c).removeprefix("option.")) not in SIZES]
+    names = (str(c).removeprefix("option.") for c in family if str(c).startswith("option."))
+    several = [name for name in names if family[f"option.{name}"].astype(str).nunique() > 1]
+    return [name for name in several if name not in SIZES]
 
 
 def _words(row: Mapping[Hashable, Any], names: Sequence[str]) -> str:
@@ -570,9 +539,8 @@ class Choice:
         """Rank the finals of a data set in rows that are `labelled`."""
         scored = finals(rows)
         scored = scored.assign(baseline=is_baseline(scored))
-        order = scored.sort_values("val_ll", ascending=False, kind="stable")
-        order = order.drop_duplicates(["flow", "setting.label"])
-        ranking = order.sort_values("baseline", kind="stable").reset_index(drop=True)
+        order = scored.sort_values(["baseline", "val_ll"], ascending=[True, False])
+        ranking = order.drop_duplicates(["flow", "setting.label"], ignore_index=True)
         tests, standing = _against_the_best(ranking)
         gains = [improvement.gain_of(ranking.iloc[[place]]) for place in ranking.index]
         notes = [notes or {} for notes in ranking.get("notes", [])]
