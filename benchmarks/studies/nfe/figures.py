@@ -15,7 +15,7 @@ from benchmarks.core.exhibit import RECORDS, Figure
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import flow_of
 from benchmarks.plotting import draw
-from benchmarks.studies.nfe.tables import FIT, TOTALS_NOTE, own
+from benchmarks.studies.nfe.tables import FIT, TOTALS_NOTE
 
 TRAINING_NOTE = (
     "Means over the seeds, a row for each flow. Left: evaluations on a fixed batch as training "
@@ -32,8 +32,8 @@ FIXED = "Grey: where the width follows D."
 
 def figures(frame: pd.DataFrame) -> Iterator[Figure]:
     """NFE against updates and tolerance, error against tolerance; NFE and totals against D."""
-    rows = own(frame)
-    done = rows[(rows["status"] == "done") & rows["arrays"].notna()] if len(rows) else rows
+    rows = frame[frame["study"] == "nfe"]
+    done = rows[(rows["status"] == "done") & rows["arrays"].notna()]
     if done.empty:
         return
     yield Figure.of("nfe", "Function evaluations", TRAINING_NOTE, _training, done)

@@ -91,60 +91,47 @@ class Nfe(TrainingStudy):
 
     def result(self, case: Case) -> Result:
         """Train while counting evaluations on a fixed batch, then solve at each tolerance."""
-        return _measured(case)
+        settings = Training.model_validate(case.settings["training"])
+        data = datasets.load(str(case.dataset), seed=case.seeds.data)
+        dtype = getattr(torch, case.dtype)
+        solver, solving = case.options.get("solver") or {}, case
+        if solver.get("method") in ADAPTIVE and solver.get("first_step") is None:  # as papers count
+            solver = {**solver, "first_step": "torchdiffeq"}
+            solving = case.changed(options={**case.options, "solver": solver})
+        flow = prepare(solving, data.train.to(dtype), settings.preprocessing, data.support)
+        fixed = data.test[: case.batch].to(case.device, dtype)
+        tolerances = [float(t) for t in case.settings["tolerances"]]
+        every = max(1, case.updates // int(case.settings["checks"]))
 
+        def observe(update: int) -> tuple[float, ...] | None:
+            if update % every and update != case.updates:
+                return None
+            view = flow.using(noise=0)
+            with flows.count_nfe(view) as count:
+                view.log_prob(fixed).mean().backward()
+            flow.zero_grad()
+            nfes, errors = _tolerances(flow, fixed, solving, tolerances)
+            return update, count.forward, count.backward, *nfes, *errors
 
-def _measured(case: Case) -> Result:
-    settings = Training.model_validate(case.settings["training"])
-    data = datasets.load(str(case.dataset), seed=case.seeds.data)
-    dtype = getattr(torch, case.dtype)
-    solver, solving = case.options.get("solver") or {}, case
-    if solver.get("method") in ADAPTIVE and solver.get("first_step") is None:  # as papers count
-        solver = {**solver, "first_step": "torchdiffeq"}
-        solving = case.changed(options={**case.options, "solver": solver})
-    flow = prepare(solving, data.train.to(dtype), settings.preprocessing, data.support)
-    fixed = data.test[: case.batch].to(case.device, dtype)
-    tolerances = [float(t) for t in case.settings["tolerances"]]
-    every = max(1, case.updates // int(case.settings["checks"]))
-
-    def observe(update: int) -> tuple[float, ...] | None:
-        if update % every and update != case.updates:
-            return None
-        view = flow.using(noise=0)
-        with flows.count_nfe(view) as count:
-            view.log_prob(fixed).mean().backward()
-        flow.zero_grad()
-        nfes, errors = _tolerances(flow, fixed, solving, tolerances)
-        return update, count.forward, count.backward, *nfes, *errors
-
-    history = train(flow, data, case, settings, observe=observe)
-    observed = np.array(history.observations)
-    updates, forward, backward = observed[:, :3].T.astype(int)
-    nfe, error = np.split(observed[:, 3:], 2, axis=1)
-    arrays = {
-        **history.arrays(),
-        "updates": updates,
-        "nfe_forward": forward,
-        "nfe_backward": backward,
-        "tolerances": np.array(tolerances),
-        "nfe": nfe,
-        "error": error,
-    }
-    view = flow.using(noise=0)
-    with torch.no_grad(), flows.count_nfe(view) as count, Operations() as operations:
-        view.log_prob(fixed)
-    metrics = {
-        "solve_flops": operations.flops / len(fixed),
-        "solve_nfe": float(count.forward),
-        "nfe_start": float(forward[0]),
-        "nfe_end": float(forward[-1]),
-        "parameters": trainable(flow),
-        **history.metrics(),
-        **_levels(data, case, settings),
-        "row_flops": row_flops(flow.using(trace="exact"), data.test[:ROWS].to(case.device, dtype)),
-    }
-    seconds = float(case.settings.get("seconds", 0.5))
-    return timed(Result(metrics, arrays), flow, case, data, seconds)
+        history = train(flow, data, case, settings, observe=observe)
+        observed, names = np.array(history.observations), ("updates", "nfe_forward", "nfe_backward")
+        arrays = history.arrays() | dict(zip(names, observed[:, :3].T.astype(int), strict=True))
+        arrays["tolerances"] = np.array(tolerances)
+        arrays["nfe"], arrays["error"] = np.split(observed[:, 3:], 2, axis=1)
+        view, exact = flow.using(noise=0), flow.using(trace="exact")
+        with torch.no_grad(), flows.count_nfe(view) as count, Operations() as operations:
+            view.log_prob(fixed)
+        metrics = {
+            "solve_flops": operations.flops / len(fixed),
+            "solve_nfe": float(count.forward),
+            "nfe_start": float(arrays["nfe_forward"][0]),
+            "nfe_end": float(arrays["nfe_forward"][-1]),
+            "parameters": trainable(flow),
+            **history.metrics(),
+            **_levels(data, case, settings),
+            "row_flops": row_flops(exact, data.test[:ROWS].to(case.device, dtype)),
+        }
+        return timed(Result(metrics, arrays), flow, case, data, float(case.settings["seconds"]))
 
 
 def _levels(data: Dataset, case: Case, settings: Training) -> dict[str, float]:

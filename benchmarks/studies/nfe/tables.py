@@ -59,15 +59,10 @@ CROSSINGS_NOTE = (
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Evaluations before and after training, at equal fit, and totals by the cost study."""
-    rows = own(frame)
+    rows = frame[frame["study"] == "nfe"]
     if rows.empty:
         return []
     return [_training(rows), *_at_equal_fit(rows), *_totals(frame)]
-
-
-def own(frame: pd.DataFrame) -> pd.DataFrame:
-    """The study's records among those of others."""
-    return frame if frame.empty else frame[frame["study"] == "nfe"]
 
 
 def _training(rows: pd.DataFrame) -> Table:
