@@ -153,7 +153,7 @@ def sized(sizes: Mapping[str, int], dataset: str) -> dict[str, int]:
 
 
 def fitted(
-    baselines: Sequence[BaselineEntry | str],
+    baselines: Sequence[BaselineEntry],
     common: Common,
     dataset: str,
     dim: int,
@@ -161,7 +161,7 @@ def fitted(
     **fields: Any,
 ) -> Iterator[Case]:
     """Yield a case for each baseline and seed on a data set."""
-    for entry in map(BaselineEntry.model_validate, baselines):
+    for entry in baselines:
         fields |= {"flow": entry.flow, "dim": dim, "dataset": dataset, "batch": 1}
         fields["settings"] = {**settings, **entry.settings}
         yield from (common.case(seed, **fields) for seed in common.seeds)

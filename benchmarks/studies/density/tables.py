@@ -73,8 +73,6 @@ FAULTS = {"not_settled": "has not settled", "no_hutchinson": "no estimate"}  # n
 def tables(frame: pd.DataFrame) -> list[Table]:
     """Likelihoods of all data sets; then of each its densities, costs, budgets and exactness."""
     sets = [models_of(str(name), group) for name, group in frame.groupby("dataset", sort=False)]
-    if not sets:
-        return []
     summaries = [_summary(models) for models in sets]
     ranking = Ranking.of(pd.concat([s for models in sets for s in models.every.values()]))
     overview = _overview(sets, summaries, ranking)
@@ -138,14 +136,13 @@ def _overview(sets: list[Models], summaries: list[pd.DataFrame], ranking: Rankin
     frame, layout = pd.DataFrame({"model": records.index}), columns("model")
     for models, summary in zip(sets, summaries, strict=True):
         rows = summary.set_index("model").reindex(records.index)
-        parts = {"error": _error_of(summary), "leads": "leads", "mark": improvement.MARKS}
-        names: dict[str, Any] = {"error": f"se.{models.data}"}
-        names |= {part: f"{part}.{models.data}" for part in ("leads", "mark")}
-        frame[f"test_ll.{models.data}"] = rows["test_ll"].tolist()
-        for part, name in parts.items():
-            if name in rows:
-                frame[names[part]] = rows[name].tolist()
-        layout[f"test_ll.{models.data}"] = Column(models.data, digits=".3f", **names)
+        names = [f"{part}.{models.data}" for part in ("test_ll", "se", "leads", "mark")]
+        sources = ("test_ll", _error_of(summary), "leads", improvement.MARKS)
+        for name, source in zip(names, sources, strict=True):
+            if source in rows:
+                frame[name] = rows[source].tolist()
+        value, error, leads, mark = names
+        layout[value] = Column(models.data, digits=".3f", error=error, leads=leads, mark=mark)
     frame[RECORDS] = records.tolist()
     conditional = [models.data for models in sets if models.facts.get("context_dim")]
     clause = f" ({', '.join(conditional)}: given their context)" if conditional else ""
