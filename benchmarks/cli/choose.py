@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import psutil
 from rich.table import Table
@@ -306,20 +307,14 @@ def rungs_of(minutes: float, jobs: int, families: Sequence[str]) -> list[dict[st
     last = min(half, jobs, 2)
     finals = min(tried, PLACES, math.ceil(jobs / last))  # of a family, so that no core is idle
     labels = (FAVOURITE,) if FAVOURITE in families[:number] and half > 1 else ()
-    rungs: list[dict[str, Any]] = []
-    seconds = 0.0
-    for share, trainings, rule in (
-        (1, number * tried, {"configurations": tried, "families": number}),
-        (
-            1,
-            half * ((tried + 1) // 2),
-            {"configurations": tried, "families": half - len(labels), "labels": labels},
-        ),
-        (4, last, {"configurations": finals, "families": last}),
-    ):
-        seconds += share * sixth / (math.ceil(trainings / jobs) * jobs)
-        rungs.append({"seconds": seconds, **rule})
-    return rungs
+    rules: tuple[dict[str, Any], ...] = (
+        {"configurations": tried, "families": number},
+        {"configurations": tried, "families": half - len(labels), "labels": labels},
+        {"configurations": finals, "families": last},
+    )
+    trainings = zip((1, 1, 4), (number * tried, half * ((tried + 1) // 2), last), strict=True)
+    each = (share * sixth / (math.ceil(count / jobs) * jobs) for share, count in trainings)
+    return [{"seconds": s, **rule} for s, rule in zip(accumulate(each), rules, strict=True)]
 
 
 def suite_of(
@@ -378,17 +373,14 @@ def _choices_of(folder: Path) -> list[Choice]:
 def _print(choice: Choice, folder: Path) -> None:
     """Print the ranking, the answer, what to know of it, and how to use the flow."""
     from benchmarks.report.cells import grid
-    from benchmarks.studies.search.tables import RANKED, TERMINAL, ranking, rows_of
+    from benchmarks.studies.search.tables import TERMINAL, ranking, rows_of
 
-    cells = grid(ranking(choice))
-    places = [place for place, name in enumerate(RANKED) if name in TERMINAL]
-    table = Table(box=None)
-    for place, column in enumerate(RANKED.values()):
-        if place in places:
-            side: Literal["left", "right"] = "right" if cells.numeric[place] else "left"
-            table.add_column(column.label, justify=side, no_wrap=True)
+    scores = replace(ranking(choice), frame=choice.ranking[[*TERMINAL, "half"]])
+    cells, table = grid(scores), Table(box=None)
+    for column, numeric in zip(scores.shown.values(), cells.numeric, strict=True):
+        table.add_column(column.label, justify="right" if numeric else "left", no_wrap=True)
     for row in cells.rows:
-        table.add_row(*(row[place].text for place in places))
+        table.add_row(*(cell.text for cell in row))
     console.print(table)
     say(f"{rows_of(choice)}Nats; ± half of the 95 % interval over test rows; CPU seconds.")
     for name, reason in choice.dropped.items():
