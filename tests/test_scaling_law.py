@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from benchmarks.analysis.growth import Law, exact_polynomial, law_of
+from benchmarks.analysis.growth import Growth, exact_polynomial, law_of
 
 SIZES = 2.0 ** np.arange(1, 11)
 SEEDS = 16
 REPETITIONS = 200
 Truth = Callable[[np.ndarray], np.ndarray]
-Found = list[Law]
+Found = list[Growth]
 
 # truth: the time, its degree, and d ln t / d ln D at the largest size
 TRUTHS: dict[str, tuple[Truth, int, float]] = {
@@ -56,7 +56,7 @@ def test_truths_of_the_class(name: str, noise: tuple[float, float]) -> None:
     covered = [law.interval[0] - 1e-4 <= exponent <= law.interval[1] + 1e-4 for law in laws]
     assert _often(covered, 0.95)
     reached = truth(SIZES)[-1] > 2 * truth(SIZES * 0)[-1] or degree == 0
-    assert _often([law.asymptotic == reached for law in laws], 0.9)
+    assert _often([law.reached == reached for law in laws], 0.9)
     assert _often([not law.breaks for law in laws], 0.95)
 
 
@@ -64,7 +64,7 @@ def test_truths_of_the_class(name: str, noise: tuple[float, float]) -> None:
 def test_a_power_between_degrees(offset: float) -> None:
     """D^1.5 is no polynomial: the shifted power law is better, and says so."""
     for law in _laws(lambda d: offset + d**1.5, 0.05, 0.03):
-        assert not law.asymptotic
+        assert not law.reached
         assert law.exponent == pytest.approx(1.5, abs=0.15)
         assert law.interval[0] <= 1.5 <= law.interval[1] + 0.05
 
@@ -83,7 +83,7 @@ def test_few_sizes_that_tell_little(name: str, size: float) -> None:
 def test_times_that_fall() -> None:
     """1/D has the exponent -1, and has reached no polynomial."""
     laws = _laws(lambda d: 1 / d, 0.03, 0.03)
-    assert not any(law.asymptotic for law in laws)
+    assert not any(law.reached for law in laws)
     assert _often([law.interval[0] <= -1 <= law.interval[1] for law in laws], 0.95)
 
 

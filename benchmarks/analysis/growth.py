@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -36,14 +36,14 @@ EXACT = 1e-7  # root mean square of relative errors below which models are not t
 
 @dataclass(frozen=True)
 class Growth:
-    """Growth of a cost with a size."""
+    """Growth of a cost with a size: of exact counts a polynomial, of times a `law_of` them."""
 
-    degree: int | None  # of the polynomial of exact counts, if one fits, or of the law of times
+    degree: int | None  # of the polynomial, None where no one gives the counts
     exponent: float  # d ln cost / d ln size at the largest size
     largest: float
     interval: tuple[float, float] | None = None  # of the exponent, 95 %, for times
     reached: bool = True  # whether the exponent is the asymptote's, not a lower bound of it
-    breaks: tuple[float, ...] = ()  # sizes from which on times differ by a factor
+    breaks: tuple[float, ...] = ()  # the size from which on all times differ by a factor, if any
 
 
 def growth(group: pd.DataFrame, metric: str, by: str = "dim") -> Growth | None:
@@ -57,7 +57,14 @@ def growth(group: pd.DataFrame, metric: str, by: str = "dim") -> Growth | None:
         group = group.assign(log_prob_flops=rest)
     if METRICS[metric].kind != "time":
         return counts(group, metric, by)
-    return _times(group, metric, counts(group, metric.replace("_seconds", "_flops"), by), by)
+    timed = group[group[metric].notna()] if metric in group else group[:0]
+    if timed[by].nunique() < sizes.FEWEST:
+        return None
+    samples = timed.groupby(by)[f"{metric}.values"].agg(lambda lists: list(itertools.chain(*lists)))
+    law = _fitted(tuple(samples.index), tuple(map(tuple, samples)))
+    counted = counts(group, metric.replace("_seconds", "_flops"), by)
+    steeper = counted is not None and (counted.degree or 0) > (law.degree or 0)
+    return replace(law, reached=law.reached and not steeper)
 
 
 def counts(group: pd.DataFrame, metric: str, by: str = "dim") -> Growth | None:
@@ -75,18 +82,6 @@ def counts(group: pd.DataFrame, metric: str, by: str = "dim") -> Growth | None:
     parts = [float(c * x[-1] ** power) for power, c in enumerate(coefficients)]
     exponent = sum(power * part for power, part in enumerate(parts)) / sum(parts)
     return Growth(len(parts) - 1, exponent, x[-1])
-
-
-def _times(group: pd.DataFrame, metric: str, counted: Growth | None, by: str) -> Growth | None:
-    timed = group[group[metric].notna()] if metric in group else group[:0]
-    if timed[by].nunique() < sizes.FEWEST:
-        return None
-    samples = timed.groupby(by)[f"{metric}.values"].agg(lambda lists: list(itertools.chain(*lists)))
-    law = _fitted(tuple(samples.index), tuple(map(tuple, samples)))
-    steeper = counted is not None and counted.degree is not None and law.degree < counted.degree
-    reached = law.asymptotic and not steeper
-    largest = float(samples.index[-1])
-    return Growth(law.degree, law.exponent, largest, law.interval, reached, law.breaks)
 
 
 def degrees(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -197,12 +192,9 @@ def crossings(scans: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         where = {metric: crossing(gap) for metric, gap in gaps.items()}
         back = [crossing(-gap) for gap in gaps.values()]
         ends = [{end for end in by if not np.isnan(end)} for by in (where.values(), back)]
-        row = {"cheaper": pair[0], "than": pair[1], **where}
-        row |= {
-            "plain": not comparable and any(by <= {ALWAYS} for by in ends),
-            RECORDS: (*one["key"], *other["key"]),
-        }
-        rows.append(row)
+        plain, keys = any(by <= {ALWAYS} for by in ends), (*one["key"], *other["key"])
+        names = {"cheaper": pair[0], "than": pair[1], "plain": plain and not comparable}
+        rows.append({**names, **where, RECORDS: keys})
     return pd.DataFrame(rows, columns=["cheaper", "than", *costs, "plain", RECORDS])
 
 
@@ -252,37 +244,26 @@ def _asked(rows: pd.DataFrame) -> set[int]:
 # ---- laws of times -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Law:
-    """t(D) = Σ cₖ Dᵏ with cₖ ≥ 0, or a + b Dᵖ where that is clearly better.
-
-    The exponent is a lower bound of the one to come unless the law is ``asymptotic``: not where the
-    leading term is less than half, where a constant law leaves room for a linear term of half the
-    cost, and where no polynomial fits. Times that differ by a common factor from a size on have met
-    another cache, or a library that begins to use threads: the law is that of the largest sizes.
-    """
-
-    degree: int  #: of the polynomial
-    exponent: float  #: d ln t / d ln D at the largest size
-    interval: tuple[float, float]  #: of the exponent, 95 %
-    asymptotic: bool
-    breaks: tuple[float, ...]  #: the size from which on all times differ by a factor, if any
-
-
 def law_of(
     grid: Sequence[float],
     samples: Sequence[Sequence[float]],
     seed: int = 0,
     repetitions: int = REPETITIONS,
-) -> Law:
+) -> Growth:
     """Fit the law of times to the raw samples of each size of the grid.
 
-    Non-negative terms up to D³ are fitted to the medians by relative error; the degree is that with
-    the least BIC, of ties the lowest. The interval draws anew the raw samples of each size, and,
-    since a drift at a size moves all of its samples together, the deviations of the sizes from
-    the law. Which law is the truth of a draw, and which is fitted to it, is drawn from all forms
-    and degrees with the weight exp(-BIC / 2), so that the choice is uncertain too (Buckland,
-    Burnham and Augustin, Model selection: an integral part of inference, 1997).
+    It is t(D) = Σ cₖ Dᵏ with cₖ ≥ 0, k up to 3, or a + b Dᵖ where that is clearly better, fitted to
+    the medians by relative error; the degree is that with the least BIC, of ties the lowest. The
+    asymptote is not ``reached`` where the leading term is less than half, where a constant law
+    leaves room for a linear term of half the cost, and where no polynomial fits. Times that differ
+    by a common factor from a size on have met another cache, or a library that begins to use
+    threads: the law is that of the largest sizes.
+
+    The interval draws anew the raw samples of each size, and, since a drift at a size moves all of
+    its samples together, the deviations of the sizes from the law. Which law is the truth of a
+    draw, and which is fitted to it, is drawn from all forms and degrees with the weight
+    exp(-BIC / 2), so that the choice is uncertain too (Buckland, Burnham and Augustin, Model
+    selection: an integral part of inference, 1997).
 
     Takes four different positive sizes or more, in any order, and positive times.
     """
@@ -304,13 +285,9 @@ def law_of(
     low, high = np.quantile(exponents, [0.025, 0.975])
     degree, exponent = int(polynomial.degree[0]), float(chosen.exponent[0])
     leads = chosen.share[0] >= 0.5 and (degree > 0 or high < 0.5)
-    return Law(
-        degree=degree,
-        exponent=exponent,
-        interval=(min(float(low), exponent), max(float(high), exponent)),
-        asymptotic=bool(not better and leads),
-        breaks=(float(x[start]),) if start else (),
-    )
+    interval = min(float(low), exponent), max(float(high), exponent)
+    breaks = (float(x[start]),) if start else ()
+    return Growth(degree, exponent, float(x[-1]), interval, bool(not better and leads), breaks)
 
 
 class _Laws(NamedTuple):
