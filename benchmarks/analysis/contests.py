@@ -20,9 +20,9 @@ from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import BUDGET, LABEL, is_baseline, named
 
 EFFORT = ("validation_cpu_seconds", "validation_flops")
-# columns of the training of a whole budget
-TAKEN: tuple[str, ...] = (*improvement.GAINS, improvement.LAST)
-TAKEN += ("train_flops", "train_seconds", "train_cpu_seconds")
+SPENT = ("train_flops", "train_seconds", "train_cpu_seconds")
+SOURCES = ("val_ll", "arrays", "array_hashes")  # columns that tell a validation likelihood
+TAKEN = (*improvement.GAINS, improvement.LAST, *SPENT)  # columns of the training of a whole budget
 
 
 @dataclass(frozen=True)
@@ -108,17 +108,18 @@ def within(cases: pd.DataFrame, budget: float | pd.Series) -> pd.DataFrame:
     at, searched = spent == budget, cases.get(LABEL, pd.Series(None, cases.index)).notna()
     others = cases.index[~searched & (at | spent.isna())]
     of = [name for name in ("run", LABEL, "seed", "data_seed") if name in cases]
-    cases = cases.assign(**{improvement.LAST: cases.get(improvement.LAST, np.nan)})
-    taken = [BUDGET, *(name for name in TAKEN if name in cases)]
-    tried, longest = cases[searched & (spent <= budget)], cases[searched & at]
-    order = tried[[*of, BUDGET]].assign(validated=validations(tried))
-    order = order.sort_values(["validated", BUDGET], na_position="first")
-    best = order.groupby(of, sort=False, observed=True).tail(1)[of].reset_index(names="place")
+    taken = [BUDGET, *(name for name in TAKEN if name in cases or name == improvement.LAST)]
+    narrow = cases[[n for n in dict.fromkeys((*of, *taken, *SOURCES)) if n in cases]]
+    group = narrow.groupby(of, observed=True).ngroup()
+    longest = narrow[searched & at]
     longest = longest.assign(**{improvement.LAST: improvement.last(longest)})
-    best = best.merge(longest[[*of, *taken]], on=of).set_index("place")
-    chosen = cases.loc[others.union(best.index)].copy()
-    chosen.loc[best.index, taken] = best[taken]
-    return chosen
+    tried = narrow[searched & (spent <= budget) & group.isin(group[longest.index])]
+    tried = tried.assign(validated=validations(tried), group=group[tried.index])
+    tried = tried.sort_values(["validated", BUDGET], na_position="first")
+    best = tried["group"].drop_duplicates(keep="last")
+    whole = longest[taken].set_axis(group[longest.index]).loc[best].set_axis(best.index)
+    values = pd.concat([narrow.loc[others].reindex(columns=taken), whole])
+    return cases.loc[others.union(best.index)].assign(**values)
 
 
 def best_validated(side: pd.DataFrame) -> pd.DataFrame | None:
@@ -138,10 +139,7 @@ def best_validated(side: pd.DataFrame) -> pd.DataFrame | None:
 
 def validations(cases: pd.DataFrame) -> pd.Series:
     """Validation likelihood of each case, nats: a baseline's, or a training's best; else NaN."""
-    values = cases.get("val_ll", pd.Series(np.nan, cases.index)).astype(float)
-    curves = arrays_by_case(cases[values.isna()], improvement.CURVE)
-    values[values.isna()] = np.array([improvement.best(c) if c else math.nan for c in curves])
-    return values
+    return improvement.of_curves(cases, "val_ll", np.max)
 
 
 def efforts(sides: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -154,22 +152,19 @@ def efforts(sides: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     levels = pd.concat([reached(side) for side in sides], axis=1, join="inner").min(axis=1)
     sides = [side[side["data_seed"].isin(levels.index)] for side in sides]
     for axis in EFFORT:
-        costs = [_costs(side, axis, levels) for side in sides]
+        costs = []
+        for side in sides:
+            curves = arrays_by_case(side, improvement.CURVE, axis)
+            pairs = zip(curves, levels[side["data_seed"]], strict=True)
+            costs.append([improvement.cost_at(curve, axis, level) for curve, level in pairs])
         if all(np.isfinite(cost).any() for cost in costs):
             return [side.assign(cost=cost) for side, cost in zip(sides, costs, strict=True)]
     return [side.assign(cost=math.nan) for side in sides]
 
 
-def _costs(side: pd.DataFrame, axis: str, levels: pd.Series) -> list[float]:
-    """What each case has taken, on an axis, until it came to the level of its split."""
-    curves = arrays_by_case(side, improvement.CURVE, axis)
-    pairs = zip(curves, levels[side["data_seed"]], strict=True)
-    return [improvement.cost_at(curve, axis, level) for curve, level in pairs]
-
-
 def reached(side: pd.DataFrame) -> pd.Series:
     """Validation likelihood, nats, that each seed of the best series comes to, by split."""
-    best = [improvement.best(curve) for curve in arrays_by_case(side, improvement.CURVE)]
+    best = [float(c[improvement.CURVE].max()) for c in arrays_by_case(side, improvement.CURVE)]
     seeds = side.assign(best=best).groupby(["series", "data_seed"])["best"].min()
     levels: pd.Series = seeds.xs(str(seeds.groupby("series").mean().idxmax()))
     return levels

@@ -9,7 +9,7 @@ counted from the best weights, which a training that overfits has left behind at
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,6 @@ MARKS = "undertrained"  # the column of a table that has them
 LAST = "val_ll_last"  # at the end of a training, where a row has the best of another
 GAINS = GAIN, ERROR, FREEDOM = "val_ll_gain", "val_ll_gain_se", "val_ll_gain_freedom"
 
-
 Curve = Mapping[str, np.ndarray]
 
 
@@ -43,11 +42,6 @@ def cost_at(curve: Curve, axis: str, level: float) -> float:
     if not len(above):
         return math.inf
     return float(curve[axis][above[0]]) if axis in curve else math.nan
-
-
-def best(curve: Curve) -> float:
-    """Best validation likelihood of a curve, nats."""
-    return float(curve[CURVE].max())
 
 
 def gain_per_doubling(
@@ -82,10 +76,15 @@ def gain_of(seeds: pd.DataFrame) -> Estimate | None:
 
 def last(cases: pd.DataFrame) -> pd.Series:
     """Validation likelihood at the end of each training, nats; NaN where it is not known."""
-    values = cases.get(LAST, pd.Series(np.nan, cases.index)).astype(float)
-    if "arrays" in cases:
-        others = arrays_by_case(cases[values.isna()], CURVE)
-        values[values.isna()] = np.array([[np.nan, *case.get(CURVE, ())][-1] for case in others])
+    return of_curves(cases, LAST, lambda curve: curve[-1])
+
+
+def of_curves(cases: pd.DataFrame, column: str, score: Callable[[np.ndarray], float]) -> pd.Series:
+    """A column of the cases; what is missing there is the score of a validation curve, or NaN."""
+    values = cases.get(column, pd.Series(np.nan, cases.index)).astype(float)
+    if (missing := values.isna()).any():
+        curves = [case.get(CURVE, np.empty(0)) for case in arrays_by_case(cases[missing], CURVE)]
+        values[missing] = np.array([score(curve) if len(curve) else np.nan for curve in curves])
     return values
 
 
@@ -108,23 +107,16 @@ def mark(seeds: pd.DataFrame) -> str:
 
 
 def marked(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the column `MARKS`: the mark of each case that is `undertrained`."""
-    marks = undertrained(frame).map({True: MARK, False: ""})
+    """The frame with the column `MARKS`: the `mark` of the model of each case that is done."""
+    marks = pd.Series("", frame.index)
+    if GAIN in frame:
+        done = frame[(frame["status"] == "done") & frame[GAIN].notna()]
+        for _, group in done.groupby(["study", "dataset"], sort=False):
+            for _, seeds in named(group).groupby("series", sort=False):
+                marks[seeds.index] = mark(seeds)
     return frame.assign(**{MARKS: marks})
 
 
 def note(frame: pd.DataFrame) -> str:
     """What the `mark` says, to follow a table's note; empty where no cell of the frame has it."""
     return f" {NOTE}" if frame.isin([MARK]).any(axis=None) else ""
-
-
-def undertrained(frame: pd.DataFrame) -> pd.Series:
-    """Whether each done case of a frame is of a model that was still improving, (cases,)."""
-    result = pd.Series(False, frame.index)
-    if GAIN not in frame:
-        return result
-    done = frame[(frame["status"] == "done") & frame[GAIN].notna()]
-    for _, group in done.groupby(["study", "dataset"], sort=False):
-        for _, seeds in named(group).groupby("series", sort=False):
-            result[seeds.index] = improving(seeds) is True
-    return result

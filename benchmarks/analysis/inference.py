@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -25,8 +25,8 @@ class Estimate:
     """
 
     value: float
-    error: float
-    freedom: float
+    error: float = math.nan
+    freedom: float = math.nan
 
     def half(self, level: float) -> float:
         """Half of the width of the interval of confidence 1 - level."""
@@ -93,15 +93,15 @@ def of_repetitions(values: ArrayLike, ratio: float = 0.0) -> Estimate:
     """
     x = np.asarray(values, dtype=float)
     if len(x) < 2:
-        return Estimate(float(x.mean()) if len(x) else math.nan, math.nan, math.nan)
+        return Estimate(float(x.mean()) if len(x) else math.nan)
     spread = 0.0 if np.ptp(x) == 0 else float(x.std(ddof=1))
     return Estimate(float(x.mean()), spread * math.sqrt(1 / len(x) + ratio), len(x) - 1)
 
 
 def of_samples(one: ArrayLike, other: ArrayLike) -> Estimate:
     """Estimate the difference of the means of two independent samples (Welch 1947)."""
-    sides = [of_repetitions(side) for side in (one, other)]
-    return _added(sides[0].value - sides[1].value, *sides)
+    first, second = map(of_repetitions, (one, other))
+    return with_error_of(replace(first, value=first.value - second.value), second)
 
 
 def of_rows(values: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
@@ -141,17 +141,16 @@ def of_parallel_lines(x: ArrayLike, y: ArrayLike, lines: ArrayLike) -> Trend:
 
 
 def with_error_of(estimate: Estimate, other: Estimate) -> Estimate:
-    """Add the error of an independent source to an estimate, in squares."""
-    return _added(estimate.value, estimate, other)
+    """Add the error of an independent source to an estimate, in squares.
 
-
-def _added(value: float, one: Estimate, other: Estimate) -> Estimate:
-    """Sum of variances, with the degrees of freedom of Satterthwaite (1946)."""
-    variances = one.error**2, other.error**2
+    Degrees of freedom are those of Satterthwaite (1946).
+    """
+    sources = estimate, other
+    variances = [source.error**2 for source in sources]
     total = sum(variances)
-    parts = [v**2 / e.freedom for v, e in zip(variances, (one, other), strict=True)]
-    freedom = total**2 / sum(parts) if total > 0 else min(one.freedom, other.freedom)
-    return Estimate(value, math.sqrt(total), freedom)
+    parts = [v**2 / source.freedom for v, source in zip(variances, sources, strict=True)]
+    freedom = total**2 / sum(parts) if total > 0 else min(source.freedom for source in sources)
+    return Estimate(estimate.value, math.sqrt(total), freedom)
 
 
 def signed_ranks(differences: ArrayLike) -> np.ndarray:
@@ -166,10 +165,10 @@ def signed_ranks(differences: ArrayLike) -> np.ndarray:
 
 
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean of independent estimates, degrees of freedom by Satterthwaite (1946)."""
+    """Mean of independent estimates."""
     count, total = len(estimates), estimates[0]
     for estimate in estimates[1:]:
-        total = _added(total.value + estimate.value, total, estimate)
+        total = with_error_of(replace(total, value=total.value + estimate.value), estimate)
     return Estimate(total.value / count, total.error / count, total.freedom)
 
 

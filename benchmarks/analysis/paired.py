@@ -44,7 +44,7 @@ OPEN = {  # what it leaves out
     "trainings": "Another split of the data may decide otherwise.",
     "rows": "Another seed or split may decide otherwise.",
 }
-UNKNOWN = Estimate(math.nan, math.nan, math.nan)
+UNKNOWN = Estimate(math.nan)
 TRIMMED = 0.01  # share of the rows that a trimmed mean leaves out at either end
 ROBUST = (
     f"Median and mean without {TRIMMED:.0%} of the rows at either end, means over splits: where "
@@ -66,7 +66,7 @@ class Comparison:
     def tested(self) -> Estimate:
         """The estimate, without its error where that is over the rows of one seed."""
         has_error = self.basis not in ("rows", "none")
-        return self.estimate if has_error else Estimate(self.estimate.value, math.nan, math.nan)
+        return self.estimate if has_error else Estimate(self.estimate.value)
 
     @property
     def about(self) -> str:
@@ -127,7 +127,7 @@ def compare(
     """
     least = margin(int(one["dim"].iloc[0]), gap)
     if one["key"].tolist() == other["key"].tolist():
-        return Comparison(Estimate(0.0, math.nan, math.nan), "none", len(one), least)
+        return Comparison(Estimate(0.0), "none", len(one), least)
     pairs = _pairs(one, other)
     if not len(pairs):
         sides = [side[metric].to_numpy(dtype=float) for side in (one, other)]
@@ -139,14 +139,12 @@ def compare(
     stored = metric == "test_ll" and _has_rows(one) and _has_rows(other)
     rows = _by_row(firsts, seconds) if shares and stored else None
     if len(pairs) == 1:
-        if rows is None:
-            rows = Estimate(float(differences[0]), math.nan, math.nan)
-        return Comparison(rows, "rows", 1, least)
+        return Comparison(rows or Estimate(float(differences[0])), "rows", 1, least)
     estimate = over_seeds(firsts, differences)
     if rows is not None:
         estimate = with_error_of(estimate, rows)
     basis = "trainings" if shares else "splits" if _ratio(firsts) else "draws"
-    direction = Estimate(float(signed_ranks(differences).mean()), math.nan, math.nan)
+    direction = Estimate(float(signed_ranks(differences).mean()))
     ranks = _ranks(firsts, seconds) if stored else direction
     return Comparison(estimate, basis, len(pairs), least, ranks)
 
@@ -269,7 +267,7 @@ def _by_row(one: pd.DataFrame, other: pd.DataFrame, score: Any = np.asarray) -> 
     """Estimate the mean score of rows' differences; without an error if rows are not the same."""
     first, second = mean_by_row(one), mean_by_row(other)
     if len(first) != len(second):
-        return Estimate(float(first.mean() - second.mean()), math.nan, math.nan)
+        return Estimate(float(first.mean() - second.mean()))
     return of_rows(score(first - second), _groups(one))
 
 
