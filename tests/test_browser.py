@@ -19,7 +19,6 @@ from benchmarks.plotting import draw
 from benchmarks.report import content
 from benchmarks.report import html as page_of
 from benchmarks.report.content import References
-from benchmarks.report.runs import Fact
 from browsers import HEIGHT, opened
 
 pytestmark = pytest.mark.slow
@@ -68,7 +67,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         exhibit.Table("records", "Records", "", pd.DataFrame({"No.": [1, 2], "Record": keys})), ""
     )
     plan = Plan(name="a_suite_with_a_long_name_" * 3, about=LONG, suite={"long": LONG})
-    facts = [Fact("Code", ("f" * 200, "line"))]
+    facts = {"Code": ("f" * 200, "line")}
     report = content.Report(plan, facts, [section], None, facts, records, References.of(keys))
     path = tmp_path_factory.mktemp("page") / "index.html"
     path.write_text(page_of.render(report))
@@ -194,8 +193,8 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, frame in (("all", pd.DataFrame(rows)), ("pairs", pairs)):
             table = exhibit.Table(f"{section.study}-{name}", name, "Remarks on it.", frame)
             section.tables.append(ready.table(table, section.study))
-    header = [Fact("Caution", ("times are not to be quoted",))]
-    drawn = content.Report(Plan(name="t"), header, sections, None, [], None, References({}))
+    header = {"Caution": ("times are not to be quoted",)}
+    drawn = content.Report(Plan(name="t"), header, sections, None, {}, None, References({}))
     path = tmp_path_factory.mktemp("page") / "index.html"
     path.write_text(page_of.render(drawn))
     return path

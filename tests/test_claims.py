@@ -17,8 +17,8 @@ from benchmarks.core.exhibit import showing
 from benchmarks.core.frame import load, of_one_place
 from benchmarks.core.study import registry as studies
 from benchmarks.execution import suite
-from benchmarks.report.claims import by_run, judge
-from benchmarks.report.content import collect, noted
+from benchmarks.report.claims import by_run
+from benchmarks.report.content import collect, judge
 from benchmarks.report.runs import read
 from claim_examples import EXAMPLES
 from committed import FOLDERS, ROOT
@@ -202,14 +202,14 @@ def test_claims_follow_the_studies(drawn: Path) -> None:
 def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
     """And a claim that only one of them judges has one; anchors differ."""
     folders = _part(tmp_path / "a", "numerics"), _part(tmp_path / "b", "numerics", "trace")
-    judged = collect(folders).claims
+    content = collect(folders)
     runs: dict[str, list[str]] = {}
-    for judgement in judged.judged.judgements:
+    for judgement in content.judged.judgements:
         runs.setdefault(judgement.claim.id, []).append(judgement.run)
     assert runs["residual-network"] == ["a", "b"]
     assert runs["trace-and-determinant"] == ["b"]
-    assert len(judged.table.grid.rows) == len(judged.judged.judgements)
-    (by_run,) = judged.others
+    table, by_run = content.verdicts
+    assert len(table.grid.rows) == len(content.judged.judgements)
     assert [cell.text for row in by_run.grid.rows for cell in row].count("–") == 1
 
 
@@ -234,7 +234,7 @@ def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Evidence, "verdict", fails)
     runs = read([FOLDERS["quick"]])
     with pytest.warns(UserWarning, match="hutchinson"):
-        judged = judge(runs, noted)
+        judged = judge(runs)
     assert len(judged.judgements) == len(list(registry)) - 1
     assert "on purpose" in judged.notes[0]
     lines = " ".join(flowgauge("claims", FOLDERS["quick"]).output.split())
@@ -244,7 +244,7 @@ def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.Monkey
 def test_a_folder_that_judges_none_has_no_claims(tmp_path: Path) -> None:
     record = next(iter(store.read(FOLDERS["quick"]).values()))
     store.write(tmp_path, record.model_copy(update={"status": "failed", "arrays": {}}))
-    assert collect([tmp_path]).claims is None
+    assert collect([tmp_path]).verdicts == ()
     assert 'id="claims"' not in report.write(tmp_path).read_text()
 
 

@@ -248,7 +248,7 @@ def test_the_summary_fits_a_comment_and_says_what_it_leaves_out(rows: int, notes
     exhibits, section = Exhibits(), Section("probe", "probe", notes=["Mind <this>." * 99] * notes)
     section.tables.append(exhibits.table(Table("long", "Long", "", frame), "probe"))
     nothing = References({})
-    content = Report(Plan(name="trial"), [], [section], None, [], None, nothing)
+    content = Report(Plan(name="trial"), {}, [section], None, {}, None, nothing)
     text = markdown.summary(content)
     assert len(text.encode()) <= markdown.LIMIT
     assert "Mind &lt;this&gt;." in text
@@ -340,7 +340,7 @@ def _rows(table: Any) -> list[list[str]]:
 
 def test_each_series_names_its_run_and_no_value_mixes_two(folders: tuple[Path, Path]) -> None:
     content = collect(folders)
-    assert content.runs == ("a/run", "b/run")
+    assert content.plan.name == "a/run vs b/run"
     (section,) = content.sections
     (figure,) = section.figures
     (table,) = section.tables
@@ -353,8 +353,8 @@ def test_each_series_names_its_run_and_no_value_mixes_two(folders: tuple[Path, P
         "realnvp (a/run)": "−2.000",
         "realnvp (b/run)": "−1.000",
     }
-    keys = {f"{run}/{path.stem}" for run, folder in zip(content.runs, folders, strict=True)
-            for path in store.loose(folder)}  # fmt: skip
+    pairs = zip(("a/run", "b/run"), folders, strict=True)
+    keys = {f"{run}/{path.stem}" for run, folder in pairs for path in store.loose(folder)}
     assert {key for row in table.rows_from for key in row} == keys == set(figure.records)
     assert set(content.references.numbers) == keys
     assert [row[:2] for row in _rows(content.undone)] == [["a/run", TALLY]]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-from benchmarks.claims import DATE, LECTURE, VERSION, Claim, Verdict, by_budget, claims, together
+from benchmarks.claims import DATE, LECTURE, VERSION, Claim, Verdict, by_budget
 from benchmarks.core.exhibit import RECORDS, Table
-from benchmarks.report.runs import Run
 
 TITLE = "What becomes of the claims"
 ABOUT = (
@@ -42,8 +40,8 @@ class Judged:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def table(self) -> Table:
-        """A row for each verdict."""
+    def tables(self) -> list[Table]:
+        """A row for each verdict; verdicts by budget and, of several runs, by run."""
         rows = [
             {
                 "Claim": judged.claim.title,
@@ -55,17 +53,13 @@ class Judged:
             }
             for judged in self.judgements
         ]
-        return Table("claims", TITLE, ABOUT, pd.DataFrame(rows))
-
-    @property
-    def beside(self) -> list[Table]:
-        """Verdicts by budget and, of several runs, by run: those tables that have rows."""
         outcomes: dict[str, dict[str, str]] = {}
         for item in self.judgements:
             outcomes.setdefault(item.claim.title, {})[item.run] = item.verdict.outcome
         verdicts = {f"{j.claim.title} {j.run}".strip(): j.verdict for j in self.judgements}
-        runs = Table("claims-by-run", BY_RUN, BY_RUN_NOTE, by_run(outcomes))
-        tables = [by_budget(verdicts), *[runs] * any(item.run for item in self.judgements)]
+        tables = [Table("claims", TITLE, ABOUT, pd.DataFrame(rows)), by_budget(verdicts)]
+        if any(item.run for item in self.judgements):
+            tables.append(Table("claims-by-run", BY_RUN, BY_RUN_NOTE, by_run(outcomes)))
         return [table for table in tables if len(table.frame)]
 
     @property
@@ -75,21 +69,6 @@ class Judged:
         for claim in self.others:
             commands.setdefault(claim.remedy, []).append(claim.id)
         return {command: ", ".join(ids) for command, ids in commands.items()}
-
-
-def judge(
-    runs: Sequence[Run], noted: Callable[[list[str], str], AbstractContextManager[None]]
-) -> Judged:
-    """Judge every claim by each run alone; ``noted(notes, what)`` keeps a fault from the rest."""
-    section = Judged()
-    evidence = together({run.label if len(runs) > 1 else "": run.frame for run in runs})
-    for claim in claims():
-        with noted(section.notes, f"Claim {claim.id!r}"):
-            every = [Judgement(claim, part.verdict(claim), run) for run, part in evidence.items()]
-            judgements = [each for each in every if each.verdict.outcome != "not_measured"]
-            section.judgements += judgements
-            section.others += [] if judgements else [claim]
-    return section
 
 
 def by_run(outcomes: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:

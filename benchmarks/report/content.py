@@ -9,17 +9,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 
+from benchmarks.claims import claims, together
 from benchmarks.core import exhibit
 from benchmarks.core.exhibit import RECORDS, Column
 from benchmarks.core.frame import Plan
 from benchmarks.core.naming import flow_of
-from benchmarks.report import claims, runs
+from benchmarks.report import runs
 from benchmarks.report.cells import DOUBTFUL, Grid, grid
+from benchmarks.report.claims import Judged, Judgement
 from benchmarks.report.pictures import Picture, draw
-from benchmarks.report.runs import DOUBTS, Fact, Run
+from benchmarks.report.runs import DOUBTS, Facts, Run
 from flows.plugins import FOREIGN, described
 
 FLOWS = ("flow", "model", "series", "cheaper", "than")  # columns whose texts begin with a flow
@@ -51,12 +54,9 @@ class References:
 
 def spans(numbers: Iterable[int]) -> str:
     """Whole numbers in order; three or more that follow each other as "1–3"."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
+    placed = enumerate(sorted(set(numbers)))  # numbers that follow each other are as far ahead
+    groups = itertools.groupby(placed, lambda pair: pair[1] - pair[0])
+    runs = [[number for _, number in group] for _, group in groups]
     return ", ".join(
         f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
     )
@@ -66,6 +66,7 @@ def spans(numbers: Iterable[int]) -> str:
 class Table:
     """A formatted table with its number and a name for its files; ``raw`` is the study's."""
 
+    kind: ClassVar[str] = "Table"
     number: int
     name: str
     title: str
@@ -90,6 +91,7 @@ class Table:
 class Figure:
     """A drawn figure with its number and a name for its files."""
 
+    kind: ClassVar[str] = "Figure"
     number: int
     name: str
     title: str
@@ -111,27 +113,22 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Claims:
-    """The claims that the records judge, and their table."""
-
-    judged: claims.Judged
-    table: Table
-    others: tuple[Table, ...] = ()  # verdicts by budget and by run
-
-
-@dataclass(frozen=True)
 class Report:
-    """Everything that a report of ``runs`` shows; ``records`` lists what ``references`` mean."""
+    """Everything that a report shows; ``records`` lists what ``references`` mean.
+
+    ``verdicts`` are the table of claims, and those by budget and by run; none where no claim is
+    judged.
+    """
 
     plan: Plan
-    header: list[Fact]
+    header: Facts
     sections: list[Section]
     undone: Table | None
-    provenance: list[Fact]
+    provenance: Facts
     records: Table | None
     references: References
-    claims: Claims | None = None
-    runs: tuple[str, ...] = ()
+    judged: Judged = field(default_factory=Judged)
+    verdicts: tuple[Table, ...] = ()
 
     @property
     def lead(self) -> Figure | None:
@@ -149,21 +146,19 @@ class Report:
     @property
     def warnings(self) -> list[str]:
         """What is to be known before any number is read."""
-        doubts = [line for fact in self.header if fact.term in DOUBTS for line in fact.lines]
+        doubts = [line for term, of in self.header.items() if term in DOUBTS for line in of]
         return [*(note for section in self.sections for note in section.notes), *doubts]
 
     @property
-    def of_origin(self) -> list[Fact]:
+    def of_origin(self) -> Facts:
         """Every fact once: those of the head, then the others."""
-        head = {fact.term: fact for fact in self.header}
-        return [*self.header, *(fact for fact in self.provenance if fact.term not in head)]
+        return self.header | self.provenance | self.header
 
     @property
     def tables(self) -> list[Table]:
         """All tables, in their order."""
-        verdicts = (self.claims.table, *self.claims.others) if self.claims else ()
         tables = [table for section in self.sections for table in section.tables]
-        return tables + [table for table in (*verdicts, self.undone, self.records) if table]
+        return tables + [table for table in (*self.verdicts, self.undone, self.records) if table]
 
     @property
     def figures(self) -> list[Figure]:
@@ -176,22 +171,18 @@ class Report:
         return [item for name in names for item in every if item.name == name]
 
 
-class Names:
-    """Names that are safe and differ, as files and as anchors."""
+def free_name(taken: set[str], name: str, study: str = "") -> str:
+    """A form of ``name`` that is safe as a file and an anchor, and is ``taken`` from then on.
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def name(self, name: str, study: str = "") -> str:
-        """A safe and free form of ``name``: with the study before it, then a number after it."""
-        first, study = (re.sub(r"[^A-Za-z0-9_-]+", "-", n).strip("-") for n in (name, study))
-        first = first or "unnamed"
-        later = (
-            f"{study or 'unnamed'}-{first}{f'-{n}' if n > 1 else ''}" for n in itertools.count(1)
-        )
-        free = next(c for c in itertools.chain([first], later) if c.lower() not in self._taken)
-        self._taken.add(free.lower())
-        return free
+    Where it was taken the study stands before it, then a number after it.
+    """
+    safe = (re.sub(r"[^A-Za-z0-9_-]+", "-", n).strip("-") or "unnamed" for n in (name, study))
+    first, study = safe
+    later = (f"{study}-{first}-{n}" for n in itertools.count(2))
+    forms = itertools.chain((first, f"{study}-{first}"), later)
+    free = next(form for form in forms if form.lower() not in taken)
+    taken.add(free.lower())
+    return free
 
 
 class Exhibits:
@@ -202,18 +193,18 @@ class Exhibits:
 
     def __init__(self, cautions: Mapping[str, str] | None = None) -> None:
         self.cautions = cautions or {}
-        self._figures, self._tables = Names(), Names()
+        self._figures, self._tables = set[str](), set[str]()  # their names
         self._figure, self._table = itertools.count(1), itertools.count(1)
 
     def figure(self, raw: exhibit.Figure, study: str, suffix: str = "") -> Figure:
         """A figure, drawn; ``suffix`` is added to its title."""
-        name = self._figures.name(raw.name, study)
+        name = free_name(self._figures, raw.name, study)
         picture, title = draw(raw, name), raw.title + suffix
         return Figure(next(self._figure), name, title, raw.note, picture, tuple(raw.records))
 
     def table(self, raw: exhibit.Table, study: str = "report", suffix: str = "") -> Table:
         """A table, formatted; ``suffix`` is added to its title."""
-        cells, name = grid(raw, self.cautions), self._tables.name(raw.name, study)
+        cells, name = grid(raw, self.cautions), free_name(self._tables, raw.name, study)
         note = f"{raw.note} {DOUBTFUL}".strip() if cells.doubtful else raw.note
         return Table(next(self._table), name, raw.title + suffix, note, cells, raw)
 
@@ -232,9 +223,8 @@ def collect(folders: Sequence[Path]) -> Report:
         for frame in frames:
             names = ", ".join(frame["run"].unique()) if len(frames) > 1 else ""
             fill(section, frame, numbered, f" ({names})" if names else "")
-    claim_section = claims.judge(every, noted)
-    verdicts = numbered.table(claim_section.table) if claim_section.judgements else None
-    others = tuple(map(numbered.table, claim_section.beside))
+    judged = judge(every)
+    verdicts = tuple(map(numbered.table, judged.tables))
     undone = _undone(every, numbered)  # before the list of records, which a page shows last
     records, references = _cited(parts, every, numbered)
     heads = {run.label: runs.header(run) for run in every}
@@ -247,18 +237,37 @@ def collect(folders: Sequence[Path]) -> Report:
         runs.beside(depths),
         records,
         references,
-        Claims(claim_section, verdicts, others) if verdicts else None,
-        tuple(run.label for run in every),
+        judged,
+        verdicts,
     )
+
+
+def judge(every: Sequence[Run]) -> Judged:
+    """Judge every claim by each run alone."""
+    judged = Judged()
+    evidence = together({run.label if len(every) > 1 else "": run.frame for run in every})
+    for claim in claims():
+        with noted(judged.notes, f"Claim {claim.id!r}"):
+            verdicts = {run: part.verdict(claim) for run, part in evidence.items()}
+            judgements = [
+                Judgement(claim, verdict, run)
+                for run, verdict in verdicts.items()
+                if verdict.outcome != "not_measured"
+            ]
+            judged.judgements += judgements
+            judged.others += [] if judgements else [claim]
+    return judged
 
 
 def _plan(every: Sequence[Run]) -> Plan:
     if len(every) == 1:
         return every[0].plan
-    abouts = {run.label: [runs.Fact("", (run.plan.about or run.plan.name,))] for run in every}
+    abouts: dict[str, Facts] = {
+        run.label: {"": (run.plan.about or run.plan.name,)} for run in every
+    }
     return Plan(
         name=" vs ".join(run.label for run in every),
-        about=" ".join(runs.beside(abouts)[0].lines),
+        about=" ".join(runs.beside(abouts)[""]),
         suite={run.label: run.plan.suite for run in every},
     )
 
@@ -326,9 +335,9 @@ def _undone(every: Sequence[Run], numbered: Exhibits) -> Table | None:
 
 def sections(every: Sequence[Run]) -> list[Section]:
     """A section for each planned study, with its question and what to note of its records."""
-    anchors, result = Names(), []
+    anchors, result = set[str](), []
     for study in dict.fromkeys(case.study for run in every for case in run.plan.cases):
-        section = Section(study, anchors.name(study))
+        section = Section(study, free_name(anchors, study))
         with noted(section.notes, f"Study {study!r}"):
             section.question = getattr(exhibit.showing(study), "question", "")
             for run in every:
@@ -344,17 +353,15 @@ def fill(section: Section, frame: pd.DataFrame, numbered: Exhibits, suffix: str 
     if frame.empty or not (frame["study"] == study).any():
         return
     shows = exhibit.showing(study)
-    if shows is None:
-        rows = frame[frame["study"] == study].reset_index(drop=True)
-        section.tables.append(numbered.table(exhibit.plain_table(study, rows), study, suffix))
-        return
-    rows = frame[frame["study"].isin([study, *shows.reads])].reset_index(drop=True)
+    reads = [study, *getattr(shows, "reads", ())]
+    rows = frame[frame["study"].isin(reads)].reset_index(drop=True)
     figures: list[exhibit.Figure] = []
-    with noted(section.notes, f"Study {study!r}: its figures"):
-        figures = list(shows.figures(rows.copy()))
-    tables: list[exhibit.Table] = []
-    with noted(section.notes, f"Study {study!r}: its tables"):
-        tables = list(shows.tables(rows.copy()))
+    tables = [] if shows else [exhibit.plain_table(study, rows)]
+    if shows:
+        with noted(section.notes, f"Study {study!r}: its figures"):
+            figures = list(shows.figures(rows.copy()))
+        with noted(section.notes, f"Study {study!r}: its tables"):
+            tables = list(shows.tables(rows.copy()))
     names = {figure.name for figure in figures}
     for figure in (figure for figure in figures if figure.within not in names):
         with noted(section.notes, f"Study {study!r}: figure {figure.name!r}"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.report.cells import Cell, csv, sentence
-from benchmarks.report.content import Figure, Report, Table
+from benchmarks.report.content import Report, Table
 from benchmarks.report.latex import latex
 
 FILTERED = 13  # rows from which on a table has a field that filters them
@@ -19,7 +19,7 @@ def render(report: Report) -> str:
     """The whole report as the text of one HTML file."""
     suite = json.dumps(report.plan.suite, indent=2, ensure_ascii=False) if report.plan.suite else ""
     jinja = environment()
-    jinja.filters.update(raw=_raw, files=_files, sentence=sentence, kind=_kind)
+    jinja.filters.update(raw=_raw, files=_files, sentence=sentence)
     page = jinja.get_template("index.html.jinja")
     return page.render(report=report, suite=suite, filtered=FILTERED)
 
@@ -34,11 +34,6 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-
-
-def _kind(item: Figure | Table) -> str:
-    """What an exhibit is called; its anchor begins with that."""
-    return "Figure" if isinstance(item, Figure) else "Table"
 
 
 def _raw(cell: Cell) -> str | None:

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 
 from benchmarks.core.formats import NOTHING, markdown_details, markdown_table
 from benchmarks.core.formats import markdown as escape
-from benchmarks.report.content import Figure, References, Report, Section, Table
-from benchmarks.report.runs import Fact
+from benchmarks.report.content import References, Report, Section, Table
+from benchmarks.report.runs import Facts
 
 LISTED = (
     "The numbers are those of [tables/{0}.csv](tables/{0}.csv), which has each record's key, case "
     "and state."
 )
+FILES = {"Figure": "figures/{}.png", "Table": "tables/{}.csv"}  # what links lead to
 LIMIT = 65_536  # characters of a comment on GitHub; taken as bytes, which are never fewer
 ROWS = 30  # of a table in a summary
 CUT = "The rest is left out here: it stands in report.md."
@@ -52,22 +53,21 @@ def _head(report: Report) -> list[str]:
     return [f"# {title}", about, f"**{first}**" if first else "", facts(report.header), *notes]
 
 
-def facts(items: Iterable[Fact]) -> str:
+def facts(items: Facts) -> str:
     """Facts as a list."""
-    return "\n".join(f"- **{fact.term}:** {'; '.join(map(escape, fact.lines))}" for fact in items)
+    pairs = items.items()
+    return "\n".join(f"- **{term}:** {'; '.join(map(escape, lines))}" for term, lines in pairs)
 
 
 def claims(report: Report) -> list[str]:
     """The table of verdicts, then what each of them was judged by and what shows it."""
-    if report.claims is None:
+    if not report.verdicts:
         return []
-    lines, judged = [], report.claims.judged
+    lines, judged = [], report.judged
     for judgement in judged.judgements:
         claim, run = judgement.claim, f" ({escape(judgement.run)})" if judgement.run else ""
         links = [
-            f"[Figure {item.number}](figures/{item.name}.png)"
-            if isinstance(item, Figure)
-            else f"[Table {item.number}](tables/{item.name}.csv)"
+            f"[{item.kind} {item.number}]({FILES[item.kind].format(item.name)})"
             for item in report.exhibits(claim.exhibits)
         ]
         again = f"`{claim.command}` measures it again"
@@ -79,8 +79,8 @@ def claims(report: Report) -> list[str]:
     return [
         "## Claims",
         _notes(judged.notes),
-        *table(report.claims.table, report.references),
-        *(line for other in report.claims.others for line in table(other)),
+        *table(report.verdicts[0], report.references),
+        *(line for other in report.verdicts[1:] for line in table(other)),
         markdown_details("What confirms or refutes them, and what shows it", "\n".join(lines)),
         f"Not judged by these records: {'; '.join(needed)}." if needed else "",
     ]
@@ -140,9 +140,8 @@ def summary(report: Report) -> str:
         blocks.append(f"## {escape(section.study)}" if section.tables else "")
         for item in section.tables:
             blocks += table(item, most=ROWS)
-    if report.claims:
-        blocks += ["## Claims", *table(report.claims.table)]
-        blocks += [line for other in report.claims.others for line in table(other)]
+    if report.verdicts:
+        blocks += ["## Claims", *(line for item in report.verdicts for line in table(item))]
     text = _joined(blocks)
     if len(text.encode()) <= LIMIT:
         return text

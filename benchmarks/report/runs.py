@@ -36,7 +36,9 @@ from benchmarks.core.record import Record, Standing
 
 BASELINE = "baseline"  # the gate's folder: the suite ci, which nobody cites
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
-DOUBTS = ("Noise", "Caution")  # facts that warn of numbers
+DOUBTS = ("Noise", "Caution")  # facts that warn of numbers, where there are any
+Facts = dict[str, tuple[str, ...]]  # terms, and what there is to say about each, a line each
+ALWAYS = ("done", "failed", "missing")  # states of which a report has the number, be it 0
 STATES = ("done", "stale", "stale in times", "failed", "timeout", "skipped", "missing")
 
 
@@ -178,64 +180,60 @@ def _states(
         yield CaseState(key, case.study, label.removeprefix(f"{case.study} "), state, reason)
 
 
-@dataclass(frozen=True)
-class Fact:
-    """A term and what there is to say about it, a line each."""
-
-    term: str
-    lines: tuple[str, ...]
-
-
-def header(run: Run) -> list[Fact]:
+def header(run: Run) -> Facts:
     """The few facts that a report opens with."""
     records = list(run.records.values())
     adapted = {record.case.flow.partition("_")[0] for record in records}  # zuko_maf: zuko's
     versions = [line for line in _versions(records) if line.split()[0].lower() in {*MAIN, *adapted}]
     python = [f"Python {v}" for v in _distinct(r.machine.get("python") for r in records)]
-    _, *warning = noise(records) or [""]
-    return [
-        _fact("Cases", [_counts(run.counts)]),
-        _fact("Machine", _distinct(_machine(r.machine) for r in records)),
-        _fact("Threads", [_threads(records)]),
-        _fact("Software", [", ".join(versions + python)]),
-        _fact("Measured", [_when(records)]),
-        *([_fact("Noise", warning)] if warning else []),
-        *([_fact("Caution", warnings)] if any(warnings := _warnings(run)) else []),
+    counts, total, reasons = run.counts, len(records), Counter(run.cautions.values())
+    present = [state for state in STATES if counts[state] or state in ALWAYS]
+    cautioned = [
+        f"times of {count} of {total} records are not to be quoted: {why}"
+        for why, count in reasons.items()
     ]
+    lines = {
+        "Cases": [", ".join(f"{counts[state]} {state}" for state in present)],
+        "Machine": _distinct(_machine(r.machine) for r in records),
+        "Threads": [_threads(records)],
+        "Software": [", ".join(versions + python)],
+        "Measured": [_when(records)],
+        "Noise": noise(records)[1:],
+        "Caution": [*cautioned, run.unchecked],
+    }
+    return _facts({term: of for term, of in lines.items() if any(of) or term not in DOUBTS})
 
 
-def provenance(records: Sequence[Record], outside: int) -> list[Fact]:
+def provenance(records: Sequence[Record], outside: int) -> Facts:
     """Everything else that a number depends on; ``outside`` records stand in no plan."""
     beyond = f", and {outside} outside of the plan, not shown" if outside else ""
-    return [
-        _fact("Commit", _distinct(r.commit for r in records)),
-        _fact("Code", _fingerprints(records)),
-        _fact("Measurement protocol", _distinct(r.case.protocol for r in records)),
-        _fact("Seeds", [_seeds(records)]),
-        _fact("Threads", [_threads(records)]),
-        _fact("Arithmetic", _distinct(f"{r.case.dtype} on {r.case.device}" for r in records)),
-        _fact("Packages", [", ".join(_versions(records))]),
-        _fact("Machine", _distinct(_machine(r.machine) for r in records)),
-        _fact("Python", _distinct(r.machine.get("python") for r in records)),
-        _fact("BLAS", _distinct(r.machine.get("blas") for r in records)),
-        _fact("Governor", _distinct(r.machine.get("governor") for r in records)),
-        _fact("Load", [_load(records)]),
-        _fact("Noise", noise(records)),
-        _fact("Records", [f"{len(records)}{beyond}"]),
-    ]
+    lines = {
+        "Commit": _distinct(r.commit for r in records),
+        "Code": _fingerprints(records),
+        "Measurement protocol": _distinct(r.case.protocol for r in records),
+        "Seeds": [_seeds(records)],
+        "Threads": [_threads(records)],
+        "Arithmetic": _distinct(f"{r.case.dtype} on {r.case.device}" for r in records),
+        "Packages": [", ".join(_versions(records))],
+        "Machine": _distinct(_machine(r.machine) for r in records),
+        "Python": _distinct(r.machine.get("python") for r in records),
+        "BLAS": _distinct(r.machine.get("blas") for r in records),
+        "Governor": _distinct(r.machine.get("governor") for r in records),
+        "Load": [_load(records)],
+        "Noise": noise(records),
+        "Records": [f"{len(records)}{beyond}"],
+    }
+    return _facts(lines)
 
 
-def beside(runs: Mapping[str, Sequence[Fact]]) -> list[Fact]:
-    """The facts of runs as one list: a line for each run where they differ."""
-    terms = dict.fromkeys(fact.term for facts in runs.values() for fact in facts)
-    merged = []
-    for term in terms:
-        lines = {
-            run: fact.lines for run, facts in runs.items() for fact in facts if fact.term == term
-        }
+def beside(runs: Mapping[str, Facts]) -> Facts:
+    """The facts of runs as those of one: a line for each run where they differ."""
+    merged = {}
+    for term in dict.fromkeys(term for facts in runs.values() for term in facts):
+        lines = {run: facts[term] for run, facts in runs.items() if term in facts}
         same = len(lines) == len(runs) and len(set(lines.values())) == 1
         entries = tuple(f"{run}: {'; '.join(texts)}" for run, texts in lines.items())
-        merged.append(Fact(term, next(iter(lines.values())) if same else entries))
+        merged[term] = next(iter(lines.values())) if same else entries
     return merged
 
 
@@ -248,28 +246,12 @@ def _flat(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _fact(term: str, lines: Iterable[str]) -> Fact:
-    return Fact(term, tuple(line for line in lines if line) or ("not recorded",))
-
-
-def _warnings(run: Run) -> list[str]:
-    """How many records have times that are not to be quoted, by reason; and are not checked."""
-    total = len(run.records)
-    lines = [
-        f"times of {count} of {total} records are not to be quoted: {why}"
-        for why, count in Counter(run.cautions.values()).items()
-    ]
-    return [*lines, run.unchecked]
+def _facts(lines: Mapping[str, Iterable[str]]) -> Facts:
+    return {term: tuple(filter(None, of)) or ("not recorded",) for term, of in lines.items()}
 
 
 def _distinct(values: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(text for text in map(_flat, values) if text))
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    always = ("done", "failed", "missing")
-    present = [state for state in STATES if counts.get(state) or state in always]
-    return ", ".join(f"{counts.get(state, 0)} {state}" for state in present)
 
 
 def _machine(machine: dict[str, Any]) -> str:
@@ -304,17 +286,16 @@ def _when(records: Sequence[Record]) -> str:
 
 def _fingerprints(records: Sequence[Record]) -> list[str]:
     """Of each study, whether records of one flow and data set are of several versions."""
-    marks: dict[tuple[str, str, str | None], set[str]] = defaultdict(set)
+    marks: dict[str, dict[tuple[str, str | None], set[str]]] = {}
     for record in records:
         case = record.case
-        marks[case.study, case.flow, case.dataset].add(record.fingerprint)
+        pairs = marks.setdefault(case.study, defaultdict(set))
+        pairs[case.flow, case.dataset].add(record.fingerprint)
     lines = []
-    for study in sorted({study for study, _, _ in marks}):
-        several = [len(alike) > 1 for (name, _, _), alike in marks.items() if name == study]
-        which, count = "each flow", "one version"
-        if any(several):
-            which = f"{sum(several)} of {len(several)} pairs of flow and data"
-            count = "several versions"
+    for study, pairs in sorted(marks.items()):
+        several = sum(len(alike) > 1 for alike in pairs.values())
+        which = f"{several} of {len(pairs)} pairs of flow and data" if several else "each flow"
+        count = "several versions" if several else "one version"
         lines.append(f"{study}: {which} measured with {count} of the code")
     return lines
 
