@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,7 @@ EXPLORER = "explorer.html"
 
 
 def write(*folders: str | Path, out: str | Path | None = None) -> Path:
-    """Write the report of a results folder, or of several side by side; the path of index.html.
-
-    As `draw` does.
-    """
+    """Write a report as `draw` does; the path of index.html."""
     return draw(*folders, out=out)[0]
 
 
@@ -65,13 +62,24 @@ def explore(*folders: str | Path, out: str | Path | None = None) -> Path:
     return place
 
 
-def _root(paths: Sequence[Path], out: str | Path | None) -> Path:
-    if out is not None:
-        return _usable(Path(out))
-    if len(paths) == 1:
-        return paths[0] / "report"
-    name = "-vs-".join(label.replace("/", "-") for label in labels(paths))
-    return Path("results") / name / "report"
+def _root(paths: list[Path], out: str | Path | None) -> Path:
+    """The folder of a report; ``out`` is made, ValueError where it holds files and no report."""
+    if out is None:
+        name = "-vs-".join(label.replace("/", "-") for label in labels(paths))
+        return (paths[0] if len(paths) == 1 else Path("results", name)) / "report"
+    root = Path(out)
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"{str(root)!r} is no folder: a report is written into one")
+    if root.exists() and (names := {*os.listdir(root)}) and not names & {PAGE, EXPLORER}:
+        raise ValueError(
+            f"{str(root)!r} holds files, and no report: name a new folder, or that of a report"
+        )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"no report can be written into {str(root)!r}: {error.strerror}"
+        raise ValueError(reason) from error
+    return root
 
 
 def _files(report: Report) -> Iterator[tuple[str, str | bytes]]:
@@ -87,20 +95,3 @@ def _files(report: Report) -> Iterator[tuple[str, str | bytes]]:
         yield f"figures/{figure.name}.svg", figure.picture.svg
         yield f"figures/{figure.name}.png", figure.picture.png
     yield PAGE, html.render(report)
-
-
-def _usable(root: Path) -> Path:
-    """Create the folder of a report if need be; ValueError where it holds files and no report."""
-    if root.exists() and not root.is_dir():
-        raise ValueError(f"{str(root)!r} is no folder: a report is written into one")
-    if root.exists() and (names := {*os.listdir(root)}) and not names & {PAGE, EXPLORER}:
-        raise ValueError(
-            f"{str(root)!r} holds files, and no report: name a new folder, or that of a report"
-        )
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"no report can be written into {str(root)!r}: {error.strerror}"
-        ) from error
-    return root

@@ -119,8 +119,7 @@ def _point(run: Run, rows: pd.DataFrame, values: Mapping[str, Any], **names: Any
 def _models(run: Run) -> Iterator[Point]:
     """The models of each data set and budget, with how far each is behind the best."""
     for data, budget, sides, gap in _boards(run.frame):
-        best = max(sides, key=lambda model: float(sides[model]["test_ll"].mean()))
-        lags = {m: paired.compare(sides[best], c, gap=gap) for m, c in sides.items() if m != best}
+        _, lags = paired.rivals(sides, gap=gap)
         stands = paired.standing(lags)
         for model, cases in sides.items():
             lag, over = lags.get(model), paired.over_seeds(cases, cases["test_ll"].to_numpy())

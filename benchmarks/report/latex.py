@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import cache
-from itertools import groupby, repeat
+from itertools import groupby
 
 import pandas as pd
 
@@ -24,7 +24,7 @@ _MATH = {
     "Θ": r"\Theta", "Λ": r"\Lambda", "Π": r"\Pi", "Σ": r"\Sigma", "Φ": r"\Phi", "Ψ": r"\Psi",
     "Ω": r"\Omega",
 }  # fmt: skip
-_TEXT = {
+_ESCAPES = {character: f"${command}$" for character, command in _MATH.items()} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -42,7 +42,6 @@ _TEXT = {
     "”": "''",
     **{character: "\\" + character for character in "&%$#_{}"},
 }
-_ESCAPES = {**{character: f"${command}$" for character, command in _MATH.items()}, **_TEXT}
 _ACCENTS = {
     "\N{COMBINING GRAVE ACCENT}": "`",
     "\N{COMBINING ACUTE ACCENT}": "'",
@@ -74,12 +73,10 @@ def escape(text: str) -> str:
 def latex(table: Table) -> str:
     """The table with booktabs' rules, a caption and a label: a float, or over pages where long."""
     cells, long = table.grid, len(table.grid.rows) > PAGE
-    frame = pd.DataFrame([[_cell(cell) for cell in row] for row in cells.rows])
-    frame = frame.reindex(columns=range(len(cells.headers))).set_axis(
-        [escape(header) for header in cells.headers], axis="columns"
-    )
+    rows = [[_cell(cell) for cell in row] for row in cells.rows]
+    frame = pd.DataFrame(rows, columns=[escape(header) for header in cells.headers])
     text = frame.style.hide(axis="index").to_latex(
-        column_format="".join(map(_kind, range(len(cells.headers)), repeat(cells))),
+        column_format="".join(_kind(cells, column) for column in range(len(cells.headers))),
         environment="longtable" if long else "table",
         position_float=None if long else "centering",
         hrules=True,
@@ -91,7 +88,7 @@ def latex(table: Table) -> str:
     return f"% needs \\usepackage{{{packages}}}\n{text}"
 
 
-def _kind(column: int, cells: Grid) -> str:
+def _kind(cells: Grid, column: int) -> str:
     """Of a column: to the right where it holds numbers, a paragraph where it holds sentences."""
     longest = max((len(row[column].text) for row in cells.rows), default=0)
     return "r" if cells.numeric[column] else r"p{0.35\textwidth}" if longest > SENTENCE else "l"
@@ -107,19 +104,12 @@ def _cell(cell: Cell) -> str:
 @cache
 def _raised(character: str) -> str:
     """ "^" of a superscript, "_" of a subscript, nothing of any other character."""
-    kind, _, base = unicodedata.decomposition(character).partition(" ")
-    return _RAISED.get(kind, "") if _base(base) else ""
+    kind = unicodedata.decomposition(character).partition(" ")[0]
+    return _RAISED.get(kind, "") if re.fullmatch(r"[\w+=()-]", _lowered(character), re.A) else ""
 
 
 def _lowered(character: str) -> str:
-    return _base(unicodedata.decomposition(character).partition(" ")[2])
-
-
-def _base(code: str) -> str:
-    """The letter, digit or sign of a hexadecimal code; nothing for any other."""
-    base = chr(int(code, 16)) if code and " " not in code else ""
-    sign = {"−": "-", "+": "+", "=": "=", "(": "(", ")": ")"}.get(base, "")
-    return base if base.isascii() and base.isalnum() else sign
+    return unicodedata.normalize("NFKD", character).replace("−", "-")
 
 
 @cache

@@ -22,12 +22,7 @@ from benchmarks.core.formats import number
 from benchmarks.core.naming import flow_of
 from benchmarks.plotting.draw import STYLE
 
-SAVED: dict[str, Any] = {
-    **STYLE,
-    "savefig.dpi": 144,
-    "savefig.facecolor": "white",
-    "svg.fonttype": "none",
-}
+SAVED: dict[str, Any] = {**STYLE, "savefig.dpi": 144, "savefig.facecolor": "white"}
 MOST = 200  # points of a line that are named one by one
 
 
@@ -65,9 +60,7 @@ def draw(figure: Figure, name: str) -> Picture:
     return Picture(svg.getvalue(), png.getvalue(), inline, width)
 
 
-def embed(
-    svg: bytes, prefix: str, label: str, marks: Mapping[str, Mark] | None = None
-) -> tuple[str, int]:
+def embed(svg: bytes, prefix: str, label: str, marks: Mapping[str, Mark]) -> tuple[str, int]:
     """An SVG to stand among others in one HTML page, and its natural width in CSS pixels.
 
     Every id gets the prefix, so that no two figures share one; names of namespaces and the style
@@ -78,7 +71,7 @@ def embed(
     parents = {child: parent for parent in root.iter() for child in parent}
     for element in root.iter():
         element.tag = _local(element.tag)
-    _write(root, marks or {})
+    _write(root, marks)
     for element in list(root.iter()):
         element.attrib = {_local(k): _own(_local(k), v, prefix) for k, v in element.items()}
         if element.tag in ("metadata", "style"):
@@ -109,22 +102,16 @@ def mark(figure: Any) -> dict[str, Mark]:
 
     An artist belongs to the series of its label, else to the one of its colour and mark.
     """
-    marks: dict[str, Mark] = {}
     entries = list(_entries(figure))
-
-    def add(artist: Any, mark: Mark) -> None:
-        artist.set_gid(f"series-{len(marks) + 1}")
-        marks[artist.get_gid()] = mark
-
-    for name, handle, text in entries:
-        add(handle, Mark(name))
-        add(text, Mark(name))
+    marked = [(artist, Mark(name)) for name, *artists in entries for artist in artists]
     looks = [(name, _look(handle)) for name, handle, _ in entries]
     for axes in figure.axes if entries else ():
         for artist in (*axes.lines, *axes.collections, *axes.texts):
             if name := _series(artist, looks):
-                add(artist, Mark(name, tuple(_points(artist, axes, name))))
-    return marks
+                marked.append((artist, Mark(name, tuple(_points(artist, axes, name)))))
+    for place, (artist, _) in enumerate(marked, 1):
+        artist.set_gid(f"series-{place}")
+    return {artist.get_gid(): mark for artist, mark in marked}
 
 
 def _write(root: ET.Element, marks: Mapping[str, Mark]) -> None:
@@ -149,12 +136,10 @@ def _entries(figure: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def _look(artist: Any) -> tuple[str, str]:
     """Colour and mark; empty for what has none."""
-    getter = next((getattr(artist, f"get_{n}", None) for n in ("color", "facecolor")), None)
-    colours = np.atleast_1d(np.array(getter(), dtype=object)) if getter else np.array([])
-    first = tuple(colours[0]) if colours.ndim == 2 and len(colours) else None
-    colour = to_hex(first or getter()) if getter and colours.size else ""
-    marker = getattr(artist, "get_marker", lambda: "None")()
-    return colour, "" if str(marker) in ("None", "") else str(marker)
+    colour = getattr(artist, "get_color", lambda: "")()
+    colour = colour[0] if np.ndim(colour) == 2 and len(colour) else colour  # of several lines
+    marker = str(getattr(artist, "get_marker", lambda: "None")())
+    return to_hex(colour) if len(colour) else "", "" if marker == "None" else marker
 
 
 def _series(artist: Any, looks: list[tuple[str, tuple[str, str]]]) -> str:
