@@ -24,7 +24,7 @@ from continuous_fields import moved
 from flows import Flow, linalg
 from flows.continuous import CNF, MLPField
 from flows.discrete import nflows_compat
-from flows.discrete.glow import LINEAR
+from flows.discrete.coupling import LINEAR
 from flows.discrete.nflows_compat import (
     FLATTEST,
     NARROWEST,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import flows
 from flows import Flow
-from flows.discrete.glow import LINEAR
+from flows.discrete.coupling import LINEAR
 from flows.discrete.nflows_compat import ActNorm
 from variants import CONDITIONAL, every_discrete, every_member, small
 

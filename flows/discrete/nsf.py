@@ -11,8 +11,7 @@ from torch import nn
 import flows
 from flows.discrete import nflows_compat as compat
 from flows.discrete.autoregressive import made_options
-from flows.discrete.coupling import coupling
-from flows.discrete.glow import LinearName, linear_layer
+from flows.discrete.coupling import LinearName, coupling, linear_layer
 from flows.discrete.nflows_compat import ActNorm, CompositeTransform
 from flows.registry import SIZES, Group, Sizes, check_positive, check_whole
 
