@@ -31,20 +31,15 @@ def widened(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     return function(*(tensor.float() for tensor in tensors)).to(dtype)
 
 
-def _each(function: Callable[[Tensor], Any], a: Tensor) -> tuple[Tensor, ...]:
-    """function(a) as a tuple of tensors, for a batch a of square matrices (..., n, n)."""
+def _each(function: Callable[[Tensor], Tensor], a: Tensor) -> Tensor:
+    """function(a), for a batch a of square matrices (..., n, n)."""
     n, batch = a.shape[-1], a.shape[:-2]
     many = torch.get_num_threads() > 1 and a.device.type == "cpu" and a.numel() > 0
     hidden = transformed(a)  # a batch of vmap's has no axis
     if many and n >= _LARGE and a.dim() > 2 and not hidden:
-        singles = [_tuple(function(matrix)) for matrix in a.reshape(-1, n, n)]
-        return tuple(torch.stack(parts).unflatten(0, batch) for parts in zip(*singles, strict=True))
+        return torch.stack([function(m) for m in a.reshape(-1, n, n)]).unflatten(0, batch)
     with one_thread(many and (hidden or a.dim() > 2)):
-        return _tuple(function(a))
-
-
-def _tuple(results: Any) -> tuple[Tensor, ...]:
-    return (results,) if isinstance(results, Tensor) else tuple(results)
+        return function(a)
 
 
 class _Inverse(Function):
@@ -52,7 +47,7 @@ class _Inverse(Function):
 
     @staticmethod
     def forward(a: Tensor) -> Tensor:
-        return _each(torch.linalg.inv, a)[0]
+        return _each(torch.linalg.inv, a)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -69,7 +64,7 @@ class _LogAbsDet(Function):
 
     @staticmethod
     def forward(a: Tensor) -> Tensor:
-        return _each(torch.linalg.slogdet, a)[1]
+        return _each(lambda matrix: torch.linalg.slogdet(matrix)[1], a)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
