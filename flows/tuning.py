@@ -33,13 +33,12 @@ EPOCH = 8  # batches at least that the training rows make, where the fewest rows
 
 @dataclass(frozen=True)
 class Tuning:
-    """What works of a flow, ``rate``, ``decay`` and ``working`` options, and levels to choose from.
+    """What works of a flow, ``rate`` and ``working`` options, and levels to choose from.
 
     ``options`` have their levels in rising order; ``fixed`` are options that no search varies.
     """
 
     rate: float
-    decay: float  # of weights, by AdamW
     options: Mapping[str, tuple[Any, ...]]
     working: Mapping[str, Any]
     fixed: Mapping[str, Any]
@@ -62,7 +61,7 @@ def tuning(name: str, dim: int) -> Tuning:
     special = {**WORKING, **OF_FAMILY.get(name, {})}
     working = {option: special.get(option, defaults[option]) for option in options}
     adaptive = solves and getattr(defaults["solver"], "step_size", None) is None
-    return Tuning(RATES[solves], DECAYED, options, working, {"solver": SOLVER} if adaptive else {})
+    return Tuning(RATES[solves], options, working, {"solver": SOLVER} if adaptive else {})
 
 
 def batch(rows: int) -> int:

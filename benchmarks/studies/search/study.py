@@ -41,7 +41,7 @@ from flows.budget import trainable
 from flows.conditional import Conditional
 from flows.conformance.densities import jacobians
 from flows.continuous import SolveError
-from flows.tuning import RATE, WEIGHT_DECAY, batch, tuning
+from flows.tuning import DECAYED, RATE, WEIGHT_DECAY, batch, tuning
 
 NAME = "search"
 PREPROCESSINGS = ("marginal+whiten", "whiten", "radial", "standardize", "clip+whiten")
@@ -254,7 +254,7 @@ def configurations(entrant: Entrant, dim: int, dataset: str, count: int) -> list
     maps, (low, high) = space.preprocessing or preprocessings(dataset), space.learning_rate
     working = {name: values[len(values) // 2] for name, values in lists.items()}
     working |= {n: value for n, value in advice.working.items() if value in lists.get(n, ())}
-    decay = advice.decay if advice.decay in space.weight_decay else space.weight_decay[0]
+    decay = DECAYED if DECAYED in space.weight_decay else space.weight_decay[0]
     rate = min(max(advice.rate, low), high)
     chosen = [(rate, decay, first_map, working) for first_map in maps[: min(FIRST, count)]]
     seed, every = zlib.crc32(entrant.name.encode()), (space.weight_decay, maps, *lists.values())
