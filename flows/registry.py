@@ -417,12 +417,12 @@ class Member:
         sizes = {"dim": dim, **{k: complete[k] for k in SIZES if k in complete}}
         for size, value in sizes.items():
             check_whole(int(size != "context_dim"), **{f"flow {self.name!r}: {size}": value})
-        if self.library is not None and (fault := import_fault(self.library)):
+        if self.library is None:
+            return self.factory(dim, **complete)
+        if fault := import_fault(self.library):
             raise ValueError(
                 f"flow {self.name!r} needs the package {self.library!r}, which {fault}"
             )
-        if self.library is None:
-            return self.factory(dim, **complete)
         with _importing, warnings.catch_warnings(action="ignore"):  # notices about itself
             return self.factory(dim, **complete)
 

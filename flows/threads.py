@@ -43,7 +43,7 @@ def threads_by_work() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def one_thread(few: bool = True) -> Iterator[None]:
+def one_thread(few: bool) -> Iterator[None]:
     """One thread within the block, where ``few``; then as before."""
     before = torch.get_num_threads()
     if few:
@@ -58,7 +58,7 @@ def one_thread(few: bool = True) -> Iterator[None]:
 def threads_for(work: int) -> AbstractContextManager[None]:
     """One thread within the block where the ``work`` of an evaluation is small; then as before."""
     _restore()
-    return one_thread(_few(work, torch.get_num_threads()))
+    return one_thread(_few(work))
 
 
 def threads_back(work: int, results: Sequence[Tensor]) -> None:
@@ -66,7 +66,7 @@ def threads_back(work: int, results: Sequence[Tensor]) -> None:
 
     Of a pass that fails torch says nothing: its threads are restored when the next solve begins.
     """
-    if transforming() or not _few(work, torch.get_num_threads()):
+    if transforming() or not _few(work):
         return
 
     def begin(gradient: Tensor) -> None:
@@ -81,8 +81,8 @@ def threads_back(work: int, results: Sequence[Tensor]) -> None:
             result.register_hook(begin)
 
 
-def _few(work: int, threads: int) -> bool:
-    return not _state.fixed and threads > 1 and work < WORK
+def _few(work: int) -> bool:
+    return not _state.fixed and torch.get_num_threads() > 1 and work < WORK
 
 
 def _restore() -> None:
