@@ -210,7 +210,5 @@ def to_data(run: Sequence[nn.Module], z: Tensor, context: Tensor | None) -> Tens
 
 def _image(part: Any, alone: str, whole: str, x: Tensor, context: Tensor | None) -> Tensor:
     if offered := getattr(part, alone, None):
-        image: Tensor = offered(x, context)
-    else:
-        image, _ = getattr(part, whole)(x, context)
-    return image
+        return offered(x, context)
+    return getattr(part, whole)(x, context)[0]

@@ -542,5 +542,4 @@ def _chain(steps: Sequence[Callable[..., nn.Module]], x: Tensor, support: Any) -
                 apart = all(getattr(part, "columnwise", False) for part in bijections(parts[-1]))
                 support = parts[-1](support)[0] if apart else x.new_tensor(ends).expand_as(support)
         parts.append(step(x, support))
-    composed: nn.Module = CompositeTransform(parts)
-    return parts[0] if len(parts) == 1 else composed
+    return parts[0] if len(parts) == 1 else CompositeTransform(parts)

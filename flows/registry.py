@@ -353,8 +353,7 @@ def flat(factory: Callable[..., Any], uses: tuple[str, ...]) -> Callable[..., An
     def flattened(dim: int, **options: Any) -> Any:
         for name, values in members.items():
             chosen = {member: options.pop(member) for member in values if member in options}
-            default = signature.parameters[name].default
-            options[name] = dataclasses.replace(default, **chosen)
+            options[name] = dataclasses.replace(signature.parameters[name].default, **chosen)
         return factory(dim, **options)
 
     flattened.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -161,14 +161,11 @@ def inputs_changed_in_place(subject: Subject) -> Finding:
     context, changed = subject.contexts(16), []
     for direction in ("forward", "inverse"):
         x = subject.x[:16].clone()
-        inputs = [("x", x), *([("context", context)] if context is not None else [])]
-        before = [tensor.clone() for _, tensor in inputs]
+        inputs = {"x": x} if context is None else {"x": x, "context": context}
+        before = {name: tensor.clone() for name, tensor in inputs.items()}
         getattr(subject.own.transform, direction)(x, context)
-        changed += [
-            f"{name} of {direction}"
-            for (name, tensor), old in zip(inputs, before, strict=True)
-            if not torch.equal(tensor, old)
-        ]
+        moved = [name for name, old in before.items() if not torch.equal(inputs[name], old)]
+        changed += [f"{name} of {direction}" for name in moved]
     return Finding(len(changed), 0, ", ".join(changed))
 
 

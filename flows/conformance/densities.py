@@ -230,8 +230,7 @@ def mass_outside(subject: Subject) -> Finding:
     normal density with mean and variance of any data between two bounds has less outside of them,
     Bhatia and Davis, A better bound on the variance, 2000.
     """
-    fixed = takewhile(lambda p: isinstance(p, Preprocessing), parts(subject.flow.transform))
-    steps = list(fixed)
+    steps = list(takewhile(lambda p: isinstance(p, Preprocessing), parts(subject.flow.transform)))
     if not any(isinstance(step, Logit) and bool(step.active.any()) for step in steps):
         raise NotApplicable("no logit precedes it, whose columns have bounds")
     x, shares = subject.at_many.sample(SAMPLES, subject.contexts(SAMPLES)), []

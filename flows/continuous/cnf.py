@@ -150,8 +150,7 @@ class CNF(nn.Module):
                     f"steps of {self.solver.method!r} by torchdiffeq cannot be compiled: choose a "
                     "method of the native engine, or use the flow itself, not compiled()"
                 )
-            fixed = (context, probes, beside)
-            compiled = Compiled(functions, evaluation, field, fixed, progress)
+            compiled = Compiled(functions, evaluation, field, (context, probes, beside), progress)
             dynamics.rate, dynamics.compiled = compiled.rate, compiled
         end, *integrals = self.solver.integrate(dynamics, x, t0, t1, context)
         for penalties in self.penalties if penalised else ():

@@ -50,8 +50,7 @@ class HollowField(nn.Module):
 
     def transformer(self, t: Tensor, x: Tensor, c: Tensor) -> Tensor:
         """dx/dt (N, D) from x (N, D) and c (N, D, 2 F), each column from its own."""
-        dx: Tensor = self.tau(t, _beside(x, c))
-        return dx.view_as(x)
+        return self.tau(t, _beside(x, c)).view_as(x)
 
     def with_slopes(self, t: Tensor, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """dx/dt (N, D) and ∂τ/∂x_i (N, D) with c held fixed: Σ_h w_h σ'_h v_h for τ's weights.

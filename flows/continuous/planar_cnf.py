@@ -66,5 +66,4 @@ def planar_cnf(
     Equations, 2018, arXiv:1806.07366.
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    field = partial(PlanarField, dim, hidden=hidden, context_dim=context_dim)
-    return pieces(field, ode)
+    return pieces(partial(PlanarField, dim, hidden=hidden, context_dim=context_dim), ode)

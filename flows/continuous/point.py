@@ -33,8 +33,7 @@ class Point:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The field at another x."""
-        arguments = (self.t, x, self.context)
-        return self.check(self.field(*arguments[: arity(self.field.forward)]))
+        return self.check(self.field(*(self.t, x, self.context)[: arity(self.field.forward)]))
 
     def evaluate(self, method: Callable[..., Any]) -> Any:
         """Call a method of the field at this point, with the context only if it takes one."""

@@ -41,8 +41,7 @@ def hjb(point: Point, probes: Probes) -> Tensor:
     field: Any = point.field
     if not hasattr(field, "time_derivative"):
         raise TypeError(f"regularizer 'hjb' needs a potential, but {type(field).__name__} has none")
-    rate: Tensor = point.evaluate(field.time_derivative)
-    return (rate - 0.5 * point.dx.square().sum(1)).abs()
+    return (point.evaluate(field.time_derivative) - 0.5 * point.dx.square().sum(1)).abs()
 
 
 Regularizer = Callable[[Point, Probes], Tensor]

@@ -35,12 +35,10 @@ class TimeLayer(nn.Linear):
         super().__init__(inputs, outputs)
         self.steady = not gated
         self.shift: nn.Parameter | None = None
-        self.gate: nn.Linear | None = None
         if shifted:
             start = torch.empty(outputs).uniform_(-1, 1) / (inputs + 1) ** 0.5
             self.shift = nn.Parameter(start)
-        if gated:
-            self.gate = nn.Linear(1, outputs)
+        self.gate = nn.Linear(1, outputs) if gated else None
 
     def at(self, t: Tensor) -> Pair:
         weight: Tensor = self.weight
@@ -188,9 +186,7 @@ class MLP(nn.Module):
         check_choice("time", time, TIME)
         check_choice("activation", activation, ACTIVATIONS)
         self.layers: Any = nn.ModuleList(TIME[time](n, m) for n, m in pairwise(widths))
-        self.context: nn.Linear | None = (
-            nn.Linear(context_dim, widths[1], bias=False) if context_dim else None
-        )
+        self.context = nn.Linear(context_dim, widths[1], bias=False) if context_dim else None
         self.kind: ActivationName = activation
 
     @property

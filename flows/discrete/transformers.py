@@ -251,8 +251,7 @@ class Columnwise(nn.Module):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         caches, columns, ladj = self.net.caches(z), [z.new_zeros(len(z))], z.new_zeros(len(z))
         for index, column in enumerate(z.unbind(1)):
-            place = slice(index, index + 1)
-            numbers = self.net(columns[-1][:, None], context, place, caches)
+            numbers = self.net(columns[-1][:, None], context, slice(index, index + 1), caches)
             x, slope = _widened(self.columns.inverse, column, numbers[:, 0])
             columns.append(x)
             ladj = ladj + slope
