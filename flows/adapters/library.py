@@ -76,10 +76,9 @@ class LibraryBase(nn.Module):
 
 def base_of(base: Any, normal: type, *, by_shape: bool = False) -> LibraryBase | None:
     """The base of a library's flow; None for an instance of ``normal`` that is a fixed N(0, I)."""
-    if isinstance(base, normal):
-        gaussian: Any = base
-        if not any(bool(t.any()) or t.requires_grad for t in (gaussian.loc, gaussian.log_scale)):
-            return None
+    gaussian = isinstance(base, normal)
+    if gaussian and not any(bool(t.any()) or t.requires_grad for t in (base.loc, base.log_scale)):
+        return None
     return LibraryBase(base, by_shape)
 
 
