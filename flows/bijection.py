@@ -210,5 +210,7 @@ def to_data(run: Sequence[nn.Module], z: Tensor, context: Tensor | None) -> Tens
 
 def _image(part: Any, alone: str, whole: str, x: Tensor, context: Tensor | None) -> Tensor:
     if offered := getattr(part, alone, None):
-        return offered(x, context)
-    return getattr(part, whole)(x, context)[0]
+        image: Tensor = offered(x, context)
+    else:
+        image, _ = getattr(part, whole)(x, context)  # which fails for no pair
+    return image
