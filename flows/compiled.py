@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.while_loop import while_loop_op
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.graph import CodeGen
@@ -184,15 +185,9 @@ class Functions:
         """
         from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
-        if transforming() or differentiating_forward():
-            raise RuntimeError(
-                f"a compiled view has no torch.func and no forward-mode derivatives: {REMEDY}"
-            )
-        modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
-        kinds = ((min(len(t), 2), t.dtype, t.requires_grad) for t in inputs if t is not None)
-        key = (function, place, *modes, *kinds)
-        if (result := self._native(key, inputs, arguments)) is not None:
+        if (result := self.native(function, place, inputs, *arguments)) is not None:
             return result
+        key = _key(function, place, inputs)
         if key not in self._known:
             # a copy for torch to keep versions of; sizes it remembers by the name
             name = f"{function.__name__}_{next(_numbers)}"
@@ -209,21 +204,33 @@ class Functions:
             ) from error
         return tree_map_only(Tensor, _watched, results) if torch.is_grad_enabled() else results
 
-    def _native(self, key: Any, inputs: Sequence[Tensor | None], arguments: Any) -> Any:
-        """The result of a call on the CPU for the number of rows that came first; else None."""
-        rows = [t for t in inputs if t is not None]
-        if self.backend != "inductor" or any(t.device.type != "cpu" for t in rows):
+    def native(
+        self, function: Call, place: Hashable, inputs: Sequence[Tensor | None], *arguments: Any
+    ) -> Any:
+        """The result on the CPU, by a native function for the first number of rows; else None."""
+        if transforming() or differentiating_forward():
+            raise RuntimeError(
+                f"a compiled view has no torch.func and no forward-mode derivatives: {REMEDY}"
+            )
+        if self.backend != "inductor" or torch.is_autocast_enabled("cpu"):
             return None
-        if torch.is_autocast_enabled("cpu"):
+        if any(t is not None and t.device.type != "cpu" for t in inputs):
             return None
-        key = (*key, torch.get_num_threads(), torch.get_default_dtype())
+        setting = (torch.get_num_threads(), torch.get_default_dtype())
+        key = (*_key(function, place, inputs), *setting)
         if key not in self._ahead:
             try:
-                self._ahead[key] = Ahead(key[0], arguments)
+                self._ahead[key] = Ahead(function, arguments)
             except Exception:  # whatever it is: torch.compile may do it, or says why not
                 self._ahead[key] = None
         native = self._ahead[key]
         return native and native(arguments)
+
+
+def _key(function: Call, place: Hashable, inputs: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+    kinds = ((min(len(t), 2), t.dtype, t.requires_grad) for t in inputs if t is not None)
+    return (function, place, *modes, *kinds)
 
 
 @contextlib.contextmanager
@@ -256,7 +263,7 @@ class Ahead:
 
     def __init__(self, function: Callable[..., Any], arguments: Any) -> None:
         arguments = tree_map_only(Tensor, _alone, arguments)
-        self.modules, tensors = _leaves(arguments)
+        self.modules, tensors = leaves(arguments)
         self.links, self.parts = _links(self.modules)
         self.training = [part.training for part in self.parts]
         self.places = [*_places(self.modules)]
@@ -271,11 +278,9 @@ class Ahead:
 
     def _compile(self, function: Callable[..., Any], arguments: Any, inputs: list[Tensor]) -> None:
         def results_of(values: Sequence[Tensor]) -> list[Tensor]:
-            stand_ins = {id(one): value for one, value in zip(inputs, values, strict=True)}
-            for one in inputs:
-                stand_ins[id(one)].requires_grad_(one.requires_grad)
             results: list[Tensor] = []
-            self.form = _numbered(function(*copy.deepcopy(arguments, stand_ins)), results)
+            replaced = _replaced(arguments, inputs, values)
+            self.form = _numbered(function(*replaced), results)
             return [tensor.contiguous() for tensor in results]  # laid out as eager torch does
 
         def with_gradients(primals: Sequence[Tensor], tangents: Any) -> list[Tensor]:
@@ -329,7 +334,7 @@ class Ahead:
 
     def __call__(self, arguments: Any) -> Any:
         """The result for these arguments; None for other modules or tensors of another layout."""
-        modules, tensors = _leaves(arguments)
+        modules, tensors = leaves(arguments)
         state = self._fitting(modules, tensors)
         if state is None:
             return None
@@ -409,7 +414,7 @@ def _alone(tensor: Tensor) -> Tensor:
     return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
-def _leaves(arguments: Sequence[Any]) -> tuple[list[nn.Module], list[Tensor]]:
+def leaves(arguments: Sequence[Any]) -> tuple[list[nn.Module], list[Tensor]]:
     """The modules and the tensors among arguments and in tuples among them, in their order."""
     modules: list[nn.Module] = []
     tensors: list[Tensor] = []
@@ -419,10 +424,42 @@ def _leaves(arguments: Sequence[Any]) -> tuple[list[nn.Module], list[Tensor]]:
         elif isinstance(argument, nn.Module):
             modules.append(argument)
         elif isinstance(argument, tuple):
-            more, others = _leaves(argument)
+            more, others = leaves(argument)
             modules += more
             tensors += others
     return modules, tensors
+
+
+def _replaced(arguments: Any, tensors: Sequence[Tensor], values: Sequence[Tensor]) -> Any:
+    """A copy of arguments with values in place of some tensors, those of modules too."""
+    pairs = [*zip(tensors, values, strict=True)]
+    stand_ins = {id(one): value.requires_grad_(one.requires_grad) for one, value in pairs}
+    return copy.deepcopy(arguments, stand_ins)
+
+
+def repeated(function: Call, going: Call, carried: Any, arguments: Sequence[Any]) -> Any:
+    """What function(carried, *arguments) makes of carried, again while going(carried).
+
+    A recording has it as one operator. ``carried`` and the results are tuples of tensors, in one
+    form. Tensors of the arguments, and of modules among them, stay as they are.
+    """
+    modules, tensors = leaves(arguments)
+    inputs = [*(owner[name] for owner, name in _places(modules)), *tensors]
+    start: list[Tensor] = []
+    form = _numbered(carried, start)
+    start = [tensor.clone(memory_format=torch.contiguous_format) for tensor in start]
+
+    def once(*values: Tensor) -> tuple[Tensor, ...]:
+        results: list[Tensor] = []
+        replaced = _replaced(arguments, inputs, values[len(start) :])
+        _numbered(function(_filled(form, values), *replaced), results)
+        return tuple(tensor.contiguous() for tensor in results)
+
+    def again(*values: Tensor) -> Tensor:
+        return going(_filled(form, values))
+
+    operator: Any = while_loop_op  # whose annotation has one tensor
+    return _filled(form, operator(again, once, tuple(start), tuple(inputs)))
 
 
 def _numbered(result: Any, tensors: list[Tensor]) -> Any:
@@ -479,10 +516,12 @@ def _recorded(function: Callable[..., Any], *values: Any) -> GraphModule:
         record = make_fx(function, {aten.addmm.default: _linear}, tracing_mode="fake")
         graph = record(*values)
     graph.graph.set_codegen(CodeGen())  # without sequences
-    for node in graph.graph.find_nodes(op="get_attr"):
-        if any(user.target is not aten.lift_fresh_copy.default for user in node.users):
+    graphs = [part.graph for part in graph.modules() if isinstance(part, GraphModule)]
+    for node in itertools.chain.from_iterable(part.nodes for part in graphs):  # loops' as well
+        part = node.graph.owning_module
+        constant = node.op == "get_attr" and not isinstance(getattr(part, node.target), GraphModule)
+        if constant and any(u.target is not aten.lift_fresh_copy.default for u in node.users):
             raise ValueError(f"{node.target} is no tensor of a module: it would be a constant")
-    for node in graph.graph.nodes:
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             raise ValueError(f"{node.target} draws at random")
     return graph
@@ -504,6 +543,7 @@ def _compiled(graph: GraphModule, inputs: list[Tensor]) -> Callable[[list[Tensor
 
     Raises ValueError where they are not.
     """
+    loops = graph.graph.find_nodes(op="call_function", target=while_loop_op)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, of its insides
         notices = logging.getLogger("torch._inductor.ir")
@@ -521,7 +561,10 @@ def _compiled(graph: GraphModule, inputs: list[Tensor]) -> Callable[[list[Tensor
             if not reference.dim() or not reference.numel():  # a step's error is a sum of roundings
                 continue
             close = torch.finfo(reference.dtype).eps ** 0.5
-            size = float(reference.abs().amax().nan_to_num(0, 0, 0))
+            sizes = [reference]
+            if loops:  # whose end may be the difference of what it began with
+                sizes += [t for t in inputs if t.shape == reference.shape]
+            size = max(float(t.abs().amax().nan_to_num(0, 0, 0)) for t in sizes)
             if not torch.allclose(value, reference, rtol=close, atol=close * size, equal_nan=True):
                 raise ValueError("the native function gives other results than its operators")
     return run

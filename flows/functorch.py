@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -29,6 +29,13 @@ def recording() -> Iterator[None]:
 def compiling() -> bool:
     """Whether operators are captured, by torch.compile or by a `recording`."""
     return torch.compiler.is_compiling() or _state.recording
+
+
+def constants(values: Sequence[float], like: Tensor) -> Tensor:
+    """A tensor of numbers, of operators in a recording: the body of a loop has no constants."""
+    if compiling():
+        return torch.stack([torch.full_like(like[0], value) for value in values])
+    return like.new_tensor(values)
 
 
 def transforming() -> bool:

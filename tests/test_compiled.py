@@ -10,6 +10,7 @@ import pytest
 import torch
 from nflows.transforms import CompositeTransform
 from torch import Tensor
+from torch._higher_order_ops.while_loop import while_loop_op
 
 import flows
 from benchmarks.measure.operations import Dispatched
@@ -144,25 +145,41 @@ def test_inductor_equals_the_flow(name: str, built: Any) -> None:
     _assert_equal(flow, x, brief=True)
 
 
-@over(MEMBERS)
-def test_recorded_operators_equal_every_flow(
-    name: str, options: dict[str, Any], built: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What native functions are made of, before anything is compiled."""
-    recorded = []
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The graphs of native functions, which their operators stand for."""
+    graphs = []
 
     def by_operators(graph: Any, inputs: list[Tensor]) -> Any:
-        recorded.append(graph)
+        graphs.append(graph)
         return lambda values: graph(*values)
 
     monkeypatch.setattr("flows.compiled._compiled", by_operators)
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    return graphs
+
+
+@over(MEMBERS)
+def test_recorded_operators_equal_every_flow(
+    name: str, options: dict[str, Any], built: Any, recorded: list[Any]
+) -> None:
+    """What native functions are made of, before anything is compiled."""
     flow, x, context = built(name, options)
     ode = not _discrete(name)
     _assert_equal(flow.using(solver=BACKPROP, noise=0) if ode else flow, x, context, brief=True)
     with torch.no_grad():
         flow.compiled().log_prob(x, context)
     assert recorded
+
+
+@pytest.mark.parametrize(("kind", "gradient"), [("cnf", "seminorm"), ("ffjord", "adjoint")])
+def test_solves_are_loops(kind: str, gradient: str, built: Any, recorded: list[Any]) -> None:
+    """Each solve is one function, and so is its adjoint: equal results, gradients and counts."""
+    flow, x, context = built(kind, {**MEMBERS[kind], **CONDITIONAL, "train_end_time": True})
+    solver = {**QUICK, "gradient": gradient}
+    _assert_equal(flow.using(solver=solver, noise=0), x, context, brief=True)
+    calls = [node.target for graph in recorded for node in graph.graph.nodes]
+    assert calls.count(while_loop_op) >= 3  # samples, a loss, and its adjoint
 
 
 @pytest.mark.slow
@@ -325,15 +342,19 @@ def test_checks_stay(make_flow: Make, normal: Normal) -> None:
         view.loss(x.float())
 
 
-def test_failures_of_solves_keep_their_types(normal: Normal) -> None:
+def test_failures_of_solves_keep_their_types(normal: Normal, recorded: list[Any]) -> None:
     """A field that is not finite, and a limit of steps."""
     for function, solver in (
         (lambda x: x * torch.nan, {}),
         (lambda x: torch.sin(200 * x), {"max_steps": 12}),
     ):
         flow = Flow(CNF(Rowwise(function), trace="loop", solver=solver), 2)
-        with torch.no_grad(), pytest.raises(SolveError, match="t="):
-            flow.compiled(backend="aot_eager").log_prob(normal(4, 2))
+        messages = []
+        for view in (flow, flow.compiled(backend="aot_eager"), flow.compiled()):
+            with torch.no_grad(), pytest.raises(SolveError, match="t=") as failure:
+                view.log_prob(normal(4, 2))
+            messages.append(str(failure.value))
+        assert messages[1:] == messages[:1] * 2
 
 
 def test_what_a_view_lacks_is_named(make_flow: Make, normal: Normal) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_map_only
 
-from flows.compiled import Functions
+from flows.compiled import Functions, leaves, repeated
 from flows.continuous import regularizers as penalty
 from flows.continuous.dynamics import Parts, Progress
-from flows.continuous.native import Attempt, Rates, Step, Stepper
+from flows.continuous.native import Attempt, Clock, Rate, Rates, Reached, State, Step, Stepper
 from flows.continuous.point import Point
 from flows.continuous.trace import Probes, Trace
 
@@ -59,48 +60,80 @@ class Compiled:
         arguments = (self.evaluation, self.field, t, x.contiguous(), context, *self.fixed[1:])
         return self.functions(rate_of_an_ode, kind, (t[None], x, context), *arguments)
 
-    def attempt(self, stepper: Stepper, step: Step) -> Attempt:
-        """As `Stepper.attempt`, with the graph of all stages."""
-        if torch.is_grad_enabled():  # else the first step would be a function of its own
-            step = step._replace(state=tree_map_only(Tensor, _differentiable, step.state))
-        return self._take(step_of_an_ode, self.field, stepper, step)
+    def steps(self) -> Steps:
+        """Steps of the ODE, which have the graph of all stages where gradients are enabled."""
+        return Steps(self, _rate_of_ode, self.field)
 
-    def attempt_adjoint(
-        self, moving: bool, of_integrals: Sequence[Tensor], stepper: Stepper, step: Step
-    ) -> Attempt:
-        """The same for a step of the adjoint, ``moving`` where times have a gradient too."""
+    def adjoint(self, moving: bool, of_integrals: Parts) -> Steps:
+        """Steps of the adjoint, ``moving`` where times have a gradient too."""
         key, modules = (self.evaluation, self.field), self.functions.modules
         if key not in modules:  # one for all solves, or each would be compiled for anew
             modules[key] = _Evaluated(*key)
-        return self._take(
-            step_of_an_adjoint, modules[key], stepper, step, moving, tuple(of_integrals)
-        )
+        return Steps(self, _rate_of_adjoint, modules[key], (moving, of_integrals))
 
-    def _take(
-        self,
-        function: Callable[..., Attempt],
-        module: nn.Module,
-        stepper: Stepper,
-        step: Step,
-        *more: Any,
-    ) -> Attempt:
-        (y, q), rates = step.state, step.rates
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps of a state by functions that are compiled, whose rate is ``rate_of`` of constants."""
+
+    compiled: Compiled
+    rate_of: Callable[..., Rate]
+    module: nn.Module
+    more: tuple[Any, ...] = ()
+
+    def attempt(self, stepper: Stepper, step: Step) -> Attempt:
+        """As `Stepper.attempt`."""
+        state, rates = step.state, step.rates
+        if torch.is_grad_enabled():  # else the first step would be a function of its own
+            state = tree_map_only(Tensor, _differentiable, state)
         if rates is not None:
             of_q = tuple(rate if rate is None else rate.contiguous() for rate in rates[1])
             rates = rates[0].contiguous(), of_q
-        tensors = (y, *q, *((rates[0], *rates[1]) if rates else ()), self.fixed[0])
-        rows = [t for t in tensors if t is not None and t.dim()]
-        length = torch.as_tensor(step.length, dtype=y.dtype, device=y.device)
+        length = torch.as_tensor(step.length, dtype=state.y.dtype, device=state.y.device)
         times = step.times if isinstance(step.times, Tensor) else torch.stack([*step.times])
-        arguments = (step.state, rates, length, times)
-        place = (stepper, self.evaluation, type(self.field), *more[:1])
-        constants = (stepper, self.evaluation, module, self.fixed, *more)
-        attempt: Attempt = self.functions(function, place, rows, *constants, *arguments)
-        dx, ends = attempt.rates
-        traces = ends[:1] if self.evaluation.trace is not None else ()
-        values = (dx[0] if dx.dim() > 2 else dx, *traces)  # an adjoint's are x and its gradient
-        self.progress.evaluated(values, len(step.times))  # type: ignore[arg-type]  # traces have rates
+        arguments = (state, rates, length, times)
+        attempt: Attempt = self._call(self.compiled.functions, one_step, stepper, *arguments)
+        self._count(attempt.rates, len(step.times))
         return attempt
+
+    def solve(
+        self, stepper: Stepper, clock: Clock, first_step: float | None, state: State
+    ) -> State | None:
+        """All steps by one native function, or None: then each step is taken by itself.
+
+        None is for a graph of each step, a first step by the heuristic, and a solve that fails.
+        """
+        if torch.is_grad_enabled() or first_step is None:
+            return None
+        progress, native = self.compiled.progress, self.compiled.functions.native
+        way = math.copysign(1.0, clock.end - clock.start)
+        times = torch.tensor([clock.start, clock.end, first_step], dtype=torch.float64)
+        end: Reached | None = self._call(
+            native, all_steps, stepper, state, times, progress.max_steps, way
+        )
+        if end is None or not end.landed:
+            return None
+        attempts, accepted = int(end.attempts), int(end.accepted)
+        progress.steps += attempts
+        self._count(end.rates, 1 + attempts * len(stepper.method.nodes))
+        for number in range(attempts):
+            progress.count_step(number < accepted)
+        return end.state
+
+    def _call(self, call: Any, function: Callable[..., Any], stepper: Stepper, *step: Any) -> Any:
+        evaluation, fixed = self.compiled.evaluation, self.compiled.fixed
+        tensors = [t for t in leaves((*step, fixed[:1]))[1] if t.dim()]
+        settings = [value for value in step if isinstance(value, int | float)]
+        place = (stepper, self.rate_of, evaluation, type(self.compiled.field), *self.more[:1])
+        constants = (evaluation, self.module, fixed, *self.more)
+        arguments = (stepper, self.rate_of, constants, *step)
+        return call(function, (*place, *settings), tensors, *arguments)
+
+    def _count(self, rates: tuple[Tensor, Rates], times: int) -> None:
+        dx, of_q = rates
+        traces = of_q[:1] if self.compiled.evaluation.trace is not None else ()
+        values = (dx[0] if dx.dim() > 2 else dx, *traces)  # an adjoint's are x and its gradient
+        self.compiled.progress.evaluated(values, times)  # type: ignore[arg-type]  # traces have rates
 
 
 class _Evaluated(nn.Module):
@@ -123,29 +156,45 @@ def rate_of_an_ode(evaluation: Evaluation, field: nn.Module, *arguments: Any) ->
     return evaluation(field, *arguments)
 
 
-def step_of_an_ode(
-    stepper: Stepper, evaluation: Evaluation, field: nn.Module, fixed: Fixed, *step: Any
-) -> Attempt:
+def one_step(stepper: Stepper, rate_of: Callable[..., Rate], constants: Any, *step: Any) -> Attempt:
     """One step, given by state, rates, length and times, as one graph."""
+    state, rates, length, times = step
+    return stepper.attempt(rate_of(*constants), Step(state, rates, length, times.unbind()))
 
+
+def all_steps(
+    stepper: Stepper,
+    rate_of: Callable[..., Rate],
+    constants: Any,
+    state: State,
+    times: Tensor,
+    limit: int,
+    way: float,
+) -> Reached:
+    """Steps from the first to the second of ``times``, as one graph; the third is a step to try."""
+
+    def again(reached: Reached, end: Tensor, *constants: Any) -> Reached:
+        return reached.advanced(end, way, stepper, rate_of(*constants))
+
+    start, end, dt = times.unbind()
+    rates = rate_of(*constants)(start.to(state.y), state.y)
+    none = torch.zeros((), dtype=torch.int64)
+    reached = Reached(start, dt, none > 0, state, rates, none, none)
+    return repeated(again, lambda reached: reached.going(limit), reached, (end, *constants))
+
+
+def _rate_of_ode(evaluation: Evaluation, field: nn.Module, fixed: Fixed) -> Rate:
     def rate(t: Tensor, x: Tensor) -> tuple[Tensor, Rates]:
         dx, *of_q = evaluation(field, t, x, *fixed)
         return dx, tuple(of_q)
 
-    state, rates, length, times = step
-    return stepper.attempt(rate, Step(state, rates, length, times.unbind()))
+    return rate
 
 
-def step_of_an_adjoint(
-    stepper: Stepper,
-    evaluation: Evaluation,
-    module: nn.Module,
-    fixed: Fixed,
-    moving: bool,
-    of_integrals: Parts,
-    *step: Any,
-) -> Attempt:
-    """One step of the adjoint's state, as `flows.continuous.native` has it, as one graph."""
+def _rate_of_adjoint(
+    evaluation: Evaluation, module: nn.Module, fixed: Fixed, moving: bool, of_integrals: Parts
+) -> Rate:
+    """The rate of the adjoint's state, as `flows.continuous.native` has it."""
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
     context, *probes = fixed
     contexts = [] if context is None else [context]
@@ -164,5 +213,4 @@ def step_of_an_adjoint(
             beside_x.append(torch.cat([p.reshape(-1) for p in of["parameters"].values()]))
         return torch.stack([dx, of["x"]]), (*of_q, *(None for _ in of_q), *beside_x)
 
-    state, rates, length, times = step
-    return stepper.attempt(rate, Step(state, rates, length, times.unbind()))
+    return rate

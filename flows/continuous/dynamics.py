@@ -99,7 +99,7 @@ class Dynamics:
     integrals: int
     parameters: Sequence[Tensor]
     progress: Progress
-    compiled: Any = None  # what takes steps in place of a Stepper
+    compiled: Any = None  # what has steps to take in place of a Stepper's
 
     def __post_init__(self) -> None:
         self.weights = sum(p.numel() for p in self.parameters)

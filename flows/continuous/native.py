@@ -20,7 +20,7 @@ from torchdiffeq._impl.odeint import SOLVERS
 
 from flows.bijection import Pair
 from flows.continuous.dynamics import Dynamics, Parts, Progress
-from flows.functorch import transforming
+from flows.functorch import constants, transforming
 from flows.threads import threads_back, threads_for
 
 
@@ -296,6 +296,48 @@ def adaptive(
     return state
 
 
+class Reached(NamedTuple):
+    """Where steps have led, in tensors: times and lengths are in float64."""
+
+    t: Tensor
+    dt: Tensor  # the length to try next
+    landed: Tensor
+    state: State
+    rates: tuple[Tensor, Rates]
+    accepted: Tensor
+    attempts: Tensor
+
+    def going(self, limit: int) -> Tensor:
+        """Whether another step follows."""
+        return ~self.landed & (self.t.abs() + self.dt > self.t.abs()) & (self.attempts < limit)
+
+    def advanced(self, end: Tensor, way: float, stepper: Stepper, rate: Rate) -> Reached:
+        """The same after one more attempt, chosen as `adaptive` does."""
+        method, control = stepper.method, stepper.control
+        lands = way * self.t + self.dt >= way * end
+        h = torch.where(lands, end - self.t, way * self.dt)
+        times = [(self.t + node * h).to(self.state.y) for node in method.nodes]
+        attempt = stepper.attempt(rate, Step(self.state, self.rates, h.to(self.state.y), times))
+        ratio = attempt.ratio.to(h)  # type: ignore[union-attr]  # a control has errors estimated
+        least = torch.where(ratio < 1, 1.0, control.shrink)
+        factor = (control.safety * ratio ** (-1 / method.order)).maximum(least)
+        broken = torch.where(torch.isfinite(self.rates[0]).all(), control.shrink, 0.0)
+        dt = h.abs() * torch.where(ratio.isnan(), broken, factor.clamp(max=control.grow))
+        accepted = ratio <= 1
+        reached = torch.where(lands, end, self.t + h), attempt.end, attempt.rates
+        t, state, rates = _where(accepted, reached, (self.t, self.state, self.rates))
+        counts = self.accepted + accepted, self.attempts + 1
+        return Reached(t, dt, accepted & lands, State(*state), rates, *counts)
+
+
+def _where(condition: Tensor, chosen: Any, other: Any) -> Any:
+    """torch.where of each tensor in two tuples of one form."""
+    if isinstance(chosen, Tensor):
+        return torch.where(condition, chosen, other)
+    pairs = chosen and zip(chosen, other, strict=True)
+    return chosen and tuple(_where(condition, *pair) for pair in pairs)
+
+
 @dataclass(frozen=True)
 class Engine:
     """How to solve: a method, and for a length of time the number of equal steps and their control.
@@ -327,30 +369,33 @@ class Engine:
 
         zeros = tuple(x.new_zeros(len(x)) for _ in range(dynamics.integrals))
         first = State(x, zeros)
-        attempt = dynamics.compiled.attempt if dynamics.compiled else None
-        y, q = self.run(rate, self.norm, dynamics, first, times, attempt)
+        steps = dynamics.compiled and dynamics.compiled.steps()
+        y, q = self.run(rate, self.norm, dynamics, first, times, steps)
         threads_back(len(x) * dynamics.weights, (y, *q))
         return y, *q
 
     def run(
-        self, rate: Rate, norm: Norm, dynamics: Dynamics, state: State, times: Pair, attempt: Any
+        self, rate: Rate, norm: Norm, dynamics: Dynamics, state: State, times: Pair, steps: Any
     ) -> State:
         """The state at the end of one solve; SolveError where it is not finite.
 
-        ``attempt`` takes a Stepper's place where steps are compiled, and else is None.
+        ``steps`` take a Stepper's place where they are compiled, and else are None.
         """
         clock, progress = Clock(*times), dynamics.progress
         span = abs(clock.end - clock.start)
         control = self.control(span)
         stepper = Stepper(self.method, norm, control)
         take = partial(stepper.attempt, rate)
-        if attempt:  # one function for first steps of any length
-            take = partial(attempt, replace(stepper, control=replace(control, first_step=None)))
+        if steps:  # one function for first steps of any length
+            compiled = replace(stepper, control=replace(control, first_step=None))
+            take = partial(steps.attempt, compiled)
         with threads_for(state.y.shape[-2] * dynamics.weights):
-            if self.method.error:
-                state = adaptive(clock, progress, stepper, take, rate, state)
-            else:
+            if not self.method.error:
                 state = fixed(clock, progress, self.method, take, state, self.steps(span))
+            elif end := steps and steps.solve(compiled, clock, control.first_step, state):
+                state = end
+            else:
+                state = adaptive(clock, progress, stepper, take, rate, state)
         progress.check_state(clock.end, (state.y, *state.q))
         return state
 
@@ -377,12 +422,10 @@ class _Adjoint(torch.autograd.Function):
         moving = any(ctx.needs_input_grad[3:5])
         adjoint = _Augmented(ctx.engine, dynamics, context, parameters, moving, gradients)
         before, of_end = adjoint.state(end, saved[count:])
-        attempt = None
-        if dynamics.compiled:
-            fixed = adjoint.moving, adjoint.of_integrals
-            attempt = partial(dynamics.compiled.attempt_adjoint, *fixed)
+        compiled = dynamics.compiled
+        steps = compiled and compiled.adjoint(adjoint.moving, tuple(adjoint.of_integrals))
         times = end, start
-        after = ctx.engine.run(adjoint.rate, adjoint.norm, dynamics, before, times, attempt)
+        after = ctx.engine.run(adjoint.rate, adjoint.norm, dynamics, before, times, steps)
         return None, None, None, *adjoint.gradients_of(after, of_end)
 
 
@@ -405,7 +448,7 @@ class _Norm:
             norms.append(q[2 * count].abs())
         if self.sizes:
             rows = torch.stack([torch.linalg.vector_norm(part) for part in q[-1].split(self.sizes)])
-            norms.append((rows / rows.new_tensor([size**0.5 for size in self.sizes])).amax())
+            norms.append((rows / constants([size**0.5 for size in self.sizes], rows)).amax())
         return torch.stack(norms).amax()
 
 
