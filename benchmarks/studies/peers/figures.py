@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import METRICS
 from benchmarks.plotting import draw
-from benchmarks.studies.peers.tables import CALLS, SPEED_CALLS, STAGES, costs, named, scores
+from benchmarks.studies.peers.tables import (
+    CALLS,
+    SPEED_CALLS,
+    STAGES,
+    costs,
+    named,
+    samples,
+    scores,
+)
 
 LIBRARIES = (
     "Median time of each library's flow over that of ours, with 95 % bootstrap intervals; right of "
@@ -62,13 +71,16 @@ def speed(frame: pd.DataFrame) -> Iterator[Figure]:
         return
     busy = done["setting.busy"].map(lambda processes: ", busy" if processes else "")
     name = done["flow"] + ", D = " + done["dim"].astype(str) + busy
+    sizes = done.groupby(name)["batch"].transform("nunique")
+    name += (", N = " + done["batch"].astype(str)).where(sizes > 1, "")
     panels = {}
-    for call in (call for call in SPEED_CALLS if f"{call}_seconds" in done):
-        seconds = done[f"{call}_seconds"]
+    for call in SPEED_CALLS:
+        raw = [samples(row, call) for row in done.to_dict("records")]
+        seconds = pd.Series([np.nan if r is None else np.median(r) for r in raw], done.index)
         eager = seconds.where(done["setting.by"] == "eager").groupby(done["block"])
         done[f"{call}.ratio"] = seconds / eager.transform("first")
         panels[f"{call}.ratio"] = METRICS[f"{call}_seconds"].name
-    points = _points(done.assign(name=name), panels) if panels else done[:0]
+    points = _points(done.assign(name=name), panels)
     if len(points):
         title, layout = "Times over the eager flow's", ("competitor", "time / eager", 0, 1.0, True)
         yield Figure.of("speed", title, SPEED, _picture, points, *layout)

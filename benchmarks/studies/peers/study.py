@@ -13,8 +13,14 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import JsonValue, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic import model_validator as validator
+from pydantic import (
+    JsonValue,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from torch import Tensor, nn
 
 import flows
@@ -89,7 +95,7 @@ class Group(Settings, frozen=True):
     same_weights: bool = False
     """Whether all get the initial weights of the first, which then have to have the same shapes."""
 
-    @validator(mode="before")
+    @model_validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         value = {"name": value} if isinstance(value, str) else value
@@ -104,7 +110,7 @@ class Group(Settings, frozen=True):
         ]
         return {**value, "members": members}
 
-    @validator(mode="after")
+    @model_validator(mode="after")
     def _apart(self) -> Self:
         names = [member.name for member in self.members]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -465,12 +471,12 @@ class Entry(Settings, frozen=True):
     label: str = ""
     """Name in tables; that of the mode or library if left out."""
 
-    @validator(mode="before")
+    @model_validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         return {"by": value} if isinstance(value, str) else value
 
-    @validator(mode="after")
+    @model_validator(mode="after")
     def _known(self) -> Self:
         if self.by not in (names := (*tables.MODES, *foreign.names())):
             raise ValueError(f"unknown competitor {self.by!r}; choose from: {', '.join(names)}")

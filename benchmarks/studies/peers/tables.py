@@ -396,7 +396,7 @@ def _times(frame: pd.DataFrame) -> Table:
 def _paying(frame: pd.DataFrame) -> pd.Series:
     """Updates from which compiling pays, where it was without a cache; NaN where it never does."""
     cold = frame["notes"].map(lambda notes: bool(notes.get("compiled_without_cache")))
-    if not cold.any():
+    if not cold.any() or "gradient_seconds" not in frame:  # as times of noisy blocks
         return pd.Series(np.nan, frame.index)
     eager = frame["gradient_seconds"].where(frame["competitor"] == "eager")
     groups = eager.groupby([frame[name] for name in _subject(frame)], dropna=False)
