@@ -42,8 +42,10 @@ def prepare(
     flow = flows.build(case.flow, case.dim, **case.options)
     flow.to(getattr(torch, case.dtype))
     if preprocessing != "none":
-        bounds = None if support is None else support[:, : case.dim]
-        flow.prepend(fit(preprocessing, train[:, : case.dim], bounds))
+        columns = train[:, : case.dim] if train.shape[1] > case.dim else train
+        if support is not None and train.shape[1] > case.dim:
+            support = support[:, : case.dim]
+        flow.prepend(fit(preprocessing, columns, support))
     if flow.context_dim and train.shape[1] > case.dim:
         flow = Conditional(flow, train[:, case.dim :])
     generator = torch.Generator().manual_seed(case.seeds.batches)

@@ -605,8 +605,8 @@ class Contest(ExitStack):
         by, subject = str(case.settings["by"]), calls(case)
         flow = subject.flow
         with torch.no_grad():
-            for parameter in flow.parameters():
-                parameter.mul_(float(case.settings["gain"]) if parameter.dim() > 1 else 1)
+            for parameter in (p for p in flow.parameters() if p.dim() > 1):
+                parameter.mul_(float(case.settings["gain"]))
         _update(flow, subject.batch, case.updates)
         if by in tables.MODES:
             self._solutions[case.key] = self._solution(subject, case)
