@@ -145,11 +145,19 @@ def _estimate(products: Sequence[Tensor], noise: Probes) -> Tensor:
 
 @dataclass(frozen=True)
 class Estimator:
-    """An entry of `TRACES`: the function, the width of its noise, and the options that it takes."""
+    """An entry of `TRACES`: the function, the width of its noise, and the options that it takes.
+
+    It is for fields that have one of ``methods``, or for all if it names none.
+    """
 
     rate: Rate
     noise_of: Callable[[Any, Tensor], int] | None = None  # width W of its noise; None: exact
     modes: bool = False  # whether it exists in both modes of differentiation
+    methods: tuple[str, ...] = ()
+
+    def takes(self, field: Any) -> bool:
+        """Whether it is for a field."""
+        return not self.methods or any(hasattr(field, method) for method in self.methods)
 
 
 def _width(field: Any, x: Tensor) -> int:
@@ -166,10 +174,10 @@ TRACES: dict[str, Estimator] = {
     "loop": Estimator(loop),
     "basis": Estimator(basis, modes=True),
     "jacobian": Estimator(jacobian, modes=True),
-    "closed_form": Estimator(closed_form),
-    "hollow": Estimator(hollow),
+    "closed_form": Estimator(closed_form, methods=("with_trace", "trace")),
+    "hollow": Estimator(hollow, methods=("transformer",)),
     "hutchinson": Estimator(hutchinson, lambda field, x: x.shape[1], modes=True),
-    "bottleneck": Estimator(bottleneck, _width, modes=True),
+    "bottleneck": Estimator(bottleneck, _width, modes=True, methods=("bottleneck",)),
 }
 
 

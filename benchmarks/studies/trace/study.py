@@ -24,7 +24,6 @@ from benchmarks.studies.contender import Contender
 from benchmarks.studies.trainees import Trainees, TrainingStudy
 from benchmarks.training.loop import train
 from benchmarks.training.state import prepared
-from flows.continuous.point import Point
 from flows.continuous.trace import TRACES, Mode, Noise, Trace, exact
 from flows.linalg import logabsdet
 
@@ -74,20 +73,14 @@ WORKS: dict[str, Callable[[Subject, Trace], Work]] = {
 }
 
 
-def works(field: Any, dim: int, probes: Sequence[int]) -> Iterator[tuple[str, Trace]]:
-    """Every work on a field of dimension D with its `Trace`; which it offers is found by trying.
-
-    An estimator raises TypeError at a field that it is not for; "exact" stands for another.
-    """
+def works(field: Any, probes: Sequence[int]) -> Iterator[tuple[str, Trace]]:
+    """Every work on a field with its `Trace`; "exact" stands for another."""
     yield "field", Trace()
-    point = Point(field, torch.zeros(()), torch.zeros(1, dim), None)
-    for name in (name for name, entry in TRACES.items() if entry.rate is not exact):
-        trace = Trace(name)
-        try:
-            trace.rate(point, trace.draw(field, point.x, torch.Generator()))
-        except TypeError:
+    for name, entry in TRACES.items():
+        if entry.rate is exact or not entry.takes(field):
             continue
-        modes = get_args(Mode) if TRACES[name].modes else (trace.mode,)
+        trace = Trace(name)
+        modes = get_args(Mode) if entry.modes else (trace.mode,)
         noises = get_args(Noise) if trace.stochastic else (trace.noise,)
         counts = probes if trace.stochastic else (trace.probes,)
         for mode, noise, count in product(modes, noises, counts):
@@ -146,7 +139,7 @@ class Traces(Study):
         least = min(options.dims)  # what a field offers is the same at all dimensions
         with torch.random.fork_rng(devices=[]):
             flow = flows.build(options.flow, least, **contender.complete(options.sizes, least))
-        offered = list(works(field_of(flow), least, options.probes))
+        offered = list(works(field_of(flow), options.probes))
         for dim, (work, trace) in product(options.dims, offered):
             traced = {**contender.options, "trace": canonical(trace)}
             yield contender.model_copy(update={"options": traced}).case(
