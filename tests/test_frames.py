@@ -18,6 +18,7 @@ from benchmarks.core.frame import BUSY, NOISY, cautions, load, of_one_place, pla
 from benchmarks.core.frame import SCATTERED as SCATTERED_TIMES
 from benchmarks.core.metrics import FILE, METRICS, read
 from benchmarks.core.study import Result
+from committed import ROOT
 from records import folder, record
 
 ROW = {"about": "an error", "unit": "s", "better": "lower", "kind": "time"}
@@ -211,3 +212,9 @@ def test_a_training_that_ends_by_seconds_has_the_updates_that_it_did(tmp_path: P
     frame = load(folder(tmp_path, record(case, {"train_updates": 700})))
     assert frame["updates"].tolist() == [700]
     assert len(trained(frame)) == 1
+
+
+def test_runs_of_other_studies_stand_side_by_side() -> None:
+    """Those of peers have stages that are not a search's."""
+    frame = load(ROOT / "complexity", ROOT / "libraries")
+    assert len(pairs.series(frame)) == len(frame)

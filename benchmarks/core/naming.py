@@ -175,11 +175,12 @@ def series(frame: Any) -> list[str]:
         for row in options.to_dict("records")
     ]
     pairs = list(zip(frame["flow"], rows, strict=True))
-    if STAGE in frame:
-        searched = zip(frame[LABEL], frame[BUDGET], frame[STAGE].notna(), strict=True)
+    if {STAGE, LABEL}.issubset(frame):  # stages of others bear no label
+        trials = frame[[STAGE, LABEL]].notna().all(axis=1)
+        searched = zip(frame[LABEL], frame[BUDGET], trials, strict=True)
         pairs = [
-            (label, {"seconds": budget}) if stage else pair
-            for pair, (label, budget, stage) in zip(pairs, searched, strict=True)
+            (label, {"seconds": budget}) if trial else pair
+            for pair, (label, budget, trial) in zip(pairs, searched, strict=True)
         ]
     names = starred(apart(pairs), frame)
     if not several_runs(frame):
