@@ -324,19 +324,21 @@ def test_a_course_spends_its_seconds_and_validates_in_time():
     assert history.validated[0] == 0
 
 
-def test_a_course_ends_by_the_clock_and_a_longer_one_goes_on_from_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize("limits", [(200.0, 400.0), (400.0, 150.0)])
+def test_a_course_ends_by_the_clock_and_a_longer_one_goes_on_from_it(limits, tmp_path, monkeypatch):
     """A clock that moves at each look alone, as on a machine that is busy elsewhere."""
     clock, slots = itertools.count(), iter((tmp_path / "a-0.pt", tmp_path / "b-0.pt"))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     settings, histories = {"cpu_seconds": 1e6, "learning_rate": 1e-4}, []
-    for limit, decay, slot in zip((200.0, 400.0), (0.0, 0.4), slots, strict=True):
+    for limit, decay, slot in zip(limits, (0.0, 0.4), slots, strict=True):
         monkeypatch.setattr(checkpoint, "slot", lambda case, slot=slot: slot)
         histories.append(trained(settings | {"time_limit": limit, "decay": decay})[1])
     short, longer = histories
-    assert 50 < short.updates <= 200
+    assert 50 < short.updates <= limits[0]
     assert short.updates < longer.updates
     assert longer.losses[: short.updates] == short.losses
     assert len(longer.course["falls"]) == STEPS
+    assert longer.course["falls"][0] < 0.85 * longer.updates  # what was spent before counts
     assert "train_seconds" not in longer.metrics()
 
 

@@ -117,8 +117,8 @@ def within(cases: pd.DataFrame, budget: float | pd.Series) -> pd.DataFrame:
     tried = tried.assign(validated=validations(tried), group=group[tried.index])
     tried = tried.sort_values(["validated", BUDGET], na_position="first")
     best = tried["group"].drop_duplicates(keep="last")
-    whole = longest[taken].set_axis(group[longest.index]).loc[best].set_axis(best.index)
-    values = pd.concat([narrow.loc[others].reindex(columns=taken), whole])
+    final_values = longest[taken].set_axis(group[longest.index]).loc[best].set_axis(best.index)
+    values = pd.concat([narrow.loc[others].reindex(columns=taken), final_values])
     return cases.loc[others.union(best.index)].assign(**values)
 
 

@@ -313,8 +313,8 @@ def rungs_of(minutes: float, jobs: int, families: Sequence[str]) -> list[dict[st
         {"configurations": finals, "families": last},
     )
     trainings = zip((1, 1, 4), (number * tried, half * ((tried + 1) // 2), last), strict=True)
-    each = (share * sixth / (math.ceil(count / jobs) * jobs) for share, count in trainings)
-    return [{"seconds": s, **rule} for s, rule in zip(accumulate(each), rules, strict=True)]
+    durations = (share * sixth / (math.ceil(count / jobs) * jobs) for share, count in trainings)
+    return [{"seconds": s, **rule} for s, rule in zip(accumulate(durations), rules, strict=True)]
 
 
 def suite_of(

@@ -100,8 +100,8 @@ def with_error(value: float, error: float, digits: str, error_digits: str | None
         if 0 <= decimals <= 6:
             digits = error_digits = f".{decimals}f"
         elif -5 <= decimals < 0:
-            whole = _whole(round(value, decimals)).replace("-", "−")
-            return f"{whole} ± {_whole(round(error, decimals))}"
+            rounded = _whole(round(value, decimals)).replace("-", "−")
+            return f"{rounded} ± {_whole(round(error, decimals))}"
     spec = error_digits or digits.removeprefix("+")
     return f"{number(value, digits)} ± {number(error, spec)}"
 

@@ -131,9 +131,9 @@ class Steps:
 
     def _count(self, rates: tuple[Tensor, Rates], times: int) -> None:
         dx, of_q = rates
-        traces = of_q[:1] if self.compiled.evaluation.trace is not None else ()
-        values = (dx[0] if dx.dim() > 2 else dx, *traces)  # an adjoint's are x and its gradient
-        self.compiled.progress.evaluated(values, times)  # type: ignore[arg-type]  # traces have rates
+        traces: Any = of_q[:1] if self.compiled.evaluation.trace is not None else ()
+        of_x: Any = dx[0] if dx.dim() > 2 else dx  # an adjoint's are of x and its gradient
+        self.compiled.progress.evaluated((of_x, *traces), times)
 
 
 class _Evaluated(nn.Module):
