@@ -28,7 +28,7 @@ from benchmarks.datasets.tables import admit
 from benchmarks.execution.plan import Shard, bound, tasks
 from benchmarks.execution.run import Asked, contention, run
 from benchmarks.execution.suite import Suite
-from benchmarks.studies.search.figures import view
+from benchmarks.studies.search.figures import figures, view
 from benchmarks.studies.search.study import (
     EDGE,
     FIRST,
@@ -224,6 +224,19 @@ def test_tables_and_figures_are_of_all_finals(frame):
     stages = frame[frame["status"] == "done"]
     assert cited >= set(stages["key"])
     assert [figure.name for figure in study.figures(frame)] == ["frontier"]
+
+
+def test_a_baseline_has_the_preprocessing_that_validates_best(frame):
+    fits = frame[frame["updates"] == 0].assign(flow="mixture", key=lambda f: f["key"] + "-0")
+    better = fits.assign(val_ll=fits["val_ll"] + 1, key=fits["key"] + "-1")
+    one = pd.concat([frame, fits, better.assign(**{"setting.preprocessing": "radial"})])
+    both = pd.concat([one, one.assign(dataset="moons")], ignore_index=True)
+    sets = {table.name: table for table in registry["search"].tables(both)}
+    names = {name: set(table.frame["model"]) for name, table in sets.items() if len(table.frame)}
+    assert names["frontier-sets"] == {"realnvp", "nice", "gaussian", "mixture"}
+    assert "mixture after radial" in names["frontier-moons"]
+    assert "mixture" not in names["frontier-moons"]
+    assert names["frontier-trials-moons"] >= {"mixture", "mixture after radial"}
 
 
 def test_what_a_split_does_to_all_models_is_in_no_difference(frame):
@@ -478,6 +491,11 @@ def test_the_ranking_is_by_validation_and_the_answer_names_its_first(folder):
     assert first["test_ll_raw"] == pytest.approx(first["test_ll"] - math.log(sd), abs=0.05)
     answer = json.loads(json.dumps(as_json(choice, folder, None), allow_nan=False))
     assert answer["ranking"][0]["flow"] == first["model"]
+    bare = frame.assign(arrays=None, array_hashes=None)  # as packed without them
+    (other,) = parted(bare)[1]
+    names = ["test_ll", "half"]
+    np.testing.assert_allclose(other.ranking[names], choice.ranking[names], rtol=0.03)
+    assert all(figure.draw() for figure in figures(bare))
     assert answer["ranking"][0]["options"]["hidden"] == 8
     assert Path(answer["ranking"][0]["weights"]).is_dir()
     study = registry["search"]

@@ -54,7 +54,7 @@ def _gradients(rows: pd.DataFrame) -> Any:
     error = draw.axis_label("gradient_error", label="error of the gradient")
     memory = draw.axis_label("gradient_bytes", label="held for backward")
     panels = [("setting", "gradient_error", setting, error)]
-    if "gradient_seconds" in rows:
+    if "gradient_seconds" in rows.dropna(axis=1, how="all"):
         rows = rows.assign(time=rows["gradient_seconds"] / rows["reference_seconds"])
         panels.append(("time", "gradient_error", "time / reference", error))
     panels.append(("nfe_forward", "gradient_bytes", "forward NFE", memory))

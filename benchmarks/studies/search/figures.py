@@ -54,7 +54,7 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
     for choice in (choice for choice in choices if len(choice.flows)):
         name, title = f"choose-{choice.data}", f"{choice.data}: which flow"
         races.append(Figure.of(name, title, RANKING, _draw_race, choice.ranking, choice))
-    scored = [finals(rows) for rows in sets.values()]
+    scored = [finals(rows).assign(model=lambda own: own[tables.FAMILY]) for rows in sets.values()]
     scored = [tables.on_common_splits(rows) for rows in scored if rows["seconds"].notna().any()]
     if not scored:
         return races
@@ -153,7 +153,7 @@ def view(lines: list[np.ndarray], levels: np.ndarray) -> tuple[float, float]:
 def _range(choice: Choice) -> tuple[float, float]:
     """Ends of the axis of test likelihoods: what is far below the best flow would squeeze it."""
     tests, halves = choice.flows["test_ll"], choice.flows["half"]
-    spread = max(0.5, 3 * (tests.max() - tests.median()))
+    spread = max(0.5, halves.iloc[0], 3 * (tests.max() - tests.median()))
     ends = pd.concat([tests - halves, tests + halves, choice.baselines["test_ll"]])
     near = ends[(ends - tests.max()).abs() <= 2 * spread]
     margin = 0.05 * (near.max() - near.min())
@@ -168,9 +168,10 @@ def _draw_race(ranking: pd.DataFrame, choice: Choice) -> Any:
         for place, (_, row) in enumerate(choice.flows.iterrows()):
             look = looks[row["model"]]
             scores.errorbar(row["test_ll"], -place, xerr=row["half"], capsize=3, **look)
-            held = arrays(row, "validation_cpu_seconds", "validation_ll")
-            finite = np.isfinite(held["validation_ll"])
-            curve = held["validation_cpu_seconds"][finite], held["validation_ll"][finite]
+            names = "validation_cpu_seconds", "validation_ll"
+            held = arrays(row, *names)
+            curve = np.array([held.get(name, ()) for name in names], dtype=float)
+            curve = curve[:, np.isfinite(curve[1])]
             curves.plot(*curve, label=row["model"], **look)
         for _, row in choice.baselines.iterrows():
             look = {"color": looks[row["model"]]["color"], "ls": ":", "label": row["model"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,19 +11,21 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import improvement, paired
-from benchmarks.analysis.contests import budget_of, lacks_logit, validations, within
+from benchmarks.analysis.contests import best_validated, budget_of, lacks_logit, validations, within
 from benchmarks.analysis.criteria import FEWEST, LEVEL, MARGIN
 from benchmarks.analysis.inference import Estimate, Standing, mean_of, of_rows, standings
 from benchmarks.analysis.models import models_of
 from benchmarks.analysis.ranking import Ranking, in_order
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, columns
 from benchmarks.core.formats import number
+from benchmarks.core.frame import holds
 from benchmarks.core.naming import (
     BUDGET,
     ahead_of_flows,
     counted,
     in_words,
     is_baseline,
+    name_runs,
     of_plugins,
     starred,
 )
@@ -36,6 +39,7 @@ SIZES = ("hidden", "depth", "layers", "bins")  # options that the words of a con
 COSTED = ("train_flops", "budget_spent", "row_flops", "test_nfe")
 EXTREME = 10  # times the usual error over test rows, which then few rows decide
 RARE = "Worst row: a split of which few rows decide the mean, ± its standard error over rows."
+FAMILY = "family"  # column of the name of a model in tables of several data sets
 FEW = "few rows decide"  # in place of a distance to the best
 EDGE = "*"  # after a choice at an end of what there was to choose
 MEANS = (
@@ -83,10 +87,9 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     for name, rows in sets.items():
         longest = last(rows)
         ordered += [likelihoods[name]] if name in likelihoods else []
-        ordered += [_costs(name, scored[name]), _uses(name, longest)]
         exact = exactness(models_of(name, longest), "frontier") if len(longest) else None
-        ordered += [table for table in (exact, _ladder(name, rows)) if table is not None]
-        ordered.append(trials(name, rows))
+        ordered += [_costs(name, scored[name]), _uses(name, longest)]
+        ordered += [*filter(None, [exact]), trials(name, rows)]
     earlier = (
         " Earlier protocol: a budget is the updates that the rate timed first gives in nominal "
         "seconds; the tables of choices and costs have the share that was spent."
@@ -203,44 +206,16 @@ def _uses(name: str, scored: pd.DataFrame) -> Table:
     return Table(f"frontier-uses-{name}", f"{name}: samples and calls", note, frame, columns=USES)
 
 
-def _ladder(name: str, rows: pd.DataFrame) -> Table | None:
-    """The best validation likelihood by preprocessing, of each model at each budget.
-
-    None of a single preprocessing.
-    """
-    trained = rows[(rows["status"] == "done") & rows["stage"].isin(["trial", "final"])]
-    settings = trained.get("setting.training", pd.Series(dtype=object))
-    names = {key: training.get("preprocessing") for key, training in settings.dropna().items()}
-    trained = trained.assign(first=pd.Series(names, trained.index, dtype=object))
-    trained = trained[trained["seed"] == trained["seed"].min()].dropna(subset=["first"])
-    if trained["first"].nunique() < 2:
-        return None
-    best = trained.pivot_table("val_ll", "model", ["first", "seconds"], aggfunc="max")
-    best = best.reindex(trained["model"].unique())
-    frame = best.set_axis([f"{kind}.{budget:g}" for kind, budget in best], axis=1)
-    labels = zip(frame, (f"{kind}, {budget:g} s" for kind, budget in best), strict=True)
-    columns = {"model": Column("Model")} | {n: Column(at, digits=".3f") for n, at in labels}
-    frame[RECORDS] = trained.groupby("model")["key"].agg(tuple)
-    frame = frame.rename_axis("model").reset_index()
-    note = (
-        "The best validation log-likelihood in nats of the trials of each preprocessing, on the "
-        "split and weights of the first seed: of all at the first budget, at a larger one of those "
-        "that the search went on with, and at an extended one of the training that it chose."
-    )
-    title = f"{name}: what preprocessing is worth"
-    return Table(f"frontier-preprocessing-{name}", title, note, frame, columns=columns)
-
-
 def trials(name: str, rows: pd.DataFrame) -> Table:
-    """All trials of the search in rows that are `labelled`, the best first."""
-    tried = rows[(rows["stage"] == "trial") & (rows["status"] != "skipped")]
-    tried = tried.assign(val_ll=tried.get("val_ll", np.nan))
+    """All trials of the search in rows that are `labelled`, the best first, and baselines."""
+    tried = rows[rows["stage"].isin(["trial", "baseline"]) & (rows["status"] != "skipped")]
+    tried = tried[tried["seed"] == tried["seed"].min()].assign(val_ll=tried.get("val_ll", np.nan))
     tried = tried.sort_values(["model", "seconds", "val_ll"], ascending=[True, True, False])
     frame = tried.reindex(columns=[n for n in TRIALS if n != "budget_spent" or n in tried])
     frame["val_ll"], frame[RECORDS] = cells(tried, "val_ll"), [(key,) for key in tried["key"]]
     note = (
-        "Every configuration that was tried, on the split and weights of the first seed. "
-        f"{EDGE}: an end of what there was to choose."
+        "Every configuration that was tried, and every baseline, on the split and weights of the "
+        f"first seed. {EDGE}: an end of what there was to choose."
     )
     return Table(f"frontier-trials-{name}", f"{name}: the search", note, frame, columns=TRIALS)
 
@@ -269,13 +244,17 @@ def overview(
     Each column has the budget `of_most_models`. May be empty.
     """
     records: dict[str, tuple[str, ...]] = {}
-    for table in likelihoods.values():
-        for model, keys in zip(table.frame["model"], table.rows_from, strict=True):
-            records[model] = records.get(model, ()) + keys
+    parts, fitted = dict[str, pd.DataFrame](), set[str]()
+    for data, table in likelihoods.items():
+        scored = pd.concat(best[data].values()).drop_duplicates("model").set_index("model")
+        fitted |= {*scored.loc[is_baseline(scored), FAMILY]}
+        parts[data] = table.frame.set_index(table.frame["model"].map(scored[FAMILY]))
+        for family, keys in parts[data][RECORDS].items():
+            records[str(family)] = records.get(str(family), ()) + keys
     frame, columns = pd.DataFrame({"model": list(records)}), {"model": Column("Model")}
     means: dict[str, list[float]] = {}
     for data, table in likelihoods.items():
-        rows = table.frame.set_index("model").reindex(frame["model"])
+        rows = parts[data].reindex(frame["model"])
         budget, name = f"{of_most_models(best[data]):g}", f"to.{data}"
         means[data] = rows[f"test_ll.{budget}"].tolist()
         wild = rows.get("worst", pd.Series(None, rows.index, dtype=object)).notna()
@@ -287,12 +266,15 @@ def overview(
         label = f"{data}, {table.columns[f'test_ll.{budget}'].label}"
         columns[name] = Column(label, digits=".3f")
     frame[RECORDS] = list(records.values())
-    order = in_order(pd.DataFrame(means, frame["model"]).dropna(how="all"), ranking)
+    values = pd.DataFrame(means, frame["model"])
+    common, some = values.notna().all(axis=1), values.notna().any(axis=1)
+    order = in_order(values[common | some & ~values.index.isin(fitted)], ranking)
     frame = frame.set_index("model").loc[order].reset_index()
     note = (
         "Distance to the best mean test log-likelihood in nats, on the same splits, ± half of its "
-        f"{1 - LEVEL:.0%} interval, after the seconds of updates in each header; baselines are "
-        f"fitted. {BOLD} Rows are in order of mean rank. A data set's own table has likelihoods."
+        f"{1 - LEVEL:.0%} interval, after the seconds of updates in each header; baselines, of "
+        "which the preprocessing is chosen by validation, are fitted. "
+        f"{BOLD} Rows are in order of mean rank. A data set's own table has likelihoods."
     )
     note += improvement.note(frame)
     return Table("frontier-sets", "Behind the best, by data set", note, frame, columns=columns)
@@ -343,7 +325,7 @@ def _closed_on(every: Best) -> Iterator[tuple[float, pd.DataFrame]]:
         shares = [Estimate(1 - lag.value / gap, lag.error / gap, lag.freedom) for lag in lags]
         medians = [seeds.reindex(columns=COSTED).median() for seeds in models]
         values: dict[str, Any] = {
-            "model": [str(seeds["model"].iloc[0]) for seeds in models],
+            "model": [str(seeds[FAMILY].iloc[0]) for seeds in models],
             "share": shares,
             "baseline": [bool(is_baseline(seeds).all()) for seeds in models],
             RECORDS: [tuple(seeds["key"]) for seeds in models],
@@ -386,7 +368,7 @@ def of_most_models(budgets: Best) -> float:
 def ranked(best: Mapping[str, Best]) -> Ranking | None:
     """Rank the models of data sets, each at the budget `of_most_models`."""
     parts = [budgets[of_most_models(budgets)] for budgets in best.values() if budgets]
-    return Ranking.of(pd.concat(parts).rename(columns={"model": "series"})) if parts else None
+    return Ranking.of(pd.concat(parts).rename(columns={FAMILY: "series"})) if parts else None
 
 
 def baselines_ahead(best: Mapping[str, Best]) -> str:
@@ -405,7 +387,8 @@ def baselines_ahead(best: Mapping[str, Best]) -> str:
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     """Cases of one data set with the columns of a search: ``model``, ``stage``, ``configuration``.
 
-    ``seconds`` is the budget; a baseline is a final without one.
+    ``seconds`` is the budget; a baseline is a final without one. `FAMILY` is the model, of a
+    mixture or kernel density without its preprocessing.
     """
     unknown = pd.Series(None, frame.index, dtype=object)
     names = ("label", "stage", "seconds", "preprocessing")
@@ -417,6 +400,9 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
         seconds=get["seconds"].astype(float),
         configuration="",
     )
+    searched = is_baseline(frame) & (frame["flow"] != "gaussian")
+    rows[FAMILY] = frame["flow"].where(searched, rows["model"])
+    rows = name_runs(rows, "model", FAMILY)
     for _, family in rows.groupby("model"):
         options = [*SIZES, *_choices(family)]
         columns = ["setting.training", "setting.edges", *(f"option.{name}" for name in options)]
@@ -427,7 +413,16 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def finals(rows: pd.DataFrame) -> pd.DataFrame:
-    """The scored cases of rows that are `labelled`, and have a test likelihood."""
+    """The `_scored` cases, of a `FAMILY` those of the preprocessing that is best by validation."""
+    frame = _scored(rows)
+    for _, fits in frame[is_baseline(frame)].groupby(FAMILY):
+        if (best := best_validated(fits.assign(series=fits["model"]))) is not None:
+            frame = frame.drop(index=fits.index.difference(best.index))
+    return frame
+
+
+def _scored(rows: pd.DataFrame) -> pd.DataFrame:
+    """The cases of rows that are `labelled` which have a test likelihood."""
     scored = rows[(rows["status"] == "done") & rows["stage"].isin(["final", "baseline"])]
     frame = scored if "test_ll" in scored else scored.iloc[:0].assign(test_ll=np.nan)
     return frame.dropna(subset=["test_ll"])
@@ -537,7 +532,7 @@ class Choice:
     @classmethod
     def of(cls, data: str, rows: pd.DataFrame) -> Choice:
         """Rank the finals of a data set in rows that are `labelled`."""
-        scored = finals(rows)
+        scored = _scored(rows)
         scored = scored.assign(baseline=is_baseline(scored))
         order = scored.sort_values(["baseline", "val_ll"], ascending=[True, False])
         ranking = order.drop_duplicates(["flow", "setting.label"], ignore_index=True)
@@ -657,8 +652,12 @@ def _against_the_best(ranking: pd.DataFrame) -> tuple[list[Estimate], list[Stand
 
     These are trained densities on rows that none has seen: errors are over the rows. Two are level
     where they differ by less than `MARGIN` and a twentieth of what the best gains over a Gaussian,
-    or by less than a standard error.
+    or by less than a standard error. Without the rows errors are those that were recorded.
     """
+    if not holds(ranking, "test_log_prob").all():  # packed without
+        errors = ranking.reindex(columns=["test_ll", "test_ll_se"]).astype(float)
+        tests = [Estimate(mean, error, math.inf) for mean, error in errors.to_numpy()]
+        return tests, [None] * len(ranking)
     rows = [ranking.iloc[[place]] for place in range(len(ranking))]
     scores = [paired.mean_by_row(row) for row in rows]
     groups = [arrays(row.iloc[0], "test_groups").get("test_groups") for row in rows]
