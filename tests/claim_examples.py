@@ -337,13 +337,13 @@ def _examples(one: str, other: str) -> list[tuple[Outcome, Example]]:
 
 
 def _mode_collapse(share: float) -> pd.DataFrame:
-    """Trainings of two flows whose least visited mode has this share of its due one."""
+    """Trainings of two flows whose least visited mode has this share of its due mass."""
     trainings = {
         "flow": ["cnf", "maf"],
         "dataset": "8gaussians",
         "setting.objective": ["likelihood", "reverse_kl"],
         "updates": 500,
-        "least_share": share,
+        "least_mass": share,
         "modes_missed": float(8 * (share < 0.1)),
         "gap_mass": 0.02,
     }

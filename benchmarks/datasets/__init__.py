@@ -44,12 +44,12 @@ class Dataset:
     `log_prob` and `entropy` are those of y given x. `entropy` (nats) is the floor of the negative
     log-likelihood. `groups` (len(test),) and `val_groups` (len(val),) hold the integer block of
     each row if rows are dependent, for clustered standard errors. `modes` (K, dim) holds the
-    centres of equally likely modes. `columns` are the names of a table's columns, `remarks` list
-    what is doubtful about it. `levels` is the number of grey levels of images, each a step of
-    1 / levels. `split` is what a seed decides: a new draw of all rows, one of disjoint draws from a
-    table, a random split of it, or nothing, since the published split is kept. `support` (2, width)
-    are lower and upper bounds of each column, infinite where there is none (`bounds`), for a
-    preprocessing that needs them.
+    centres of modes, `weights` (K,) their shares of the mass, equal if left out. `columns` are the
+    names of a table's columns, `remarks` list what is doubtful about it. `levels` is the number of
+    grey levels of images, each a step of 1 / levels. `split` is what a seed decides: a new draw of
+    all rows, one of disjoint draws from a table, a random split of it, or nothing, since the
+    published split is kept. `support` (2, width) are lower and upper bounds of each column,
+    infinite where there is none (`bounds`), for a preprocessing that needs them.
     Raises ValueError for another shape or type, and for rows outside of the support.
     """
 
@@ -65,6 +65,7 @@ class Dataset:
     entropy: float | None = None
     groups: Tensor | None = None
     modes: Tensor | None = None
+    weights: Tensor | None = None
     val_groups: Tensor | None = None
     columns: tuple[str, ...] | None = None
     remarks: tuple[str, ...] = ()
@@ -88,6 +89,10 @@ class Dataset:
         if self.modes is not None and self.modes.shape[1:] != (self.dim,):
             shape = tuple(self.modes.shape)
             raise self.fault(f"modes must be centres of shape (K, {self.dim}), got shape {shape}")
+        count = 0 if self.modes is None else len(self.modes)
+        if self.weights is not None and self.weights.shape != (count,):
+            shape = tuple(self.weights.shape)
+            raise self.fault(f"weights must be of shape ({count},), one a mode, got shape {shape}")
         for name, rows in {"groups": len(self.test), "val_groups": len(self.val)}.items():
             groups = getattr(self, name)
             if groups is not None and groups.shape != (rows,):
@@ -288,6 +293,7 @@ def drawn(
     entropy: Callable[[], float | None] = lambda: None,
     *,
     modes: Tensor | None = None,
+    weights: Tensor | None = None,
     rows: Mapping[str, int] = ROWS,
     context_dim: int = 0,
     support: Tensor | None = None,
@@ -321,6 +327,7 @@ def drawn(
             log_prob=log_prob,
             entropy=entropy(),
             modes=modes,
+            weights=weights,
             split="drawn",
             support=support,
         )

@@ -4,7 +4,8 @@ Source of all but `25gaussians`: `lib/toy_data.py` of Grathwohl et al., FFJORD: 
 Dynamics for Scalable Reversible Generative Models, 2018, arXiv:1810.01367. The formulas are theirs.
 Here every draw comes from one torch.Generator and rows are independent: places, angles and arms are
 drawn, where theirs are even grids or equal shares. `25gaussians`, which shows mode dropping: Lin,
-Khetan, Fanti and Oh, PacGAN, 2018, arXiv:1712.04086.
+Khetan, Fanti and Oh, PacGAN, 2018, arXiv:1712.04086. Its columns are independent, so that an affine
+coupling stays at a Gaussian; those of `25gaussians_turned` are not, and its modes differ in weight.
 
 Samplers take (n, generator) and return (n, 2); log densities are (n, 2) -> (n,), nats.
 """
@@ -27,6 +28,7 @@ PACGAN = (
     "Synthetic 5 x 5 grid of Gaussians, spacing 2, standard deviation 0.05, each as likely "
     "(arXiv:1712.04086)"
 )
+TURNED = "Synthetic grid of 25gaussians, turned by 30 degrees, with weights from 1 to 3"
 CHUNK = 4096  # rows per block of distances to all nodes of a curve
 
 
@@ -37,19 +39,26 @@ def _legendre(nodes: int) -> tuple[Tensor, Tensor]:
 
 
 class Gaussians(NamedTuple):
-    """Equally likely N(centre, spread^2 I) about the ``centres`` (K, 2)."""
+    """N(centre, spread^2 I) about ``centres`` (K, 2), equally likely without ``weights`` (K,)."""
 
     centres: Tensor
     spread: float
+    weights: Tensor | None = None
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        k = torch.randint(len(self.centres), (n,), generator=generator)
+        if self.weights is None:
+            k = torch.randint(len(self.centres), (n,), generator=generator)
+        else:
+            k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         return self.centres[k] + self.spread * normal(generator, n, 2)
 
     def log_prob(self, x: Tensor) -> Tensor:
         square = (x[:, None, :] - self.centres.to(x)).square().sum(-1)
         constant = math.log(len(self.centres) * 2 * math.pi * self.spread**2)
-        return torch.logsumexp(-square / (2 * self.spread**2), dim=1) - constant
+        exponents = -square / (2 * self.spread**2)
+        if self.weights is not None:
+            exponents += (len(self.centres) * self.weights).log().to(x)
+        return torch.logsumexp(exponents, dim=1) - constant
 
 
 ANGLES = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
@@ -80,6 +89,16 @@ def grid_log_prob(x: Tensor) -> Tensor:
 def grid_entropy() -> float:
     """Entropy without overlap, which is below 1e-80 nats at 40 standard deviations."""
     return math.log(len(GRID.centres)) + math.log(2 * math.pi * math.e * GRID.spread**2)
+
+
+TURN = torch.tensor([[3**0.5, 1.0], [-1.0, 3**0.5]], dtype=torch.float64) / 2  # by 30 degrees
+WEIGHTS = (1 + 7 * torch.arange(25, dtype=torch.float64) % 25 / 12) / 50
+UNEVEN = Gaussians(GRID.centres @ TURN, GRID.spread, WEIGHTS)
+
+
+def uneven_entropy() -> float:
+    """Entropy without overlap, as that of the grid."""
+    return grid_entropy() - math.log(25) - float(torch.xlogy(WEIGHTS, WEIGHTS).sum())
 
 
 def board_sample(n: int, generator: torch.Generator) -> Tensor:
@@ -351,6 +370,8 @@ def _register(name: str, *density: Any, about: str = FFJORD, **more: Any) -> Non
 
 _register("8gaussians", CIRCLE.sample, CIRCLE.log_prob, circle_entropy, modes=CIRCLE.centres)
 _register("25gaussians", GRID.sample, grid_log_prob, grid_entropy, modes=GRID.centres, about=PACGAN)
+_uneven: dict[str, Any] = {"modes": UNEVEN.centres, "weights": WEIGHTS, "about": TURNED}
+_register("25gaussians_turned", UNEVEN.sample, UNEVEN.log_prob, uneven_entropy, **_uneven)
 _board = bounds((-4.0, 4.0), (-4.0, 4.0))
 _register("checkerboard", board_sample, board_log_prob, lambda: math.log(32), support=_board)
 _register("2spirals", spirals_sample, spirals_log_prob, spirals_entropy)

@@ -283,6 +283,8 @@ class _Turns(Turns):
 
     def goal(self, update: int) -> Objective:
         """What an update minimises: the objective, or the likelihood where that finishes."""
+        if advance := getattr(self.objective, "advance", None):
+            advance(update / self.case.updates)
         if self.settings.finish == "own":
             return self.objective
         course = self.state.course

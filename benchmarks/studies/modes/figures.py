@@ -32,7 +32,8 @@ def figures(frame: pd.DataFrame) -> Iterator[Figure]:
 def _draw(group: pd.DataFrame) -> Any:
     """Two rows of panels an objective, a column for the data and each flow."""
     data = arrays_by_case(group.iloc[:1])[0]
-    points = data["data_samples"]
+    points, count = data["data_samples"], len(data["modes"])
+    due = data.get("due", np.full(count, 1 / count))
     extent = np.stack([points.min(0), points.max(0)], 1)
     of_data = {"samples": points, "mode_shares": data["data_shares"]}
     lines = []
@@ -51,14 +52,14 @@ def _draw(group: pd.DataFrame) -> Any:
                 if name not in line:
                     continue
                 share = line[name]["mode_shares"]
-                missed = modes.of_due(share) < modes.MISSED
+                missed = share < modes.MISSED * due
                 panels.cloud(above, line[name]["samples"])
                 above.plot(*data["modes"][missed].T, ms=5, mew=1.5, **CROSS)
                 panels.window(above, extent, 0.05)
                 panels.title(above, name, "", 1.5)
                 places = np.arange(len(share))
                 below.bar(places, 100 * share, color=draw.COLOURS[0], width=0.8)
-                below.axhline(100 / len(share), ls=":", lw=1, color="#555555")
+                below.step(places, 100 * due, where="mid", ls=":", lw=1, color="#555555")
                 below.plot(places[missed], np.full(missed.sum(), 0.04 * top), ms=3.5, **CROSS)
                 below.set(ylim=(0, top))
                 below.set_title(f"up to {top:.0f} %", fontsize=8, pad=3)
