@@ -66,10 +66,12 @@ def test_data_without_modes_or_density_is_refused() -> None:
         reverse_kl(data)
     with pytest.raises(ValueError, match=r"'gan'.*likelihood, reverse_kl"):
         cases_of("modes", {**SMALL, "objectives": ["gan"]})
+    parts, two = [torch.zeros(1, 2).double()] * 3, torch.zeros(2, 2)
     with pytest.raises(ValueError, match=r"'bad'.*modes"):
-        Dataset("bad", 2, *[torch.zeros(1, 2).double()] * 3, "", "", modes=torch.zeros(3, 1))
-    with pytest.raises(ValueError, match=r"'bad'.*weights"):
-        Dataset("bad", 2, *[torch.zeros(1, 2).double()] * 3, "", "", weights=torch.ones(3))
+        Dataset("bad", 2, *parts, "", "", modes=torch.zeros(3, 1))
+    for weights in (torch.ones(3), torch.tensor([0.5, 0.6]), torch.tensor([-0.5, 1.5])):
+        with pytest.raises(ValueError, match=r"'bad'.*weights"):
+            Dataset("bad", 2, *parts, "", "", modes=two, weights=weights)
 
 
 class Affine(torch.nn.Module):

@@ -33,6 +33,7 @@ FOLDERS = (  # committed; others may lie beside them
     "frontier",
     "ladder",
     "libraries",
+    "modes",
     "reference",
     "slide",
     "speed",

@@ -352,23 +352,25 @@ def mode_collapse(frame: pd.DataFrame) -> Verdict:
     """The least mass in a mode, and the share of samples between modes, by each objective."""
     criterion = RULES["mode-collapse"]
     rows = trained(done(frame, "modes", "least_mass", "modes_missed", "gap_mass"))
-    objective = rows["setting.objective"]
-    by_likelihood, others = rows[objective == "likelihood"], rows[objective != "likelihood"]
+    by_likelihood = rows[rows["setting.objective"] == "likelihood"]
+    others = rows.drop(index=by_likelihood.index)
     if by_likelihood.empty:
         raise NotMeasured("trainings by likelihood in the study modes")
     every = _means(by_likelihood)
     least, due = every["least_mass"], criterion["due"]
+    missed, full = every["modes_missed"] > 0, least >= due
+    holds = [None if f == m else f for f, m in zip(full, missed, strict=True)]
     sentence = (
-        f"Trained by likelihood, {counted(int((least >= due).sum()), 'pair')} of {len(every)} of "
+        f"Trained by likelihood, {counted(int(full.sum()), 'pair')} of {len(every)} of "
         f"flow and data set have {due:g} of its due mass or more in each mode with every seed; "
         f"least has {least.idxmin()}, {least.min():.2f}. A mode has less than a tenth of its due "
-        f"samples with {listed(every.index[every['modes_missed'] > 0], 'none')}. Between modes lie "
+        f"samples with {listed(every.index[missed], 'none')}. Between modes lie "
         f"{span(every['gap_mass'], '.1%')} of the samples, and {RARE:.0%} of the data."
     )
     for name, group in others.groupby("setting.objective"):
-        missed = span(_means(group)["modes_missed"], ".1f")
-        sentence += f" By {OBJECTIVES[str(name)]} {missed} modes are missed, on average over seeds."
-    return Verdict(outcome([*(least >= due)]), sentence, keys(by_likelihood, others))
+        lost = span(_means(group)["modes_missed"], ".1f")
+        sentence += f" By {OBJECTIVES[str(name)]} {lost} modes are missed, on average over seeds."
+    return Verdict(outcome(holds), sentence, keys(by_likelihood, others))
 
 
 def _means(rows: pd.DataFrame) -> pd.DataFrame:

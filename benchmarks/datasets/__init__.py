@@ -89,10 +89,10 @@ class Dataset:
         if self.modes is not None and self.modes.shape[1:] != (self.dim,):
             shape = tuple(self.modes.shape)
             raise self.fault(f"modes must be centres of shape (K, {self.dim}), got shape {shape}")
-        count = 0 if self.modes is None else len(self.modes)
-        if self.weights is not None and self.weights.shape != (count,):
-            shape = tuple(self.weights.shape)
-            raise self.fault(f"weights must be of shape ({count},), one a mode, got shape {shape}")
+        if self.weights is not None:
+            shares, count = self.weights.numpy(), 0 if self.modes is None else len(self.modes)
+            if shares.shape != (count,) or (shares <= 0).any() or abs(shares.sum() - 1) > 1e-9:
+                raise self.fault(f"weights must be {count} positive shares of one, got {shares}")
         for name, rows in {"groups": len(self.test), "val_groups": len(self.val)}.items():
             groups = getattr(self, name)
             if groups is not None and groups.shape != (rows,):

@@ -65,10 +65,12 @@ def train(
     Validation is by the exact trace and an adaptive solver, whatever the training uses. An update
     whose loss or gradient is not finite, or whose ODE cannot be solved, is skipped. ``observe`` is
     called before each update and after the last, outside the measured seconds; what it returns,
-    unless None, is appended to ``history.observations``. The weights at the end are those that
-    ``settings.keep`` names; of a course they are the best of the means. With a ``continuation``, a
-    share of the updates, ``history.gain`` says whether the training was still improving; nothing
-    else in the history counts what that takes. A course says so by the last half of its plateau.
+    unless None, is appended to ``history.observations``. An ``objective`` with a method ``advance``
+    is told the share of the updates that were made before each. The weights at the end are those
+    that ``settings.keep`` names; of a course they are the best of the means. With a
+    ``continuation``, a share of the updates, ``history.gain`` says whether the training was still
+    improving; nothing else in the history counts what that takes. A course says so by the last half
+    of its plateau.
 
     If `checkpoint.slot` names a file for the case, the state is written there every
     `checkpoint.SECONDS`, and a training that finds one of its own resumes from it, or from that of
