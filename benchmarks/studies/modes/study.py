@@ -109,7 +109,8 @@ class Modes(TrainingStudy):
                 names = ", ".join(OBJECTIVES)
                 raise ValueError(f"unknown objective {objective!r}; choose from: {names}")
             data = datasets.load(name)
-            of_samples.centres(data), of_samples.density(data)  # raise if they are not known
+            of_samples.centres(data)  # raises if they are not known, as does the density
+            of_samples.density(data)
             how: dict[str, Any] = {"study": self.name, "roles": {"expected": options.seconds}}
             how["fixed"] = {} if objective == "likelihood" else {"keep": "last"}
             settings = {"objective": objective, **options.model_dump(include=SETTINGS)}
