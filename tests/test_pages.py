@@ -42,7 +42,7 @@ def test_a_sentence_whose_sign_has_changed_is_refused() -> None:
 def test_the_page_of_results_is_short_and_the_readme_has_its_findings(documents: Documents) -> None:
     page, readme = (DOCS / "results.md").read_text(), (ROOT / "README.md").read_text()
     assert len(page.splitlines()) <= 300
-    for name in ("evaluations", "complexity", "preprocessing"):
+    for name in ("evaluations", "complexity", "preprocessing", "families", "tables"):
         text = " ".join(documents.sentence(name).split())
         assert text in page
         assert text in " ".join(readme.split())
