@@ -59,10 +59,11 @@ def test_tables_and_figures_of_the_readme_are_those_of_the_results() -> None:
 
 @pytest.mark.parametrize("folder", RUNS, ids=lambda path: path.name)
 def test_a_committed_run_is_whole(folder: Path) -> None:
-    """Every case of its plan is done; the page of results says what its suite has by now beside."""
+    """Every case of its plan is done, or a training that diverged, which is a result."""
     frame, plan = load(folder), plan_of(folder, {})
     assert {case.key for case in plan.cases} == set(frame["key"])
-    assert set(frame["status"]) <= {"done", "skipped"}
+    others = frame[~frame["status"].isin(["done", "skipped"])]
+    assert others["reason"].str.startswith("TrainingError").all()
     assert folder.name != "reference" or not state(suite.read(plan.name), folder).missing
 
 
@@ -172,9 +173,7 @@ def test_results_hold_packed_records_plans_and_benchmarks_alone() -> None:
             assert any(path.match(pattern) for pattern in allowed), path
         else:
             assert path.suffix == ".json", path
-    records = [path for path in files if path.parent.name != "results"]
-    assert sum(path.stat().st_size for path in records) <= 12e6
-    assert sum(path.stat().st_size for path in {*files} - {*records}) <= 8e6
+    assert sum(path.stat().st_size for path in files) <= 14e6
 
 
 @pytest.mark.parametrize(("code", "absent"), WITHOUT.values(), ids=WITHOUT)
