@@ -361,10 +361,10 @@ def mode_collapse(frame: pd.DataFrame) -> Verdict:
     missed, full = every["modes_missed"] > 0, least >= due
     holds = [None if f == m else f for f, m in zip(full, missed, strict=True)]
     sentence = (
-        f"Trained by likelihood, {counted(int(full.sum()), 'pair')} of {len(every)} of "
-        f"flow and data set have {due:g} of its due mass or more in each mode with every seed; "
-        f"least has {least.idxmin()}, {least.min():.2f}. A mode has less than a tenth of its due "
-        f"samples with {listed(every.index[missed], 'none')}. Between modes lie "
+        f"Trained by likelihood, {int(full.sum())} of {counted(len(every), 'pair')} of flow and "
+        f"data set have at least {due:g} of the due mass in each mode with every seed; the least "
+        f"is {least.min():.2f}, of {least.idxmin()}. A mode has less than a tenth of its due "
+        f"samples for {listed(every.index[missed], 'none')}. Between modes lie "
         f"{span(every['gap_mass'], '.1%')} of the samples, and {RARE:.0%} of the data."
     )
     for name, group in others.groupby("setting.objective"):

@@ -54,7 +54,8 @@ class AnnealedKL:
     """
 
     def __init__(self, data: Dataset) -> None:
-        self.data, self.power = data, 0.01
+        self.data = data
+        self.advance(0.0)
 
     def advance(self, share: float) -> None:
         """Take the power that is due after a share of the updates."""
@@ -81,7 +82,7 @@ class ModesOptions(Trainees, frozen=True):
     datasets: tuple[str, ...] = ("8gaussians", "25gaussians")
     """Data sets whose modes and density are known, by name."""
     objectives: tuple[str, ...] = ("likelihood", "reverse_kl")
-    """Objectives of the trainings, of `OBJECTIVES`: "annealed_kl" too."""
+    """Objectives of the trainings: "likelihood", "reverse_kl", "annealed_kl"."""
     updates: PositiveInt = 400
     """Updates of each training."""
     seconds: PositiveFloat = 5.0
@@ -109,7 +110,7 @@ class Modes(TrainingStudy):
                 names = ", ".join(OBJECTIVES)
                 raise ValueError(f"unknown objective {objective!r}; choose from: {names}")
             data = datasets.load(name)
-            of_samples.centres(data)  # raises if they are not known, as does the density
+            of_samples.centres(data)  # these raise ValueError where they are not known
             of_samples.density(data)
             how: dict[str, Any] = {"study": self.name, "roles": {"expected": options.seconds}}
             how["fixed"] = {} if objective == "likelihood" else {"keep": "last"}
