@@ -83,8 +83,9 @@ class CausalTransformer(nn.Module):
     def __init__(self, dim: int, sizes: Sizes, start: Sequence[float]) -> None:
         super().__init__()
         width, context_dim = max(LEAST, -(-sizes.hidden // SHARE)), sizes.context_dim
-        self.value = nn.Parameter(torch.randn(width) * 0.5)
-        self.places = nn.Parameter(torch.randn(dim, width) * 0.5)
+        draws = (torch.randn(size, device="cpu") for size in (width, (dim, width)))
+        device = torch.get_default_device()  # on "meta" torch imports its compiler to draw
+        self.value, self.places = (nn.Parameter((0.5 * draw).to(device)) for draw in draws)
         self.context = nn.Linear(context_dim, width) if context_dim else None
         self.blocks: Any = nn.ModuleList(Block(width, sizes.hidden) for _ in range(sizes.depth))
         self.norm = nn.LayerNorm(width)
@@ -202,10 +203,8 @@ def _scores(x: Tensor, log_weights: Tensor, means: Tensor, log_scales: Tensor) -
     tail = torch.where(negative, u, -u)
     small = _mills(tail).log() - 0.5 * tail * tail - HALF_LOG_TAU
     large = torch.log1p(-small.exp())
-    below, above = (
-        (log_weights + torch.where(mask, small, large)).logsumexp(-1)
-        for mask in (negative, ~negative)
-    )
+    halves = (torch.where(mask, small, large) for mask in (negative, ~negative))
+    below, above = ((log_weights + half).logsumexp(-1) for half in halves)
     lower = below < above
     quantile = _lower_quantile(torch.where(lower, below, above))
     z = torch.where(lower, quantile, -quantile)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import flows
 from benchmarks import datasets
@@ -53,6 +54,13 @@ CHUNK = 1000  # rows for which an ODE is solved together
 TIMEOUT = 600.0  # seconds of measuring bytes of ours, with compiling
 UPDATE_RATE = 60.0  # updates a second that a plan expects
 STARTS = 10.0  # seconds in which it expects a peer's processes to start and compile
+OWN = (*tables.MODES, tables.PRODUCTS)  # competitors that are no peers
+aten: Any = torch.ops.aten
+PRODUCTS: dict[Any, Callable[..., Tensor]] = {
+    aten.mm.default: torch.mm,
+    aten.bmm.default: torch.bmm,
+}
+PRODUCTS |= {aten.addmm.default: torch.mm, aten.baddbmm.default: torch.bmm}
 # settings of a training that a peer follows
 TAKES = {"learning_rate", "clip", "schedule", "decay", "warmup", "preprocessing", "keep"}
 TAKES |= {"validations", "validate_every", "validation_rows", "validation_tolerance"}
@@ -478,7 +486,7 @@ class Entry(Settings, frozen=True):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        if self.by not in (names := (*tables.MODES, *foreign.names())):
+        if self.by not in (names := (*OWN, *foreign.names())):
             raise ValueError(f"unknown competitor {self.by!r}; choose from: {', '.join(names)}")
         return self
 
@@ -536,6 +544,8 @@ class Ours:
             **{name: partial(self.gradient, name) for name in self.views},
         }
         self.timed = {name: work for name, work in works.items() if name in self.needs}
+        if case.settings["by"] == tables.PRODUCTS:
+            self.timed = {name: _products_of(work) for name, work in self.timed.items()}
 
     def log_prob(self) -> Tensor:
         """Log-densities of the batch, (N,)."""
@@ -585,6 +595,23 @@ class Ours:
         return seconds
 
 
+def _products_of(work: Any) -> Work:
+    """The matrix products that a work dispatches, alone in a bare loop."""
+    products: list[Callable[[], Tensor]] = []
+
+    class Noting(TorchDispatchMode):
+        def __torch_dispatch__(self, call: Any, _: Any, args: Any = (), named: Any = None) -> Any:
+            result = call(*args, **(named or {}))
+            if product := PRODUCTS.get(call):
+                pair = [matrix.detach() for matrix in args[-2:]]
+                products.append(partial(product, *pair, out=torch.empty_like(result)))
+            return result
+
+    with Noting():
+        work()
+    return torch.no_grad()(lambda: [product() for product in products])
+
+
 class Contest(ExitStack):
     """Competitors of one block; at its end their processes end.
 
@@ -608,7 +635,7 @@ class Contest(ExitStack):
             for parameter in (p for p in flow.parameters() if p.dim() > 1):
                 parameter.mul_(float(case.settings["gain"]))
         _update(flow, subject.batch, case.updates)
-        if by in tables.MODES:
+        if by in OWN:
             self._solutions[case.key] = self._solution(subject, case)
             return Ours(subject, case)
         ours = {n: p.detach().cpu().numpy() for n, p in flow.named_parameters()}
@@ -624,11 +651,7 @@ class Contest(ExitStack):
         return peer
 
     def errors(self, case: Case, competitor: Ours | ForeignFlow) -> dict[str, float]:
-        """Return the largest error of log_prob, and errors of gradients over the solution's norm.
-
-        With the evaluations of the field, where a peer counts them, and bytes if they are asked
-        for.
-        """
+        """Largest error of log_prob, errors of gradients over their norm, counts and bytes."""
         solution, density = self._solutions[case.key], competitor.arrays("log_prob")
         error = np.abs(density["log_prob"] - solution["log_prob"]).max()
         metrics = {"log_prob_error": float(error)}
@@ -637,7 +660,8 @@ class Contest(ExitStack):
             error = competitor.arrays(name)["gradient"] - solution["gradient"]
             ratio = np.linalg.norm(error) / np.linalg.norm(solution["gradient"])
             metrics[f"{name}_error"] = float(ratio)
-        return metrics | (competitor.memory() if case.settings.get("memory") else {})
+        whole = case.settings.get("memory") and case.settings["by"] != tables.PRODUCTS
+        return metrics | (competitor.memory() if whole else {})
 
     def _solution(self, subject: Calls, case: Case) -> Mapping[str, np.ndarray]:
         """Solve our flow's ODE tightly."""
@@ -686,7 +710,7 @@ class Speed(Study):
         for subject in options.subjects:
             member = flows.members[subject.flow]
             for entry in options.competitors:
-                if entry.by in tables.MODES or subject.flow in foreign.peer(entry.by).FAMILIES:
+                if entry.by in OWN or subject.flow in foreign.peer(entry.by).FAMILIES:
                     changed = filled(entry.options, subject.options)
                     yield common.case(
                         study=self.name,
@@ -712,16 +736,9 @@ class Speed(Study):
         Solves take as many threads as where nobody has set them: that is what a user gets.
         """
         with threads_by_work(), Contest() as contest:
-            first, dtype = cases[0], getattr(torch, cases[0].dtype)
-            matrix = torch.ones(tables.ROWS, tables.ROWS, device=first.device, dtype=dtype)
-            yield from measured(
-                cases,
-                contest.errors,
-                build=contest.enter,
-                reference={"matmul": lambda: matrix @ matrix},  # measures the machine's peak
-                meanwhile=partial(spinning, int(first.settings["busy"])),
-                warm=1,
-            )
+            spin = partial(spinning, int(cases[0].settings["busy"]))
+            how: dict[str, Any] = {"build": contest.enter, "meanwhile": spin, "warm": 1}
+            yield from measured(cases, contest.errors, **how)
 
 
 @register

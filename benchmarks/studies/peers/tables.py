@@ -80,6 +80,7 @@ MEMBERS: dict[str, dict[str, Any]] = {  # those that a name alone does not give
 }
 
 MODES = ("eager", "compiled")  # of our own flows
+PRODUCTS = "products"  # their matrix products alone
 CallName = Literal["log_prob", "gradient", "adjoint", "sample"]
 SPEED_CALLS: tuple[CallName, ...] = get_args(CallName)
 CALLS = {call: METRICS[f"{call}_seconds"].name for call in ("log_prob", "step", "sample", "build")}
@@ -87,10 +88,7 @@ KNOWN = ("parameters", "log_prob_error", "log_prob_flops", "log_prob_nfe")
 COMPILED = ("log_prob", "step", "sample")  # calls that a peer compiles
 STAGES = {"updates": "equal updates", "seconds": "equal seconds"}  # what is equal in a group
 STANDS = {"ahead": "ahead", "level": "level", "behind": "behind", "open": "not told apart"}
-BYTES = ("log_prob_resident_bytes", "gradient_resident_bytes", "step_saved_bytes")
-FLOPS = {"log_prob": "log_prob_flops", "gradient": "step_flops"}  # counted of eager flows, by call
-ROWS = 1536  # of the square matrices whose product measures the machine's peak
-MATMUL_FLOPS = 2 * ROWS**3
+RESIDENT = ("log_prob_resident_bytes", "gradient_resident_bytes")
 EQUAL = 2.0  # factor between two errors up to which they count as equal
 FLOOR = 1e-5  # below which errors, nats or of a gradient, are those of rounding: equal
 SUBJECT = {"flow": "flow", "dim": "dim", "batch": "batch"}  # its columns, by those of a frame
@@ -119,8 +117,8 @@ LIKELIHOODS = (
 )
 SPEED = (
     "Median of one call on the whole batch, timed in the same shuffled turns, with the "
-    "interquartile range in brackets. Peak: FLOPs of the eager flow's call over the time, as a "
-    "share of those of a large matrix product beside it. Error: of log_prob the largest over the "
+    "interquartile range in brackets. Products: the matrix products of the eager flow's call, "
+    "alone in a bare loop; another layout may be faster. Error: of log_prob the largest over the "
     "batch, of the gradient over its norm, to a float64 solution. Compile time is the first call "
     "minus the second; no other time includes it. Compiling pays from so many updates: their loss "
     "and backward save as many seconds as it takes. Busy: processes that kept a core each busy "
@@ -130,10 +128,9 @@ SPEED = (
 )
 RATIOS = (
     "Median time of ours over that of the other library's, with a 95 % bootstrap interval: below "
-    "1 ours is faster. Errors are those of log_prob (nats, the largest) and of gradients (over "
-    f"their norm). They are equal within a factor of {EQUAL:g}, or where both are below {FLOOR:g}, "
-    "which is rounding; otherwise the ratio compares two accuracies. Memory: the same ratio of "
-    "resident bytes."
+    "1 ours is faster. Accuracy: errors of log_prob (nats, the largest) and of gradients (over "
+    f"their norm) are equal within a factor of {EQUAL:g}, or where both are below {FLOOR:g}, which "
+    "is rounding; otherwise a ratio compares two accuracies. Resident: the same ratio of bytes."
 )
 
 
@@ -306,12 +303,11 @@ def speed(frame: pd.DataFrame) -> Iterator[Table]:
     frame = named(frame)
     yield _times(frame)
     if len(rows := ratios(frame)):
-        layout = columns("flow", "dim", "batch", "busy", "call", "ours", "peer")
-        layout["ratio"] = Column("Ours / peer", **RATIO)
-        errors = {"error": "Error, ours", "error.peer": "Error, peer"}
-        layout |= {name: Column(header, digits=".1e") for name, header in errors.items()}
-        layout |= columns("accuracy", {"memory": Column("Memory, ours / peer", digits=".3g")})
-        rows = rows.assign(call=rows["call"].map(lambda call: METRICS[f"{call}_seconds"].name))
+        layout = columns("flow", "dim", "batch", "busy", "ours", "peer")
+        names = [f"{call}_seconds" for call in SPEED_CALLS] + [*RESIDENT]
+        headers = {name: METRICS[name].name for name in names if name in rows}
+        layout |= {name: Column(header, **RATIO) for name, header in headers.items()}
+        layout |= columns("accuracy")
         yield Table.of("speed-ratios", "Ours over peers", RATIOS, rows, layout)
 
 
@@ -322,48 +318,37 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     return name_runs(frame, "competitor")
 
 
-def shares(frame: pd.DataFrame, call: str) -> pd.Series:
-    """Share of the measured peak that each row's call reaches; NaN where it is not known.
-
-    Its FLOPs are those of the eager flow of the same subject: a peer does the same work.
-    """
-    flops, seconds, matmul = (
-        frame.get(name, pd.Series(float("nan"), frame.index))
-        for name in (FLOPS[call], f"{call}_seconds", "matmul_seconds")
-    )
-    subjects = [frame[name] for name in _subject(frame)]
-    counted = flops.where(frame["setting.by"] == "eager").groupby(subjects, dropna=False)
-    return counted.transform("max") / seconds / (MATMUL_FLOPS / matmul)
-
-
 def ratios(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each subject, call, competitor of ours and peer that were timed together.
+    """A row for each subject, competitor of ours and peer that were timed together.
 
     One of ours that has a label, which says how it differs, is a peer. Columns: those of a subject,
-    call, ours, peer, ratio with ratio.interval, error and error.peer (of the gradient where the
-    call gives one, of log_prob otherwise), accuracy ("equal", or whose is better), records.
+    ours, peer, ratios of seconds, with intervals, and of resident bytes under their metrics,
+    accuracy ("equal", or whose is better for which call), records.
     """
     done, rows = frame[frame["status"] == "done"], []
     for _, group in done.groupby([*_subject(done), "block"], sort=False, dropna=False):
         mask = group["setting.by"].isin(MODES)
         mask &= group.get("setting.label", pd.Series(None, group.index)).isna()
-        sides = (group[side].to_dict("records") for side in (mask, ~mask))
-        for call, one, other in product(SPEED_CALLS, *sides):
-            mine, theirs = samples(one, call), samples(other, call)
-            if mine is None or theirs is None:
-                continue
-            metric = f"{call}_error" if call != "sample" else "log_prob_error"
-            ours, peer = one[metric], other[metric]
-            equal = max(ours, peer) <= max(FLOOR, EQUAL * min(ours, peer))
-            row = {SUBJECT[name]: one[name] for name in _subject(done)}
-            row |= {"call": call, "ours": one["competitor"], "peer": other["competitor"]}
-            row |= with_interval("ratio", *ratio_of_medians(mine, theirs))
-            row |= {"error": ours, "error.peer": peer}
-            resident = f"{call}_resident_bytes"
-            if not pd.isna(bytes_ := one.get(resident)):
-                row["memory"] = bytes_ / other[resident]
-            row["accuracy"] = "equal" if equal else f"{'ours' if ours < peer else 'peer'} better"
-            rows.append(row | {RECORDS: (one["key"], other["key"])})
+        for one, other in product(*(group[side].to_dict("records") for side in (mask, ~mask))):
+            compared: dict[str, Any] = {}
+            better = []
+            for call in SPEED_CALLS:
+                seconds = f"{call}_seconds"
+                mine, theirs = samples(one, call), samples(other, call)
+                if mine is None or theirs is None:
+                    continue
+                compared |= with_interval(seconds, *ratio_of_medians(mine, theirs))
+                error = f"{call}_error" if call != "sample" else "log_prob_error"
+                least, most = sorted([one[error], other[error]])
+                if most > max(FLOOR, EQUAL * least):
+                    whose = "ours" if one[error] == least else "peer"
+                    better.append(f"{METRICS[seconds].name}: {whose} better")
+            if compared:
+                row = {SUBJECT[name]: one[name] for name in _subject(done)}
+                row |= {"ours": one["competitor"], "peer": other["competitor"], **compared}
+                row |= {m: one[m] / other[m] for m in RESIDENT if not pd.isna(one.get(m))}
+                row["accuracy"] = ", ".join(better) or "equal"
+                rows.append(row | {RECORDS: (one["key"], other["key"])})
     return pd.DataFrame(rows)
 
 
@@ -377,9 +362,6 @@ def _times(frame: pd.DataFrame) -> Table:
         times = [time_cells(row, call, name) for row in frame.to_dict("records")]
         rows = rows.assign(**pd.DataFrame(times, rows.index, dtype=object))
         layout[name] = Column(header, **MILLISECONDS)
-        if call in FLOPS:
-            rows[f"{call}_peak"] = shares(frame, call)
-            layout[f"{call}_peak"] = Column(f"Peak, {header}", "%", 100.0, ".0f", kind="time")
     layout |= columns("log_prob_error", "gradient_error", "adjoint_error", "parameters")
     layout |= columns("log_prob_nfe", *(f"{call}_compile_seconds" for call in SPEED_CALLS))
     rows["pays"] = _paying(frame)
@@ -389,7 +371,7 @@ def _times(frame: pd.DataFrame) -> Table:
         known = rows["setting.memory"].eq(True)
         known &= rows["setting.by"] != "compiled"  # whose saved bytes are those of the eager flow
         rows["step_saved_bytes"] = rows["step_saved_bytes"].where(known)
-        layout |= {name: Column.of(name, row=False) for name in BYTES}
+        layout |= {name: Column.of(name, row=False) for name in (*RESIDENT, "step_saved_bytes")}
     return Table.of("speed", "Times by competitor", SPEED, rows, layout)
 
 
