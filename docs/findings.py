@@ -49,9 +49,8 @@ sentences: dict[str, Sentence] = {}
 
 DECIDING = {  # undecided claims by name, and what would decide them
     "mode-collapse": (
-        "*Trainings that resolve the modes would*: none is missed, and after a minute and a half "
-        "two of five CNFs have half of the due mass in each. Ten times the updates of five flows "
-        "with five seeds are seven hours of one core."
+        "*Trainings that resolve the modes would*: ten times the updates, of five flows with five "
+        "seeds, are seven hours of one core."
     ),
     "data-glow-ffjord": (
         "*Ten draws would*, of two spirals too: ten of three sets, two flows and 60 s each are an "

@@ -17,6 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -29,13 +30,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.graph import CodeGen
 from torch.utils._pytree import tree_map_only
 
-from flows.bijection import Pair, parts, to_data, to_noise, ways
+from flows.bijection import Pair, finite, parts, to_data, to_noise, ways
 from flows.functorch import compiling, differentiating_forward, recording, transforming
 from flows.registry import choices
 from flows.streams import without_stream
 
 aten: Any = torch.ops.aten
 Call = Callable[..., Any]
+TENSORS = "_parameters", "_buffers"  # of a module
+TRAINING, WANTED = attrgetter("training"), attrgetter("requires_grad")
 
 
 def log_density(transform: Any, base: Any, x: Tensor, context: Tensor | None) -> Tensor:
@@ -99,6 +102,18 @@ class Compiler:
         if self.solving:
             return function(_Stretches(transform, self), base, x, context)
         return self.run((transform, base), 0, function, x, context)
+
+    def again(self, function: Call, transform: Any, base: Any, x: Any) -> Any:
+        """A finite result, which NaN and infinity do not give, of a native function; or None.
+
+        One that was compiled for such rows takes no others, so that nothing has to be checked.
+        """
+        exact = getattr(x, "dtype", None) in (torch.float32, torch.float64)
+        if self.solving or not exact or compiling():
+            return None
+        arguments = (transform, base, x, None)
+        result = self.functions.native(function, 0, [x, None], *arguments, known=True)
+        return result if result is not None and finite(result) else None
 
     def run(
         self, modules: tuple[Any, ...], place: int, function: Call, x: Tensor, context: Any
@@ -183,10 +198,10 @@ class Functions:
         Raises RuntimeError within torch.func or forward-mode differentiation, at a second
         derivative of the result, and for what torch.compile does not take whole.
         """
-        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
-
         if (result := self.native(function, place, inputs, *arguments)) is not None:
             return result
+        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
         key = _key(function, place, inputs)
         if key not in self._known:
             # a copy for torch to keep versions of; sizes it remembers by the name
@@ -205,9 +220,12 @@ class Functions:
         return tree_map_only(Tensor, _watched, results) if torch.is_grad_enabled() else results
 
     def native(
-        self, function: Call, place: Hashable, inputs: Sequence[Tensor | None], *arguments: Any
+        self, function: Call, place: Hashable, inputs: Any, *arguments: Any, known: bool = False
     ) -> Any:
-        """The result on the CPU, by a native function for the first number of rows; else None."""
+        """The result on the CPU, by a native function for the first number of rows; else None.
+
+        None too where it has to be ``known`` and is not yet.
+        """
         if transforming() or differentiating_forward():
             raise RuntimeError(
                 f"a compiled view has no torch.func and no forward-mode derivatives: {REMEDY}"
@@ -218,12 +236,12 @@ class Functions:
             return None
         setting = (torch.get_num_threads(), torch.get_default_dtype())
         key = (*_key(function, place, inputs), *setting)
-        if key not in self._ahead:
+        if key not in self._ahead and not known:
             try:
                 self._ahead[key] = Ahead(function, arguments)
             except Exception:  # whatever it is: torch.compile may do it, or says why not
                 self._ahead[key] = None
-        native = self._ahead[key]
+        native = self._ahead.get(key)
         return native and native(arguments)
 
 
@@ -262,18 +280,20 @@ class Ahead:
     """
 
     def __init__(self, function: Callable[..., Any], arguments: Any) -> None:
-        arguments = tree_map_only(Tensor, _alone, arguments)
+        arguments = tree_map_only(  # each tensor is another object
+            Tensor, lambda t: t.detach().requires_grad_(t.requires_grad), arguments
+        )
         self.modules, tensors = leaves(arguments)
-        self.links, self.parts = _links(self.modules)
-        self.training = [part.training for part in self.parts]
-        self.places = [*_places(self.modules)]
+        self.parts, *self.links = _held(self.modules, "_modules")
+        self.training = [*map(TRAINING, self.parts)]
+        state, *self.places = _held(self.modules, *TENSORS)
         self.layout = [*map(_layout, tensors)]
-        inputs = [*(owner[name] for owner, name in self.places), *tensors]
+        inputs = [*state, *tensors]
         if len({id(t) for t in inputs}) < len(inputs):
             raise ValueError("modules share a tensor: later there may be two")
         self.wanted = [torch.is_grad_enabled() and t.requires_grad for t in inputs]
         self.learned = [n for n, wanted in enumerate(self.wanted) if wanted]
-        self._note(inputs[: len(self.places)])
+        self._note(state)
         self._compile(function, arguments, inputs)
 
     def _compile(self, function: Callable[..., Any], arguments: Any, inputs: list[Tensor]) -> None:
@@ -364,17 +384,14 @@ class Ahead:
 
     def _fitting(self, modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> Any:
         """The tensors of the modules, where all is as it was compiled for; else None."""
-        parts = [holder.get(name) for holder, name in self.links]
-        if modules != self.modules or parts != self.parts:
+        if modules != self.modules or [*map(dict.get, *self.links)] != self.parts:
             return None
-        if [part.training for part in self.parts] != self.training:
+        if [*map(TRAINING, self.parts)] != self.training or [*map(_layout, tensors)] != self.layout:
             return None
-        state = [owner[name] for owner, name in self.places]
-        if self.learned and [t.requires_grad for t in (*state, *tensors)] != self.wanted:
+        state: list[Any] = [*map(dict.get, *self.places)]
+        if self.learned and [*map(WANTED, state), *map(WANTED, tensors)] != self.wanted:
             return None
-        if [*map(_layout, tensors)] != self.layout:
-            return None
-        if [t.data_ptr() for t in state] != self.addresses:  # moved, perhaps to another dtype
+        if [*map(Tensor.data_ptr, state)] != self.addresses:  # moved, perhaps to another dtype
             if [*map(_layout, state)] != self.layout_of_state:
                 return None
             self._note(state)
@@ -398,20 +415,15 @@ class _Node(torch.autograd.Function):
         native: Ahead = ctx.native
         first_derivative(slopes[0])
         cotangents = [slope for n, slope in enumerate(slopes) if n not in native.fixed]
-        gradients = iter(native.gradients(ctx.saved_tensors, cotangents))
-        places = range(len(native.wanted))
-        return None, *(next(gradients) if n in native.learned else None for n in places)
+        gradients = native.gradients(ctx.saved_tensors, cotangents)
+        found = dict(zip(native.learned, gradients, strict=True))
+        return None, *map(found.get, range(len(native.wanted)))
 
 
 def first_derivative(gradient: Tensor) -> None:
     """Refuse a backward pass that will be differentiated, or mapped by torch.func."""
     if torch.is_grad_enabled() or transforming():
         raise RuntimeError(f"a compiled view has first derivatives alone: {REMEDY}")
-
-
-def _alone(tensor: Tensor) -> Tensor:
-    """The same values as another object, which no other argument is."""
-    return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def leaves(arguments: Sequence[Any]) -> tuple[list[nn.Module], list[Tensor]]:
@@ -444,7 +456,7 @@ def repeated(function: Call, going: Call, carried: Any, arguments: Sequence[Any]
     form. Tensors of the arguments, and of modules among them, stay as they are.
     """
     modules, tensors = leaves(arguments)
-    inputs = [*(owner[name] for owner, name in _places(modules)), *tensors]
+    inputs = [*_held(modules, *TENSORS)[0], *tensors]
     start: list[Tensor] = []
     form = _numbered(carried, start)
     start = [tensor.clone(memory_format=torch.contiguous_format) for tensor in start]
@@ -480,18 +492,12 @@ def _filled(form: Any, tensors: Sequence[Tensor]) -> Any:
     return form and form[0]([_filled(part, tensors) for part in form[1]])
 
 
-def _links(modules: Sequence[nn.Module]) -> tuple[list[tuple[dict[str, Any], str]], list[Any]]:
-    """Where each module within some is held, and the modules."""
-    holders = [part._modules for module in modules for part in module.modules()]
-    links = [(holder, name) for holder in holders for name in holder]
-    return links, [holder[name] for holder, name in links]
-
-
-def _places(modules: Sequence[nn.Module]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Where each tensor within some modules is held."""
-    for part in (part for module in modules for part in module.modules()):
-        for held in (part._parameters, part._buffers):
-            yield from ((held, name) for name, tensor in held.items() if tensor is not None)
+def _held(modules: Sequence[nn.Module], *kinds: str) -> Any:
+    """What modules, and modules within, hold of some kinds; the dictionaries and their keys."""
+    parts = (part for module in modules for part in module.modules())
+    holders = [vars(part)[kind] for part in parts for kind in kinds]
+    held = [(v, holder, n) for holder in holders for n, v in holder.items() if v is not None]
+    return [[*column] for column in zip(*held, strict=True)] or [[], [], []]
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:

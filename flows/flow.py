@@ -80,6 +80,8 @@ class Flow(nn.Module):
         overflow too. Warns of dtypes with too few digits.
         """
         x = self._rows(x)
+        if (again := self._again(log_density, x, context)) is not None:
+            return again
         log_prob: Tensor = self._run(log_density, x, context)
         if log_prob.dtype in (torch.bfloat16, torch.float16):
             text = f"{log_prob.dtype} has three digits: a log-density may be off by a nat, "
@@ -140,10 +142,16 @@ class Flow(nn.Module):
         x = self._rows(x)
         exact = getattr(x, "dtype", None) in (torch.float32, torch.float64)
         if self.compiler is not None and exact and type(self).log_prob is Flow.log_prob:
-            loss: Tensor = self._run(negative_mean, x, context)
+            again = self._again(negative_mean, x, context)
+            loss: Tensor = self._run(negative_mean, x, context) if again is None else again
             if loss.device.type != "cpu" or finite(loss):
                 return loss
         return -self.log_prob(x, context).mean()
+
+    def _again(self, function: Callable[..., Any], x: Any, context: Tensor | None) -> Any:
+        if self.compiler is None or context is not None:
+            return None
+        return self.compiler.again(function, self.transform, self.base, x)
 
     def _run(self, function: Callable[..., Any], x: Tensor, context: Tensor | None) -> Any:
         """Check the inputs, then call function(transform, base, x, context)."""

@@ -330,16 +330,23 @@ def test_parameters_are_shared_and_copies_have_their_own(make_flow: Make, normal
     assert twin.float().log_prob(x.float()).dtype == torch.float32
 
 
-def test_checks_stay(make_flow: Make, normal: Normal) -> None:
-    """Values, shape and dtype of the input are checked outside of compiled code."""
-    view = make_flow("maf", 3, **MEMBERS["maf"]).compiled(backend="aot_eager")
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_checks_stay(backend: str, make_flow: Make, normal: Normal) -> None:
+    """Values, shape and dtype of the input are checked, and a native function needs it not."""
+    view = make_flow("maf", 3, **MEMBERS["maf"]).compiled(backend=backend)
     x = normal(4, 3)
-    with pytest.raises(ValueError, match="1 of 4"):
-        view.log_prob(x.index_fill(0, torch.tensor([2]), torch.nan))
-    with pytest.raises(ValueError, match=r"\(4, 2\)"):
-        view.to_noise(x[:, :2])
-    with pytest.raises(TypeError, match="float32"):
-        view.loss(x.float())
+    for call in (view.log_prob, view.loss, view.to_noise):
+        call(x)
+        for value in (torch.nan, torch.inf, -torch.inf):
+            with pytest.raises(ValueError, match="1 of 4"):
+                call(x.index_fill(0, torch.tensor([2]), value))
+        with pytest.raises(ValueError, match=r"\(4, 2\)"):
+            call(x[:, :2])
+        for other, name in ((x.float(), "float32"), (x.tolist(), "got list")):
+            with pytest.raises(TypeError, match=name):
+                call(other)
+        with pytest.raises(ValueError, match="no context"):
+            call(x, x)
 
 
 def test_failures_of_solves_keep_their_types(normal: Normal, recorded: list[Any]) -> None:
