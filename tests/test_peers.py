@@ -373,7 +373,7 @@ def test_competitors_are_timed_together(gauss: str) -> None:
     results = measured(raced(["eager", gauss, "products"], "realnvp", seconds=0.01))
     for result in results.values():
         assert not result.failure
-        for name in ("log_prob", "gradient", "sample"):
+        for name in ("log_prob", "gradient", "sample", "matmul"):
             assert np.min(result.metrics[f"{name}_seconds"]) > 0
     ours, theirs = results["eager"].metrics, results[gauss].metrics
     assert ours["reference_seconds"] == theirs["reference_seconds"]
@@ -391,7 +391,7 @@ def test_bytes_are_those_of_processes_of_their_own(gauss: str) -> None:
         assert {"log_prob_resident_bytes", "log_prob_seconds"} <= set(result.metrics)
         assert not {"gradient_resident_bytes", "gradient_seconds"} & set(result.metrics)
     frame = frame_of(block, results).assign(log_prob_resident_bytes=[3e6, 2e6])
-    assert STUDY.tables(frame)[1].frame["memory"].tolist() == [1.5]
+    assert STUDY.tables(frame)[1].frame["log_prob_resident_bytes"].tolist() == [1.5]
 
 
 @pytest.mark.parametrize("fatal", [0, 13])

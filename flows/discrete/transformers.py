@@ -203,8 +203,10 @@ def _scores(x: Tensor, log_weights: Tensor, means: Tensor, log_scales: Tensor) -
     tail = torch.where(negative, u, -u)
     small = _mills(tail).log() - 0.5 * tail * tail - HALF_LOG_TAU
     large = torch.log1p(-small.exp())
-    halves = (torch.where(mask, small, large) for mask in (negative, ~negative))
-    below, above = ((log_weights + half).logsumexp(-1) for half in halves)
+    below, above = (
+        (log_weights + torch.where(mask, small, large)).logsumexp(-1)
+        for mask in (negative, ~negative)
+    )
     lower = below < above
     quantile = _lower_quantile(torch.where(lower, below, above))
     z = torch.where(lower, quantile, -quantile)

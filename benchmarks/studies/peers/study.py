@@ -54,6 +54,7 @@ CHUNK = 1000  # rows for which an ODE is solved together
 TIMEOUT = 600.0  # seconds of measuring bytes of ours, with compiling
 UPDATE_RATE = 60.0  # updates a second that a plan expects
 STARTS = 10.0  # seconds in which it expects a peer's processes to start and compile
+ROWS = 1536  # of the square matrices whose product measures the machine's peak
 OWN = (*tables.MODES, tables.PRODUCTS)  # competitors that are no peers
 aten: Any = torch.ops.aten
 PRODUCTS: dict[Any, Callable[..., Tensor]] = {
@@ -736,9 +737,16 @@ class Speed(Study):
         Solves take as many threads as where nobody has set them: that is what a user gets.
         """
         with threads_by_work(), Contest() as contest:
-            spin = partial(spinning, int(cases[0].settings["busy"]))
-            how: dict[str, Any] = {"build": contest.enter, "meanwhile": spin, "warm": 1}
-            yield from measured(cases, contest.errors, **how)
+            first, dtype = cases[0], getattr(torch, cases[0].dtype)
+            matrix = torch.ones(ROWS, ROWS, device=first.device, dtype=dtype)
+            yield from measured(
+                cases,
+                contest.errors,
+                build=contest.enter,
+                reference={"matmul": lambda: matrix @ matrix},  # the machine's peak
+                meanwhile=partial(spinning, int(first.settings["busy"])),
+                warm=1,
+            )
 
 
 @register
