@@ -1,8 +1,7 @@
 """Autoregressive flows whose nets are transformers: a column is a token."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -109,7 +108,7 @@ class CausalTransformer(nn.Module):
         before: Tensor,
         context: Tensor | None,
         columns: slice | None = None,
-        caches: Iterable[Cache | None] = repeat(None),
+        caches: Sequence[Cache | None] = (),
     ) -> Tensor:
         """Numbers (N, T, P) of T ``columns``, given the column before each (N, T).
 
@@ -119,7 +118,7 @@ class CausalTransformer(nn.Module):
         tokens = before[:, :, None] * self.value + places
         if self.context is not None:
             tokens = tokens + self.context(context)[:, None]
-        for block, cache in zip(self.blocks, caches, strict=False):
+        for block, cache in zip(self.blocks, caches or [None] * len(self.blocks), strict=True):
             tokens = block(tokens, cache)
         return self.last(self.norm(tokens))
 
