@@ -104,9 +104,9 @@ class Compiler:
         return self.run((transform, base), 0, function, x, context)
 
     def again(self, function: Call, transform: Any, base: Any, x: Any) -> Any:
-        """A finite result, which NaN and infinity do not give, of a native function; or None.
+        """The finite result of a native function that exists for such rows; else None.
 
-        One that was compiled for such rows takes no others, so that nothing has to be checked.
+        Their shape and dtype were checked when it was compiled, and NaN has no finite result.
         """
         exact = getattr(x, "dtype", None) in (torch.float32, torch.float64)
         if self.solving or not exact or compiling():
@@ -224,7 +224,7 @@ class Functions:
     ) -> Any:
         """The result on the CPU, by a native function for the first number of rows; else None.
 
-        None too where it has to be ``known`` and is not yet.
+        If only a ``known`` function may serve, none is compiled.
         """
         if transforming() or differentiating_forward():
             raise RuntimeError(
@@ -416,8 +416,8 @@ class _Node(torch.autograd.Function):
         first_derivative(slopes[0])
         cotangents = [slope for n, slope in enumerate(slopes) if n not in native.fixed]
         gradients = native.gradients(ctx.saved_tensors, cotangents)
-        found = dict(zip(native.learned, gradients, strict=True))
-        return None, *map(found.get, range(len(native.wanted)))
+        gradient_of = dict(zip(native.learned, gradients, strict=True))  # by place of the input
+        return None, *map(gradient_of.get, range(len(native.wanted)))
 
 
 def first_derivative(gradient: Tensor) -> None:
@@ -493,10 +493,11 @@ def _filled(form: Any, tensors: Sequence[Tensor]) -> Any:
 
 
 def _held(modules: Sequence[nn.Module], *kinds: str) -> Any:
-    """What modules, and modules within, hold of some kinds; the dictionaries and their keys."""
+    """Values, dictionaries and keys of what modules, and those within, hold of some ``kinds``."""
     parts = (part for module in modules for part in module.modules())
     holders = [vars(part)[kind] for part in parts for kind in kinds]
-    held = [(v, holder, n) for holder in holders for n, v in holder.items() if v is not None]
+    entries = ((item, holder, key) for holder in holders for key, item in holder.items())
+    held = [entry for entry in entries if entry[0] is not None]
     return [[*column] for column in zip(*held, strict=True)] or [[], [], []]
 
 

@@ -149,6 +149,7 @@ class Flow(nn.Module):
         return -self.log_prob(x, context).mean()
 
     def _again(self, function: Callable[..., Any], x: Any, context: Tensor | None) -> Any:
+        """The finite result of what a view has compiled for such rows, without a check; or None."""
         if self.compiler is None or context is not None:
             return None
         return self.compiler.again(function, self.transform, self.base, x)

@@ -332,7 +332,7 @@ def test_parameters_are_shared_and_copies_have_their_own(make_flow: Make, normal
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_checks_stay(backend: str, make_flow: Make, normal: Normal) -> None:
-    """Values, shape and dtype of the input are checked, and a native function needs it not."""
+    """Values, shape and dtype are refused in the first call and in one of what is compiled."""
     view = make_flow("maf", 3, **MEMBERS["maf"]).compiled(backend=backend)
     x = normal(4, 3)
     for call in (view.log_prob, view.loss, view.to_noise):

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import flows
 import peer_processes
@@ -28,7 +29,7 @@ from benchmarks.execution.versions import standing
 from benchmarks.measure import foreign
 from benchmarks.measure.clock import interleave
 from benchmarks.studies.peers import tables
-from benchmarks.studies.peers.study import ForeignTraining, Group, copy_weights
+from benchmarks.studies.peers.study import Contest, ForeignTraining, Group, copy_weights
 from benchmarks.training.state import initial_state, prepared
 from measuring import cases_of, frame_of, results_of
 from records import record_result
@@ -381,6 +382,21 @@ def test_competitors_are_timed_together(gauss: str) -> None:
     assert "log_prob_compile_seconds" not in ours
     assert 0 < float(theirs["log_prob_error"]) < 1e-5
     assert results[gauss].notes["peer"]["versions"] == {"numpy": np.__version__}
+
+
+@pytest.mark.parametrize("flow", ["realnvp", "cnf"])
+def test_products_are_all_that_a_call_has(flow: str) -> None:
+    """Their FLOPs are those of the call, whose other operators have none."""
+    cases = raced(["eager", "products"], flow, calls=["log_prob", "gradient"])
+    totals: list[list[int]] = []
+    for works in (Contest().enter(case).timed for case in cases):
+        totals.append([])
+        for work in works.values():
+            with FlopCounterMode(display=False) as counter:
+                work()
+            totals[-1].append(counter.get_total_flops())
+    assert totals[0] == totals[1]
+    assert min(totals[0]) > 0
 
 
 def test_bytes_are_those_of_processes_of_their_own(gauss: str) -> None:

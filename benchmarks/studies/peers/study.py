@@ -57,11 +57,10 @@ STARTS = 10.0  # seconds in which it expects a peer's processes to start and com
 ROWS = 1536  # of the square matrices whose product measures the machine's peak
 OWN = (*tables.MODES, tables.PRODUCTS)  # competitors that are no peers
 aten: Any = torch.ops.aten
-PRODUCTS: dict[Any, Callable[..., Tensor]] = {
-    aten.mm.default: torch.mm,
-    aten.bmm.default: torch.bmm,
+MULTIPLY: dict[Any, Callable[..., Tensor]] = {  # the bare product of an operator
+    **{aten.mm.default: torch.mm, aten.addmm.default: torch.mm},
+    **{aten.bmm.default: torch.bmm, aten.baddbmm.default: torch.bmm},
 }
-PRODUCTS |= {aten.addmm.default: torch.mm, aten.baddbmm.default: torch.bmm}
 # settings of a training that a peer follows
 TAKES = {"learning_rate", "clip", "schedule", "decay", "warmup", "preprocessing", "keep"}
 TAKES |= {"validations", "validate_every", "validation_rows", "validation_tolerance"}
@@ -572,8 +571,9 @@ class Ours:
         return metrics, uncounted | self.notes
 
     def memory(self) -> dict[str, float]:
-        """Bytes by which calls make a fresh process grow."""
-        return dict(process.call(resident, self.case, TIMEOUT))
+        """Bytes by which calls make a fresh process grow; of products alone nothing is known."""
+        alone = self.case.settings["by"] == tables.PRODUCTS
+        return {} if alone else dict(process.call(resident, self.case, TIMEOUT))
 
     def first(self) -> dict[str, float]:
         """Seconds of compiling each call, without a cache and by one thread.
@@ -596,16 +596,16 @@ class Ours:
         return seconds
 
 
-def _products_of(work: Any) -> Work:
-    """The matrix products that a work dispatches, alone in a bare loop."""
+def _products_of(work: Any) -> Callable[[], object]:
+    """A work that repeats the matrix products of another, which runs once, in a bare loop."""
     products: list[Callable[[], Tensor]] = []
 
     class Noting(TorchDispatchMode):
         def __torch_dispatch__(self, call: Any, _: Any, args: Any = (), named: Any = None) -> Any:
             result = call(*args, **(named or {}))
-            if product := PRODUCTS.get(call):
-                pair = [matrix.detach() for matrix in args[-2:]]
-                products.append(partial(product, *pair, out=torch.empty_like(result)))
+            if multiply := MULTIPLY.get(call):
+                factors = [matrix.detach() for matrix in args[-2:]]
+                products.append(partial(multiply, *factors, out=torch.empty_like(result)))
             return result
 
     with Noting():
@@ -652,7 +652,7 @@ class Contest(ExitStack):
         return peer
 
     def errors(self, case: Case, competitor: Ours | ForeignFlow) -> dict[str, float]:
-        """Largest error of log_prob, errors of gradients over their norm, counts and bytes."""
+        """Largest error of log_prob (nats), errors of gradients over their norm, NFE and bytes."""
         solution, density = self._solutions[case.key], competitor.arrays("log_prob")
         error = np.abs(density["log_prob"] - solution["log_prob"]).max()
         metrics = {"log_prob_error": float(error)}
@@ -661,8 +661,7 @@ class Contest(ExitStack):
             error = competitor.arrays(name)["gradient"] - solution["gradient"]
             ratio = np.linalg.norm(error) / np.linalg.norm(solution["gradient"])
             metrics[f"{name}_error"] = float(ratio)
-        whole = case.settings.get("memory") and case.settings["by"] != tables.PRODUCTS
-        return metrics | (competitor.memory() if whole else {})
+        return metrics | (competitor.memory() if case.settings.get("memory") else {})
 
     def _solution(self, subject: Calls, case: Case) -> Mapping[str, np.ndarray]:
         """Solve our flow's ODE tightly."""
