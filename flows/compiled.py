@@ -517,17 +517,18 @@ def _linear(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 def _recorded(function: Callable[..., Any], *values: Any) -> GraphModule:
     """The operators of a function of sequences of tensors, as a function of all these tensors.
 
-    What a graph has twice, as a loop's body has products of weights, is computed once. Raises
-    ValueError for operators that draw at random, and for tensors that are not given.
+    What a loop's body has twice, as products of weights, is computed once; not so outside, where
+    a loop's start has copies that have to stay apart. Raises ValueError for operators that draw at
+    random, and for tensors that are not given.
     """
     from torch._functorch.compile_utils import fx_graph_cse
 
     with recording(), torch.no_grad():
         record = make_fx(function, {aten.addmm.default: _linear}, tracing_mode="fake")
         graph = record(*values)
-    parts = [part for part in graph.modules() if isinstance(part, GraphModule)]  # loops' as well
-    for part in parts:
-        part.graph = fx_graph_cse(part.graph)
+    parts = [part for part in graph.modules() if isinstance(part, GraphModule)]
+    for body in parts[1:]:  # of loops
+        body.graph = fx_graph_cse(body.graph)
     graph.graph.set_codegen(CodeGen())  # without sequences
     for node in itertools.chain.from_iterable(part.graph.nodes for part in parts):
         part = node.graph.owning_module

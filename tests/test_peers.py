@@ -374,7 +374,7 @@ def test_competitors_are_timed_together(gauss: str) -> None:
     results = measured(raced(["eager", gauss, "products"], "realnvp", seconds=0.01))
     for result in results.values():
         assert not result.failure
-        for name in ("log_prob", "gradient", "sample", "matmul"):
+        for name in ("log_prob", "gradient", "sample"):
             assert np.min(result.metrics[f"{name}_seconds"]) > 0
     ours, theirs = results["eager"].metrics, results[gauss].metrics
     assert ours["reference_seconds"] == theirs["reference_seconds"]

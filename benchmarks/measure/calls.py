@@ -191,17 +191,15 @@ def timed(
     cases: Sequence[Case],
     prepare: Callable[[Case], tuple[Mapping[str, Work], Result]],
     heap: Heap = "steady",
-    reference: Mapping[str, Work] = {},
     meanwhile: Callable[[], AbstractContextManager[Any]] = nullcontext,
     warm: int = 0,
 ) -> Iterator[tuple[str, Result]]:
     """Prepare the works and the result of each case, then time all works in shuffled rounds.
 
     Yields results by key, with the seconds of each work and of the reference workload as metrics.
-    The settings of all cases have the seconds to spend; 0 times nothing. Works of ``reference`` are
-    timed beside, within ``meanwhile``, and every case has their seconds. ``heap`` and ``warm`` are
-    those of `interleave`. A case that fails gives a failed result and does not affect the others:
-    without a peer that fails while it is timed, all are timed anew.
+    The settings of all cases have the seconds to spend, within ``meanwhile``; 0 times nothing.
+    ``heap`` and ``warm`` are those of `interleave`. A case that fails gives a failed result and
+    does not affect the others: without a peer that fails while it is timed, all are timed anew.
     """
     works: dict[str, Mapping[str, Work]] = {}
     results: dict[str, Result] = {}
@@ -221,7 +219,7 @@ def timed(
         }
         try:
             with meanwhile():
-                samples = interleave({**turns, **reference}, **how)
+                samples = interleave(turns, **how)
             break
         except ForeignError as error:
             peers = {key: results[key].notes.get("peer", {}) for key in works}
@@ -232,7 +230,6 @@ def timed(
         result = results[key]
         if samples:
             times = {f"{name}_seconds": samples[f"{key}/{name}"] for name in named}
-            times |= {f"{name}_seconds": samples[name] for name in reference}
             metrics = {**result.metrics, **times, "reference_seconds": samples[REFERENCE]}
             seconds = (result.seconds or 0.0) + sum(map(sum, times.values()))
             result = replace(result, metrics=metrics, seconds=seconds)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import flows
 from flows.compiled import Functions
 from flows.continuous import regularizers as penalty
-from flows.continuous.compiled_steps import Compiled, Evaluation
+from flows.continuous.compiled_steps import Compiled, Evaluation, for_solve
 from flows.continuous.dynamics import Dynamics, Parts, Progress
 from flows.continuous.point import arity
 from flows.continuous.shallow import ActivationName
@@ -124,7 +124,7 @@ class CNF(nn.Module):
         x = x.clone() if unfit_for_gradients(x) else x
         field: Any = self.field
         functions = self.step_functions
-        prepared = field if functions or not hasattr(field, "for_solve") else field.for_solve()
+        prepared = field if functions else for_solve(field)
         by_adjoint = self.solver.by_adjoint
         generator = self.generator
         if self.noise is not None:  # one of this call's, since other threads may solve too

@@ -162,6 +162,11 @@ def one_step(stepper: Stepper, rate_of: Callable[..., Rate], constants: Any, *st
     return stepper.attempt(rate_of(*constants), Step(state, rates, length, times.unbind()))
 
 
+def for_solve(field: Any) -> Any:
+    """The field as one solve takes it: it may keep products of weights that no time changes."""
+    return field.for_solve() if hasattr(field, "for_solve") else field
+
+
 def all_steps(
     stepper: Stepper,
     rate_of: Callable[..., Rate],
@@ -176,6 +181,8 @@ def all_steps(
     def again(reached: Reached, end: Tensor, *constants: Any) -> Reached:
         return reached.advanced(end, way, stepper, rate_of(*constants))
 
+    evaluation, field, *more = constants
+    constants = evaluation, for_solve(field), *more
     start, end, dt = times.unbind()
     rates = rate_of(*constants)(start.to(state.y), state.y)
     none = torch.zeros((), dtype=torch.int64)

@@ -260,7 +260,6 @@ class MLPField(MLP):
         check_whole(dim=dim, hidden=hidden, depth=depth)
         super().__init__([dim, *[hidden] * depth, dim], **options)
         self.dim = dim
-        self._cache: dict[str, Tensor] | None = None
 
     def with_trace(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Pair:
         """dx/dt (N, D) and the exact trace of its Jacobian (N,), for about one more product.
@@ -271,10 +270,12 @@ class MLPField(MLP):
             dx, links = self.linked(t, x, context)
             return dx, trace_of(links)
         layers = self.at(t, context)
-        cache = {} if self._cache is None else self._cache
-        if "paths" not in cache:
-            cache["paths"] = shallow.paths([weight for weight, _ in layers])
-        return shallow.value_and_trace(self.activation, x, cache["paths"], layers)
+        kept = self._buffers
+        if (paths := kept.get("paths")) is None:
+            paths = shallow.paths([weight for weight, _ in layers])
+            if "paths" in kept:  # for a solve
+                kept["paths"] = paths
+        return shallow.value_and_trace(self.activation, x, paths, layers)
 
     def for_solve(self) -> MLPField:
         """A view for one solve, in which products of weights that t does not change are kept.
@@ -284,7 +285,7 @@ class MLPField(MLP):
         if not all(layer.steady for layer in self.layers):
             return self
         view = copy.copy(self)
-        view._cache = {}
+        view._buffers = {**self._buffers, "paths": None}
         return view
 
 

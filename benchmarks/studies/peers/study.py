@@ -54,7 +54,6 @@ CHUNK = 1000  # rows for which an ODE is solved together
 TIMEOUT = 600.0  # seconds of measuring bytes of ours, with compiling
 UPDATE_RATE = 60.0  # updates a second that a plan expects
 STARTS = 10.0  # seconds in which it expects a peer's processes to start and compile
-ROWS = 1536  # of the square matrices whose product measures the machine's peak
 OWN = (*tables.MODES, tables.PRODUCTS)  # competitors that are no peers
 aten: Any = torch.ops.aten
 MULTIPLY: dict[Any, Callable[..., Tensor]] = {  # the bare product of an operator
@@ -699,6 +698,7 @@ class Speed(Study):
     """Times of the same calls by all who have the flow, in shuffled turns, with their errors."""
 
     name = "peers"
+    pace = 2
     interleaved = True
     uses = USES
     Options = SpeedOptions
@@ -736,14 +736,11 @@ class Speed(Study):
         Solves take as many threads as where nobody has set them: that is what a user gets.
         """
         with threads_by_work(), Contest() as contest:
-            first, dtype = cases[0], getattr(torch, cases[0].dtype)
-            matrix = torch.ones(ROWS, ROWS, device=first.device, dtype=dtype)
             yield from measured(
                 cases,
                 contest.errors,
                 build=contest.enter,
-                reference={"matmul": lambda: matrix @ matrix},  # the machine's peak
-                meanwhile=partial(spinning, int(first.settings["busy"])),
+                meanwhile=partial(spinning, int(cases[0].settings["busy"])),
                 warm=1,
             )
 
