@@ -112,11 +112,12 @@ def test_a_part_is_never_rewritten(tmp_path):
     assert content(tmp_path) == before
 
 
-@pytest.mark.parametrize("join", [False, True])
-def test_arrays_that_are_dropped_leave_the_others_and_the_metrics(tmp_path, join):
+@pytest.mark.parametrize("packed", [(), (2,), (1, 2)], ids=["loose", "a part", "two parts"])
+def test_arrays_that_are_dropped_leave_the_others_and_the_metrics(tmp_path, packed):
+    join = bool(packed)
     for batch in (1, 2):
         put(tmp_path, batch, {"a": np.array([batch]), "b": np.arange(batch)}, log_prob_flops=7.0)
-        if join:
+        if batch in packed:
             store.pack(tmp_path)
     before = values(tmp_path)
     with pytest.raises(ValueError, match="'c'"):

@@ -389,7 +389,7 @@ def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> 
     sweep(folder, folder / RECORDS)
     before, packed = tables(folder), {record.key: record for record in history(folder)}
     fresh = dict(_readable(folder, whole=True))
-    if not fresh and not (join and len(before) > 1):
+    if not fresh and not (join and (without or len(before) > 1)):
         return None
     if join and (parts := newer_parts(folder)):
         what = f"{str(parts[0])!r} has records of a newer schema, which joining would drop"
