@@ -273,7 +273,7 @@ class MLPField(MLP):
         kept = self._buffers
         if (paths := kept.get("paths")) is None:
             paths = shallow.paths([weight for weight, _ in layers])
-            if "paths" in kept:  # for a solve
+            if "paths" in kept:  # in a view for one solve
                 kept["paths"] = paths
         return shallow.value_and_trace(self.activation, x, paths, layers)
 
@@ -285,7 +285,7 @@ class MLPField(MLP):
         if not all(layer.steady for layer in self.layers):
             return self
         view = copy.copy(self)
-        view._buffers = {**self._buffers, "paths": None}
+        view._buffers = {**self._buffers, "paths": None}  # a compiled loop has buffers as inputs
         return view
 
 
