@@ -30,7 +30,7 @@ Examples = dict[str, list[tuple[Outcome, pd.DataFrame]]]
 
 EVERY = pytest.mark.parametrize("claim", claims(), ids=lambda claim: claim.id)
 SHARING = [claim for claim in claims() if claim.prepare]
-TRAINED = [claim for claim in claims() if claim.suite == "frontier"]
+TRAINED = [claim for claim in claims() if "search" in claim.studies]
 
 
 @pytest.fixture(scope="module")

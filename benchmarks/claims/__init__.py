@@ -211,9 +211,9 @@ def _of_table(id: str) -> dict[str, Any]:
     texts = {name: text.format(**shared) for name, text in TABLE["shared"].items()}
     fields = {field.name for field in dataclasses.fields(Claim)}
     return {
+        "suite": TABLE["suites"][first],
         **{name: value for name, value in rule.items() if name in fields},
         "criterion": rule["text"].format(**texts, **shared, **rule),
-        "suite": TABLE["suites"][first],
         "also": TABLE["also"].get(first, ()),
         "slide": TABLE["slides"][str(rule["page"])],
     }
