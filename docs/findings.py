@@ -6,7 +6,7 @@ runs. It also says when it holds: where that changes it is to be written anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -53,8 +53,7 @@ DECIDING = {  # undecided claims by name, and what would decide them
         "seeds, are seven hours of one core."
     ),
     "data-glow-ffjord": (
-        "*Thirty draws of checkerboard would*: of two flows and 60 s each they are an hour of one "
-        "core."
+        "*Thirty draws of checkerboard may*: of two flows, 60 s each, they are an hour of one core."
     ),
     "useful-instrument": (
         "*Large tables in disjoint draws would*: the correction for overlapping splits has a "
@@ -239,8 +238,8 @@ def tables(documents: Documents) -> Numbers:
     return {name: str(count) for name, count in counts.items()}, holds
 
 
-def ahead(leads: Sequence[Estimate]) -> int:
-    """How many leads are above 0."""
+def ahead(leads: Iterable[Estimate]) -> int:
+    """How many leads have an interval above 0."""
     return sum(lead.interval(LEVEL)[0] > 0 for lead in leads)
 
 
@@ -254,7 +253,7 @@ def plane(documents: Documents) -> Numbers:
     glow = {n: paired.compare(own["ffjord"], own["glow"]).estimate for n, own in sets.items()}
     spline = [paired.compare(own["nsf_ar"], own["ffjord"]).estimate for own in sets.values()]
     checkers = glow["checkerboard"]
-    numbers = {"glow": str(ahead([*glow.values()])), "spline": str(ahead(spline))}
+    numbers = {"glow": str(ahead(glow.values())), "spline": str(ahead(spline))}
     draws = [len(own["ffjord"]) for own in sets.values()]
     holds = draws == 4 * [10] and checkers.interval(LEVEL)[1] < 0
     return {**numbers, "checkers": interval(checkers, ".3f")}, holds
