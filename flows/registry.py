@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeVar, get_type_hints
@@ -377,8 +377,8 @@ class Member:
         """First line of the factory's docstring."""
         return (inspect.getdoc(self.factory) or "").partition("\n")[0]
 
-    @property
-    def defaults(self) -> dict[str, Any]:
+    @cached_property
+    def defaults(self) -> Mapping[str, Any]:
         """Every option with its default value, without sizes that the member does not use."""
         parameters = inspect.signature(self.factory).parameters.values()
         values = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

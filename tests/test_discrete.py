@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import hypothesis.strategies as st
@@ -54,14 +55,10 @@ def assert_bijection(transform: Any, x: Tensor, tolerance: float = 1e-8) -> None
         assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
 
-def _net(inputs: int, outputs: int) -> nn.Module:
-    return ResidualNet(inputs, outputs, hidden_features=8, num_blocks=1)
-
-
 NFLOWS: dict[str, Callable[[], nn.Module]] = {
     "spline coupling": lambda: transforms.PiecewiseRationalQuadraticCouplingTransform(
         create_alternating_binary_mask(3, even=True),
-        _net,
+        partial(ResidualNet, hidden_features=8, num_blocks=1),
         num_bins=4,
         tails="linear",
         tail_bound=3.0,

@@ -404,10 +404,6 @@ def a_file(folder: Path) -> None:
     folder.write_text("no folder")
 
 
-def no_records(folder: Path) -> None:
-    folder.mkdir()
-
-
 def plan_of_nothing(folder: Path) -> None:
     put(folder)
     store.pack(folder)
@@ -421,7 +417,7 @@ def damaged_part(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", EVERY)
-@pytest.mark.parametrize("damage", [missing, a_file, no_records, plan_of_nothing, damaged_part])
+@pytest.mark.parametrize("damage", [missing, a_file, Path.mkdir, plan_of_nothing, damaged_part])
 def test_commands_refuse_what_is_no_sound_folder(tmp_path, monkeypatch, command, damage):
     monkeypatch.chdir(tmp_path)
     damage(tmp_path / "victim")

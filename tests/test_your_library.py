@@ -81,7 +81,10 @@ class Place:
             if "uses" in step:  # Python, which is there
                 continue
             Path(files["GITHUB_OUTPUT"]).write_text("")
-            variables = {n: _filled(text, values) for n, text in step.get("env", {}).items()}
+            variables = {
+                name: re.sub(r"\$\{\{ ([\w.-]+) \}\}", lambda match: values[match[1]], text)
+                for name, text in step.get("env", {}).items()
+            }
             shell = (step["shell"], "--noprofile", "--norc", "-eo", "pipefail", "-c")
             places = {**files, "RUNNER_TEMP": str(self.temporary)}
             done.append(self.run(*shell, step["run"], **places, **variables))
@@ -91,10 +94,6 @@ class Place:
             if done[-1].returncode:
                 break
         return done
-
-
-def _filled(text: str, values: dict[str, str]) -> str:
-    return re.sub(r"\$\{\{ ([\w.-]+) \}\}", lambda match: values[match[1]], text)
 
 
 @pytest.fixture

@@ -142,13 +142,18 @@ class Suite(Settings, frozen=True):
     def on(self, datasets: Sequence[str]) -> Suite:
         """The suite on these data sets, names or files, instead of its own.
 
+        A set of its own stays with the entries that have it, any other is for all that take data.
         ValueError where none of its studies takes data.
         """
         if not any("datasets" in entry for entry in self.studies):
             raise ValueError(f"suite {self.name!r} has no study that takes data sets")
-        changed = {"datasets": list(datasets)}
-        studies = tuple(e | changed if "datasets" in e else e for e in self.studies)
-        return self.model_copy(update={"studies": studies})
+        sets, studies = [{*entry.get("datasets", ())} for entry in self.studies], []
+        for entry, own in zip(self.studies, sets, strict=True):
+            chosen = [n for n in datasets if n in own or not any(n in names for names in sets)]
+            takes = "datasets" in entry
+            if chosen or not takes:
+                studies.append(entry | {"datasets": chosen} if takes else entry)
+        return self.model_copy(update={"studies": tuple(studies)})
 
     def only(self, studies: Sequence[str]) -> Suite:
         """The entries of these studies or parts alone; ValueError for one that it lacks."""
@@ -368,10 +373,8 @@ def _first_fault(model: type[BaseModel], error: ValidationError, where: str) -> 
 
 def _shown(value: Any) -> str:
     """A value as TOML has it, cut where it is long; of a table that it is one."""
-    if isinstance(value, dict):
-        return "a table"
     text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN].rstrip()} …"
+    return "a table" if isinstance(value, dict) else brief(text, SHOWN)
 
 
 def _within(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:

@@ -35,7 +35,8 @@ def saved_bytes(call: Callable[[], object], besides: Iterable[Tensor] = ()) -> i
     sets on its context instead of calling ``save_for_backward``.
     """
     saved = _Saved(besides)
-    with steady(), _hooks_under_torch_func(), saved_tensors_hooks(saved.pack, _unpack):
+    hooks = saved_tensors_hooks(saved.pack, lambda x: x.tensor if isinstance(x, _Held) else x)
+    with steady(), _hooks_under_torch_func(), hooks:
         call()
     return saved.peak
 
@@ -129,10 +130,6 @@ class _Held:
 
     def __del__(self) -> None:
         self.saved.release(self.address)
-
-
-def _unpack(held: _Held | Tensor) -> Tensor:
-    return held.tensor if isinstance(held, _Held) else held
 
 
 def _alias(tensor: Tensor) -> Tensor:
