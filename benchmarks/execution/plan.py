@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scipy.cluster.hierarchy import DisjointSet
 
 from benchmarks.core import store
 from benchmarks.core.case import Case
@@ -81,6 +80,8 @@ def tasks(cases: Sequence[Case], operators: bool = False) -> list[Task]:
 
 def bound(work: Sequence[Task]) -> list[list[Task]]:
     """Tasks in groups: those of two groups need nothing of each other, and any machine may do."""
+    from scipy.cluster.hierarchy import DisjointSet  # here: few plans are dealt out
+
     owners = {case.key: task.key for task in work for case in task.cases}
     sets = DisjointSet(task.key for task in work)
     first: dict[tuple[str, str], str] = {}  # task of a study and piece

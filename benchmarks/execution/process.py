@@ -70,11 +70,8 @@ START = 600.0  # seconds in which a process has to begin, on a loaded machine to
 GRACE = 10.0  # seconds in which a process ends that has closed its pipe
 PRINTED = 500  # characters of what a block prints that are shown
 STOPPING = 90.0  # seconds in which blocks come to a checkpoint
-IMPORTED = (  # by the server; the first optimiser and the first score would, within a time limit
-    "torch._dynamo",
-    "scipy.stats",
-    "sklearn.ensemble",
-)
+# by the server; the first optimiser, score or solve would import them, within a time limit
+IMPORTED = ("torch._dynamo", "scipy.stats", "sklearn.ensemble", "torchdiffeq")
 
 
 _noisy: set[str] = set()  # subjects whose output was reported, for one line of each

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torchdiffeq._impl.odeint import SOLVERS
 
 from flows.bijection import Pair
 from flows.continuous.dynamics import Dynamics, Parts, Progress
@@ -47,6 +46,8 @@ class Method:
 @cache
 def embedded(name: str) -> Method:
     """The pair of methods that torchdiffeq has by this name."""
+    from torchdiffeq._impl.odeint import SOLVERS  # here: it imports SciPy's solvers
+
     tableau = SOLVERS[name].tableau
     weights = (tableau.alpha, tableau.c_sol, tableau.c_error)
     nodes, solution, error = (tuple(values.tolist()) for values in weights)

@@ -8,7 +8,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from flows.continuous import by_torchdiffeq
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
 from flows.continuous.native import TABLEAUS, Control, Engine, Norm, embedded
 from flows.registry import Described, check_choice, check_positive
@@ -34,13 +33,11 @@ def _largest_sample(x: Tensor, integrals: Sequence[Tensor]) -> Tensor:
     return (torch.maximum(rows, integrals[0].abs()) if integrals else rows).amax()
 
 
-def _larger(x: Tensor, integrals: Sequence[Tensor]) -> Tensor:
-    return torch.maximum(_rms(x), _rms(integrals[0])) if integrals else _rms(x)
-
-
 # of x (N, D) and its integrals (N,), the log-determinant first if any
 _NORMS: dict[str, Norm] = {
-    "all": _larger,
+    "all": lambda x, integrals: (
+        torch.maximum(_rms(x), _rms(integrals[0])) if integrals else _rms(x)
+    ),
     "state": lambda x, integrals: _rms(x),
     "sample": _largest_sample,
 }
@@ -142,6 +139,8 @@ class Solver(Described):
         norm = _NORMS[self.error_norm]
         arguments = (dynamics, x, beside, (start, end), self.by_adjoint)
         if not self.native:
+            from flows.continuous import by_torchdiffeq  # here: it imports SciPy's solvers
+
             return by_torchdiffeq.solve(self, norm, *arguments)
         method = TABLEAUS[self.method] if self.fixed else embedded(self.method)
 
