@@ -124,15 +124,20 @@ def evaluations(documents: Documents) -> Numbers:
 
 @sentence(
     "**Evaluations follow the structure of the data.** Once they fit equally "
-    "well, evaluations of CNF, FFJORD and RNODE grow as D to the power {mixture} on mixtures of "
-    "fixed structure, which is not at all, and to the power {patches} on natural image patches."
+    "well, evaluations of CNF, FFJORD and RNODE grow as D to the power {mixture} from 2 to {dims} "
+    "dimensions of mixtures of fixed structure, which is not at all, and to the power {patches} on "
+    "natural image patches."
 )
 def complexity(documents: Documents) -> Numbers:
     fits = nfe.pooled(nfe.fits(documents.runs["evaluations"].frame))
-    slopes = {nfe.parts_of(fit.name)[1]: fit.growth() for fit in fits if "cnf" in fit.name}
+    free = {nfe.parts_of(fit.name)[1]: fit for fit in fits if "cnf" in fit.name}
+    slopes = {data: fit.growth() for data, fit in free.items()}
     fixed, grows = slopes["mixture"], slopes["patches"]
+    dims = free["mixture"].rows.dropna()["dim"]  # at which the fit was reached
     level = max(map(abs, fixed.interval(2 * LEVEL))) < 0.1
-    return {n: interval(s) for n, s in slopes.items()}, level and grows.interval(LEVEL)[0] > 0
+    numbers = {name: interval(slope) for name, slope in slopes.items()}
+    numbers["dims"] = str(dims.max())
+    return numbers, level and grows.interval(LEVEL)[0] > 0 and dims.min() == 2
 
 
 @sentence(

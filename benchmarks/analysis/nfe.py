@@ -42,7 +42,7 @@ def families(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     done = frame[frame["status"] == "done"] if len(frame) else frame
     if done.empty:
         return {}
-    done = named(done)
+    done = named(done.drop(columns="updates"))  # how long a training was: all are at equal fit
     names = done["series"] + ", " + done["family"]
     groups = {str(name): group.sort_values("dim") for name, group in done.groupby(names)}
     return {name: group for name, group in groups.items() if group["dim"].nunique() >= FEWEST}
