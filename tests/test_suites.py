@@ -172,11 +172,11 @@ def test_a_machine_without_data_or_gpu_plans_what_others_measure(empty, monkeypa
 
 
 def test_a_set_of_a_suite_stays_with_its_studies_and_any_other_goes_to_all():
-    whole = suite.read("quick")
-    own = {case.key for case in whole.on(["magic"]).cases() if case.dataset}
-    assert own == {case.key for case in whole.cases() if case.dataset == "magic"}
-    takes = [entry | {"datasets": ["rings"]} for entry in whole.studies if "datasets" in entry]
-    assert takes == [entry for entry in whole.on(["rings"]).studies if "datasets" in entry]
+    quick = suite.read("quick")
+    own = {case.key for case in quick.on(["magic"]).cases() if case.dataset}
+    assert own == {case.key for case in quick.cases() if case.dataset == "magic"}
+    takes = [entry | {"datasets": ["rings"]} for entry in quick.studies if "datasets" in entry]
+    assert takes == [entry for entry in quick.on(["rings"]).studies if "datasets" in entry]
 
 
 budgets = st.lists(st.floats(0.01, 1000), min_size=1, max_size=60)

@@ -196,7 +196,7 @@ def parsed(content: bytes | str, key: str) -> Record:
     except ValueError as error:
         raise ValueError(f"it is no record: the whole file: {brief(error)}") from error
     written, text = fields, content if isinstance(content, str) else "\n"
-    clean = len(text) <= LARGE and "\\" not in text and text.isprintable()  # is `readable`
+    clean = len(text) <= LARGE and "\\" not in text and text.isprintable()  # as `readable` has it
     if isinstance(fields, dict):
         schema = fields.get("schema")
         if isinstance(schema, int) and schema > SCHEMA:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.analysis import nfe
 from benchmarks.analysis.criteria import LEVEL
-from benchmarks.analysis.inference import Trend
+from benchmarks.analysis.inference import ORDERS, Trend
 from benchmarks.analysis.nfe import FREE, SHARE, TOLERANCE, loosest_first
 from benchmarks.core.exhibit import RECORDS, Column, Table, cells, columns, with_interval
 from benchmarks.core.metrics import METRICS
@@ -34,8 +34,8 @@ FIT = (
 FIT_GROWTH_NOTE = (
     f"{FIT}Slope of ln NFE against ln D with its 95 % interval, over the means of the seeds at the "
     "dimensions where the share was reached. Of several series: the slope that they share, each "
-    "with a level of its own; the interval is that of all orders of the dimensions, or of 5,040, "
-    "each moved with all of its series. "
+    "with a level of its own; the interval is that of all orders of the dimensions, or of "
+    f"{ORDERS:,}, each moved with all of its series. "
     f"{', '.join(FREE)}: fields of free form that are trained by likelihood."
 )
 FIT_NOTE = (
