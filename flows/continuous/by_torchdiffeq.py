@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint, odeint_adjoint
 
 from flows.bijection import Pair
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
@@ -33,6 +32,8 @@ def solve(
 
     With a graph of its steps, or of a solve backward in time.
     """
+    from torchdiffeq import odeint, odeint_adjoint  # here: it imports SciPy's solvers
+
     times = torch.stack(span)
     first, last = times.tolist()
     watched = _Watched(dynamics, solver, first)

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from flows.continuous import by_torchdiffeq
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
 from flows.continuous.native import TABLEAUS, Control, Engine, Norm, embedded
 from flows.registry import Described, check_choice, check_positive
@@ -139,8 +140,6 @@ class Solver(Described):
         norm = _NORMS[self.error_norm]
         arguments = (dynamics, x, beside, (start, end), self.by_adjoint)
         if not self.native:
-            from flows.continuous import by_torchdiffeq  # here: it imports SciPy's solvers
-
             return by_torchdiffeq.solve(self, norm, *arguments)
         method = TABLEAUS[self.method] if self.fixed else embedded(self.method)
 

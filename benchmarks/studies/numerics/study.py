@@ -15,7 +15,6 @@ from pydantic import Field, JsonValue, NonNegativeFloat, NonNegativeInt, Positiv
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import cosine_similarity
-from torchdiffeq import odeint
 
 import flows
 from benchmarks import datasets
@@ -467,6 +466,8 @@ def _jacobians(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def _rate(subject: Subject, steps: int) -> tuple[float, float]:
     """Return the largest |d log p/dt + tr| with ``steps`` steps on [0, 1], and the RMS trace."""
+    from torchdiffeq import odeint  # which imports SciPy's solvers
+
     grid = torch.linspace(0, 1, steps + 1).to(subject.x)
     centres = [steps * sixteenth // 16 for sixteenth in CENTRES]
     nodes = [centre + k for centre in centres for k in range(-2, 3)]
