@@ -130,7 +130,7 @@ def measure(
 
 
 def _undisturbed(suite: Suite, folder: Path, asked: Asked) -> Asked:
-    """Fall back to one job if another slows a family `DISTURBED` times, in two tries.
+    """Fall back to one job if another slows a family `DISTURBED` times, the median of seven tries.
 
     Prints what 60 of them hold of each family that is still to be trained.
     """
