@@ -206,11 +206,11 @@ class Documents:
 
     def leaders(self, models: Sequence[str]) -> str:
         """What these models close of the gap, what a density costs them, and a sample beside it."""
-        table = self.runs["frontier"].exhibit("tables", "frontier-leaders")
+        table = self.runs["tables"].exhibit("tables", "frontier-leaders")
         costs = pd.concat([self.runs[name].frame for name in ("complexity", "libraries")])
         costs = costs[(costs["dim"] == 16) & costs["sample_flops"].notna()]
         beside = (costs["sample_flops"] / costs["log_prob_flops"]).groupby(costs["flow"]).median()
-        frame = _where(table.frame, {"model": models}).drop(columns="train_flops")
+        frame = _where(table.frame, {"model": models}).drop(columns=["train_flops", "budget_spent"])
         frame = frame.assign(sample=frame["model"].map(beside)).reset_index(drop=True)
         columns = {**table.columns, "sample": Column("Sample ÷ density", digits=".2g")}
         columns = {name: column for name, column in columns.items() if name in frame}

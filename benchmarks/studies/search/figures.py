@@ -35,9 +35,9 @@ NOTE = (
 OF_A_KIND = 3  # flows of a kind, with an ODE and without, that a figure of all names
 CLOSED = (
     "Share of the gap between a Gaussian and the best model that each flow closes, mean over "
-    "{}, against the FLOPs of its training (geometric mean): a line "
-    "goes from the shortest budget to the longest. Bars are {:.0%} intervals; the line across is "
-    "the best baseline. Grey: the other flows."
+    "{}, against the FLOPs of its training (geometric mean). A line goes from the shortest budget "
+    "to the longest, where there are several. Bars are {:.0%} intervals; the line across is the "
+    "best baseline. Grey: the other flows."
 )
 RANKING = (
     f"Left: test log-likelihood with its {1 - LEVEL:.0%} interval over the test rows, the best by "
@@ -190,13 +190,13 @@ def _draw_race(ranking: pd.DataFrame, choice: Choice) -> Any:
 
 def _who_closes(sets: dict[str, pd.DataFrame], best: dict[str, tables.Best]) -> list[Figure]:
     """What each flow closes of the gap to the best, of several data sets."""
-    budgets = tables.closed(sets, best)
+    budgets = tables.closed(best)
     if len(sets) < 2 or not budgets:
         return []
     last = budgets[max(budgets)]
     flows = last[~last["baseline"]].sort_values("share", key=_values, ascending=False)
     leaders = flows.groupby(flows["test_nfe"].notna(), sort=False).head(OF_A_KIND)["model"]
-    note = CLOSED.format(", ".join(tables.counted_in(sets)), 1 - LEVEL)
+    note = CLOSED.format(", ".join(sets), 1 - LEVEL)
     title = "What training FLOPs buy: the gap to the best that each flow closes"
     every = pd.concat(budgets.values(), ignore_index=True)
     return [Figure.of("frontier-leaders", title, note, _draw_closed, every, list(leaders))]

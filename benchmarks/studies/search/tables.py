@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import improvement, paired
-from benchmarks.analysis.contests import best_validated, budget_of, lacks_logit, validations, within
+from benchmarks.analysis.contests import best_validated, budget_of, validations, within
 from benchmarks.analysis.criteria import FEWEST, LEVEL, MARGIN
 from benchmarks.analysis.inference import Estimate, Standing, mean_of, of_rows, standings
 from benchmarks.analysis.models import models_of
@@ -41,6 +41,7 @@ EXTREME = 10  # times the usual error over test rows, which then few rows decide
 RARE = "Worst row: a split of which few rows decide the mean, ± its standard error over rows."
 FAMILY = "family"  # column of the name of a model in tables of several data sets
 FEW = "few rows decide"  # in place of a distance to the best
+SHARED = 3  # splits that a mean over data sets takes of each
 EDGE = "*"  # after a choice at an end of what there was to choose
 MEANS = (
     "Mean test log-likelihood in nats over seeds and their splits, ± half of its "
@@ -82,8 +83,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     if len(sets) > 1:
         ranks = ranked(best)
         ordered += [score.table("frontier", ranks)] if ranks else []
-        parts = {name: likelihoods[name] for name in counted_in(sets) if name in likelihoods}
-        ordered += [*leaders(sets, best), overview(parts, best, ranks)]
+        ordered += [*leaders(sets, best), overview(likelihoods, best, ranks)]
     for name, rows in sets.items():
         longest = last(rows)
         ordered += [likelihoods[name]] if name in likelihoods else []
@@ -280,15 +280,14 @@ def overview(
     return Table("frontier-sets", "Behind the best, by data set", note, frame, columns=columns)
 
 
-def closed(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> Best:
+def closed(best: Mapping[str, Best]) -> Best:
     """Share of the gap between a Gaussian and the best model that each closes, by budget.
 
-    ``sets`` are `labelled` rows by data set, ``best`` theirs `by_budget`; each set counts alike. A
-    frame has a row a model that all of them have: ``share`` (an `Estimate`), geometric means of
-    `COSTED`, ``baseline`` and `RECORDS`. Budgets are those at which all sets have `FEWEST` splits;
-    pixels that were searched without a logit are left out.
+    ``best`` are the cases of data sets `by_budget`; each set counts alike. A frame has a row a
+    model that all of them have: ``share`` (an `Estimate`), geometric means of `COSTED`,
+    ``baseline`` and `RECORDS`. Budgets are those at which all sets have `SHARED` splits.
     """
-    of_sets = [dict(_closed_on(best[name])) for name in counted_in(sets)]
+    of_sets = [dict(_closed_on(budgets)) for budgets in best.values()]
     of_sets = [budgets for budgets in of_sets if budgets]
     common = set(of_sets[0]).intersection(*of_sets) if of_sets else set[float]()
     ways: dict[str, Any] = {"share": lambda shares: mean_of(shares.tolist())}
@@ -302,17 +301,12 @@ def closed(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> Best:
     return result
 
 
-def counted_in(sets: Mapping[str, pd.DataFrame]) -> list[str]:
-    """The data sets that a score over all of them has: pixels searched without a logit are none."""
-    return [name for name, rows in sets.items() if not lacks_logit(rows)]
-
-
 def _closed_on(every: Best) -> Iterator[tuple[float, pd.DataFrame]]:
     """Shares of the gap on one data set, by budget; the best is that by validation at the largest.
 
     The error of a share is that of the difference from the best on the same splits.
     """
-    budgets = {b: cases for b, cases in every.items() if cases["data_seed"].nunique() >= FEWEST}
+    budgets = {b: cases for b, cases in every.items() if cases["data_seed"].nunique() >= SHARED}
     last = budgets[max(budgets)] if budgets else pd.DataFrame({"model": []})
     if "gaussian" not in set(last["model"]):
         return
@@ -335,7 +329,7 @@ def _closed_on(every: Best) -> Iterator[tuple[float, pd.DataFrame]]:
 
 def leaders(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> list[Table]:
     """What each model closes of the gap to the best over data sets, and what it costs."""
-    if not (budgets := closed(sets, best)):
+    if not (budgets := closed(best)):
         return []
     columns, largest = {"model": Column("Model")}, max(budgets)
     frame = budgets[largest][["model", RECORDS]]
@@ -348,7 +342,7 @@ def leaders(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> list[
         columns[value] = Column(label, "%", scale=100, digits=".1f", error=error)
     frame = frame.join(budgets[largest][list(COSTED)])
     frame = frame.sort_values(f"closed.{largest:g}", ascending=False)
-    names = ", ".join(counted_in(sets))
+    names = ", ".join(sets)
     note = (
         f"Share of the gap between a Gaussian and the best model, by validation at the largest "
         f"budget, that a model closes: mean over {names}, ± half of its {1 - LEVEL:.0%} interval, "
