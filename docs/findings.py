@@ -174,7 +174,8 @@ def _best(models: dict[str, pd.DataFrame], kind: str) -> pd.DataFrame:
     "{cnf}."
 )
 def families(documents: Documents) -> Numbers:
-    rows = closed(best_of(searched(documents, "tables")))[60.0].set_index("model")
+    sets = searched(documents, "tables")
+    rows = closed(sets, best_of(sets))[60.0].set_index("model")
     shares = {"leader": "nsf_ar", "mixture": "mixture", "cnf": "cnf"}
     closes = {name: rows.loc[model, "share"] for name, model in shares.items()}
     best = rows["share"].map(lambda own: own.value)

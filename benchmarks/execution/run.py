@@ -185,16 +185,13 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Asked:
-    """What a run is asked to measure: which cases again, which part of the plan, by how many jobs.
-
-    ``phase`` leaves out what is measured alone on the machine, or all the rest.
-    """
+    """What a run is asked to measure: which cases again, which part of a plan, how many jobs."""
 
     retry: bool = False
     renew_times: bool = False
     shard: plan.Shard = plan.WHOLE
     jobs: int = 1
-    phase: Phase = "both"
+    phase: Phase = "both"  # else what is measured "alone" on the machine, or "beside" others
     keep_weights: bool = False  # of the flows that are trained and scored, in weights/<key>
     scheduler: str = ""  # an address of Dask's, "local" or "slurm"; empty: workers of this process
 

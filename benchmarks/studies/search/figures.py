@@ -190,13 +190,13 @@ def _draw_race(ranking: pd.DataFrame, choice: Choice) -> Any:
 
 def _who_closes(sets: dict[str, pd.DataFrame], best: dict[str, tables.Best]) -> list[Figure]:
     """What each flow closes of the gap to the best, of several data sets."""
-    budgets = tables.closed(best)
+    budgets = tables.closed(sets, best)
     if len(sets) < 2 or not budgets:
         return []
     last = budgets[max(budgets)]
     flows = last[~last["baseline"]].sort_values("share", key=_values, ascending=False)
     leaders = flows.groupby(flows["test_nfe"].notna(), sort=False).head(OF_A_KIND)["model"]
-    note = CLOSED.format(", ".join(sets), 1 - LEVEL)
+    note = CLOSED.format(", ".join(tables.counted_in(sets)), 1 - LEVEL)
     title = "What training FLOPs buy: the gap to the best that each flow closes"
     every = pd.concat(budgets.values(), ignore_index=True)
     return [Figure.of("frontier-leaders", title, note, _draw_closed, every, list(leaders))]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import improvement, paired
-from benchmarks.analysis.contests import best_validated, budget_of, validations, within
+from benchmarks.analysis.contests import best_validated, budget_of, lacks_logit, validations, within
 from benchmarks.analysis.criteria import FEWEST, LEVEL, MARGIN
 from benchmarks.analysis.inference import Estimate, Standing, mean_of, of_rows, standings
 from benchmarks.analysis.models import models_of
@@ -83,7 +83,8 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     if len(sets) > 1:
         ranks = ranked(best)
         ordered += [score.table("frontier", ranks)] if ranks else []
-        ordered += [*leaders(sets, best), overview(likelihoods, best, ranks)]
+        parts = {name: likelihoods[name] for name in counted_in(sets) if name in likelihoods}
+        ordered += [*leaders(sets, best), overview(parts, best, ranks)]
     for name, rows in sets.items():
         longest = last(rows)
         ordered += [likelihoods[name]] if name in likelihoods else []
@@ -280,15 +281,15 @@ def overview(
     return Table("frontier-sets", "Behind the best, by data set", note, frame, columns=columns)
 
 
-def closed(best: Mapping[str, Best]) -> Best:
+def closed(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> Best:
     """Share of the gap between a Gaussian and the best model that each closes, by budget.
 
-    ``best`` are the cases of data sets `by_budget`; each set counts alike. A frame has a row a
-    model that all of them have: ``share`` (an `Estimate`), geometric means of `COSTED`,
-    ``baseline`` and `RECORDS`. Budgets are those at which all sets have `SHARED` splits.
+    ``sets`` are `labelled` rows by data set, ``best`` theirs `by_budget`; each set counts alike. A
+    frame has a row a model that all of them have: ``share`` (an `Estimate`), geometric means of
+    `COSTED`, ``baseline`` and `RECORDS`. Budgets are those at which all sets have `SHARED` splits;
+    pixels that were searched without a logit are left out.
     """
-    of_sets = [dict(_closed_on(budgets)) for budgets in best.values()]
-    of_sets = [budgets for budgets in of_sets if budgets]
+    of_sets = [rows for name in counted_in(sets) if (rows := dict(_closed_on(best[name])))]
     common = set(of_sets[0]).intersection(*of_sets) if of_sets else set[float]()
     ways: dict[str, Any] = {"share": lambda shares: mean_of(shares.tolist())}
     ways |= dict.fromkeys(COSTED, lambda costs: np.exp(np.log(costs).mean()))
@@ -299,6 +300,11 @@ def closed(best: Mapping[str, Best]) -> Best:
         models = every[every["model"].map(every["model"].value_counts()) == len(of_sets)]
         result[budget] = models.groupby("model").agg(ways).reset_index()
     return result
+
+
+def counted_in(sets: Mapping[str, pd.DataFrame]) -> list[str]:
+    """The data sets that a score over all of them has: pixels searched without a logit are none."""
+    return [name for name, rows in sets.items() if not lacks_logit(rows)]
 
 
 def _closed_on(every: Best) -> Iterator[tuple[float, pd.DataFrame]]:
@@ -329,7 +335,7 @@ def _closed_on(every: Best) -> Iterator[tuple[float, pd.DataFrame]]:
 
 def leaders(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> list[Table]:
     """What each model closes of the gap to the best over data sets, and what it costs."""
-    if not (budgets := closed(best)):
+    if not (budgets := closed(sets, best)):
         return []
     columns, largest = {"model": Column("Model")}, max(budgets)
     frame = budgets[largest][["model", RECORDS]]
@@ -342,7 +348,7 @@ def leaders(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> list[
         columns[value] = Column(label, "%", scale=100, digits=".1f", error=error)
     frame = frame.join(budgets[largest][list(COSTED)])
     frame = frame.sort_values(f"closed.{largest:g}", ascending=False)
-    names = ", ".join(sets)
+    names = ", ".join(counted_in(sets))
     note = (
         f"Share of the gap between a Gaussian and the best model, by validation at the largest "
         f"budget, that a model closes: mean over {names}, ± half of its {1 - LEVEL:.0%} interval, "
