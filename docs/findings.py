@@ -148,16 +148,16 @@ def complexity(documents: Documents) -> Numbers:
 )
 def preprocessing(documents: Documents) -> Numbers:
     early, middle, late = (scores(documents, "ladder", "patches", s) for s in (15.0, 60.0, 300.0))
-    best, last = (_best(models, "continuous") for models in (middle, late))
+    best = [_best(models, "continuous") for models in (middle, late)]
     leads = {
         "gain": paired.compare(early["cnf radial"], early["cnf whiten"]),
-        "behind": paired.compare(middle["glow radial"], best),
-        "ahead": paired.compare(last, late["glow radial"]),
+        "behind": paired.compare(middle["glow radial"], best[0]),
+        "ahead": paired.compare(best[1], late["glow radial"]),
     }
     ends = [lead.estimate.interval(LEVEL) for lead in leads.values()]
-    holds = {*best["flow"], *last["flow"]} == {"cnf"} and min(low for low, _ in ends) > 0
-    holds = holds and ends[0][0] > 5 * ends[1][1]
+    holds = all((cases["flow"] == "cnf").all() for cases in best)
     holds = holds and all(lead.seeds == 3 for lead in leads.values())
+    holds = holds and min(low for low, _ in ends) > 0 and ends[0][0] > 5 * ends[1][1]
     digits = {"gain": ".1f", "behind": ".2f", "ahead": ".2f"}
     return {n: written(lead.estimate, digits[n]) for n, lead in leads.items()}, holds
 
@@ -181,13 +181,13 @@ def _best(models: dict[str, pd.DataFrame], kind: str) -> pd.DataFrame:
 def families(documents: Documents) -> Numbers:
     sets = searched(documents, "tables")
     rows = closed(sets, best_of(sets))[60.0].set_index("model")
-    shares = {"leader": "nsf_ar", "mixture": "mixture", "cnf": "cnf"}
-    closes = {name: rows.loc[model, "share"] for name, model in shares.items()}
-    best = rows["share"].map(lambda own: own.value)
-    solved = best[rows["test_nfe"].notna()]
+    models = {"leader": "nsf_ar", "mixture": "mixture", "cnf": "cnf"}
+    closes = {name: rows.loc[model, "share"] for name, model in models.items()}
+    values = rows["share"].map(lambda share: share.value)
+    solving = values[rows["test_nfe"].notna()]
     apart = closes["leader"].interval(LEVEL)[0] > closes["cnf"].interval(LEVEL)[1]
-    numbers = {name: f"{written(own, '.1f', 100)} %" for name, own in closes.items()}
-    return numbers, apart and (best.idxmax(), solved.idxmax()) == ("nsf_ar", "cnf")
+    numbers = {name: f"{written(share, '.1f', 100)} %" for name, share in closes.items()}
+    return numbers, apart and (values.idxmax(), solving.idxmax()) == ("nsf_ar", "cnf")
 
 
 @sentence(

@@ -130,9 +130,9 @@ def measure(
 
 
 def _undisturbed(suite: Suite, folder: Path, asked: Asked) -> Asked:
-    """Fall back to one job if another slows a family `DISTURBED` times, the median of seven tries.
+    """Fall back to one job if another slows a family by more than `DISTURBED` times.
 
-    Prints what 60 of them hold of each family that is still to be trained.
+    Prints the updates of each family in 60 CPU seconds, alone and beside another job.
     """
     from benchmarks.execution.plan import state
     from benchmarks.execution.run import contention

@@ -353,8 +353,7 @@ def leaders(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> list[
         f"Share of the gap between a Gaussian and the best model, by validation at the largest "
         f"budget, that a model closes: mean over {names}, ± half of its {1 - LEVEL:.0%} interval, "
         "whose error is that of the difference from the best on the same splits, which has none "
-        "itself. FLOPs of the training and of a density, seconds spent over those of the budget, "
-        "and evaluations of a solve: geometric means over these sets."
+        "itself. Costs are geometric means over these sets."
     )
     columns |= {name: Column.of(name) for name in COSTED}
     return [Table("frontier-leaders", "Who closes the gap", note, frame, columns=columns)]
