@@ -22,21 +22,17 @@ from benchmarks.measure.peers import ForeignError, ForeignFlow, Remote
 
 PEER = peer_processes.__name__
 TRAP = "raise SystemExit('imported from the working folder')\n"
-PARENT = """
-import subprocess, sys
-from benchmarks.measure import process
-line = process.lifeline()
-held = subprocess.Popen(process.command("held_child:hold", str(line)), pass_fds=[line])
-held.wait()
-"""
 HELD = """
-import ctypes
-from benchmarks.measure.process import end_with_parent
+import ctypes, os
 
-def hold(lifeline):
-    end_with_parent(int(lifeline))
-    print("holds", flush=True)
-    ctypes.PyDLL(None).sleep(60)  # with the interpreter's lock
+def hold(library):
+    print(os.getpid(), flush=True)
+    getattr(ctypes, library)(None).sleep(60)  # by PyDLL with the interpreter's lock
+"""
+PARENT = """
+import sys, held_child
+from benchmarks.measure.process import Child
+Child(prints=True).call(held_child.hold, sys.argv[1])
 """
 
 
@@ -120,12 +116,13 @@ def test_seconds_are_those_of_the_peers_clock(peer: ForeignFlow) -> None:
 def test_a_failure_is_one_line_that_names_peer_and_reason(
     peer: ForeignFlow, call: str, line: str
 ) -> None:
-    """An exception leaves the process as it is; after its end there is another one."""
-    before = peer.arrays("facts")["pid"]
+    """An exception leaves the process as it is; else it is gone, and there is another one."""
+    before = int(peer.arrays("facts")["pid"])
     with pytest.raises(ForeignError) as caught:
         peer.arrays(call, timeout=0.5 if call == "wait" else 300)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+    assert psutil.pid_exists(before) == (call in ("fail", "nothing"))
     assert (peer.arrays("facts")["pid"] == before) == (call in ("fail", "nothing"))
 
 
@@ -146,39 +143,16 @@ def test_what_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         Remote(child, "log_prob").seconds(1)
 
 
-def test_a_closed_process_is_gone(peer: ForeignFlow) -> None:
-    child = psutil.Process(int(peer.arrays("facts")["pid"]))
-    peer.close()
-    assert not child.is_running()
-
-
-def test_a_peer_ends_with_its_parent() -> None:
-    """Even when the parent is killed while it computes."""
-    script = (
-        "import sys; sys.path[:] = sys.argv[1:]\n"
-        "from benchmarks.measure.peers import ForeignFlow\n"
-        "how = {'threads': 1, 'device': 'cpu', 'dtype': 'float32'}\n"
-        f"peer = ForeignFlow({PEER!r}, how)\n"
-        "print(int(peer.arrays('facts')['pid']), flush=True)\n"
-        "peer.arrays('wait')"
-    )
-    command = [sys.executable, "-c", script, *sys.path]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+@pytest.mark.parametrize("library", ["CDLL", "PyDLL"] if sys.platform == "linux" else ["CDLL"])
+def test_a_process_ends_with_its_parent(tmp_path: Path, library: str) -> None:
+    """Even when the parent is killed while it computes, with the interpreter's lock on Linux."""
+    (tmp_path / "held_child.py").write_text(HELD)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-c", PARENT, library]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
     _ended([child])
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a lock that is held is waited for")
-def test_a_process_that_holds_the_interpreter_ends_with_its_parent(tmp_path: Path) -> None:
-    (tmp_path / "held_child.py").write_text(HELD)
-    search = os.pathsep.join([str(tmp_path), *sys.path])
-    command, environment = [sys.executable, "-c", PARENT], {**os.environ, "PYTHONPATH": search}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout.readline() == "holds\n"
-        (held,) = psutil.Process(parent.pid).children()
-        parent.kill()
-    _ended([held])
 
 
 def test_copies_that_go_on_forking_end_the_process() -> None:

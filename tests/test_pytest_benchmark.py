@@ -31,14 +31,7 @@ def micro(storage: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     Within the storage: from elsewhere pytest-benchmark cannot say where it compares with.
     """
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--benchmark-only"]
-    command += [
-        "-p",
-        "pytest_flowgauge",
-        "-c",
-        str(ROOT / "pyproject.toml"),
-        "--rootdir",
-        str(ROOT),
-    ]
+    command += ["-p", "pytest_flowgauge", "-c", f"{ROOT}/pyproject.toml", f"--rootdir={ROOT}"]
     command += [f"--benchmark-storage=file://{storage}", "--benchmark-autosave", *arguments]
     outer = {name: value for name, value in os.environ.items() if "XDIST" not in name}
     environment = {**outer, "PYTHONPATH": str(ROOT)}  # its own run, with no part in this one's
