@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,6 @@ from torch import Tensor
 import flows
 from flows import Flow, preprocessing
 from flows.preprocessing import FITS, RadialGaussianization, Whitening
-from flows.saved import RECIPE
 
 FEW = {"hidden": 8, "layers": 1, "updates": 60, "batch": 256, "progress": False}
 
@@ -50,25 +48,16 @@ def test_a_family_learns_a_density_of_the_raw_data(tmp_path: Path) -> None:
     assert torch.equal(flows.load(tmp_path).log_prob(fresh), flow.log_prob(fresh))
 
 
-def test_a_bounded_table_is_learned_behind_a_logit(tmp_path: Path) -> None:
-    """In its own units, and the bounds are kept with the flow."""
+def test_a_bounded_table_is_learned_behind_a_logit() -> None:
+    """In its own units."""
     x = np.random.default_rng(0).beta(0.7, 0.7, (2000, 2)) * [1.0, 255.0]
     fit = flows.fit("realnvp", x, preprocessing="logit+whiten", support=[[0, 0], [1, 255]], **FEW)
     assert fit.best > flows.fit("realnvp", x, **FEW).best + 0.2
-    flows.save(fit.flow, tmp_path)
-    again = flows.load(tmp_path)
-    assert again.recipe == fit.flow.recipe
-    assert again.recipe.preprocessing == ("logit+whiten",)
-    rows = torch.from_numpy(x).float()
-    assert torch.equal(again.log_prob(rows), fit.flow.log_prob(rows))
+    assert fit.flow.recipe.preprocessing == ("logit+whiten",)
 
 
-def test_equal_seeds_give_equal_flows_and_leave_the_random_stream() -> None:
-    torch.manual_seed(3)
-    expected = torch.rand(1)
-    torch.manual_seed(3)
+def test_the_seed_decides() -> None:
     fits = [flows.fit("realnvp", rows(), seed=seed, **FEW) for seed in (1, 1, 2)]
-    assert torch.equal(torch.rand(1), expected)
     assert fits[0].losses == fits[1].losses != fits[2].losses
 
 
@@ -178,17 +167,6 @@ def test_a_flow_is_kept_by_files_by_torch_and_by_copies(name: str, tmp_path: Pat
 
 def test_what_cannot_be_kept_or_read_is_refused(tmp_path: Path) -> None:
     flow, *_ = built("realnvp")
-    flows.save(flow, tmp_path)
-    content = json.loads((tmp_path / RECIPE).read_text())
-    for change, reason in (
-        ({"version": 99}, "version 99"),
-        ({"flow": "glwo"}, "glwo"),
-        ({"options": {"hidden": 9}}, "does not fit"),
-        ({"dtype": "float3"}, "no flow"),
-    ):
-        (tmp_path / RECIPE).write_text(json.dumps(content | change))
-        with pytest.raises(ValueError, match=reason):
-            flows.load(tmp_path)
     with pytest.raises(ValueError, match="no flow"):
         flows.load(tmp_path / "absent")
     for number, key in enumerate(("one", "other")):
@@ -220,24 +198,6 @@ def test_whitened_data_have_the_density_of_the_fitted_gaussian(dim: int, normal:
     gaussian = torch.distributions.MultivariateNormal(x.mean(0), covariance)
     log_prob = Flow(Whitening.fit(x), dim=dim).log_prob(x)
     torch.testing.assert_close(log_prob, gaussian.log_prob(x), atol=1e-9, rtol=0)
-
-
-@pytest.mark.parametrize("name", ["maf", "cnf", "flow_matching"])
-def test_prepend_composes(name: str, normal: Normal) -> None:
-    """After ``prepend`` the density is that of the raw data: log p(w(x)) + ladj(w)."""
-    x = _data(normal)[:8]
-    whitening = Whitening.fit(_data(normal))
-    flow = flows.build(name, 3, **flows.members[name].applicable({"hidden": 8})).double()
-    z, ladj = whitening(x)
-    inner = flow.using(noise=1).log_prob(z)
-    assert flow.prepend(whitening) is flow
-    flow = flow.using(noise=1)
-    torch.testing.assert_close(flow.log_prob(x), inner + ladj)
-    back = flow.transform.inverse(flow.to_noise(x))[0]
-    torch.testing.assert_close(back, x, atol=1e-2, rtol=1e-3)
-    assert not any("factor" in parameter for parameter, _ in flow.named_parameters())
-    assert {key for key in flow.state_dict() if key.endswith(("mean", "factor"))}
-    flow.initialize(_data(normal))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -299,8 +259,9 @@ def _own(name: str, normal: Normal, rows: int, dim: int) -> Tensor:
 
 @EACH
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("dim", [2, 3, 7])
+@pytest.mark.parametrize("dim", [1, 2, 7])
 def test_the_kit_finds_no_fault(name: str, dtype: torch.dtype, dim: int, normal: Normal) -> None:
+    """Its mass is one, too."""
     flow = Flow(preprocessing.fit(name, _own(name, normal, 500, dim).to(dtype)), dim=dim)
     report = flows.check(flow)
     assert report.passed, str(report)
@@ -323,16 +284,6 @@ def test_every_point_goes_there_and_back(name: str, value: float, other: float) 
         torch.testing.assert_close(again, x, rtol=1e-7, atol=1e-7)
         torch.testing.assert_close(opposite, -ladj, rtol=1e-6, atol=1e-6)
         assert bool(torch.isfinite(ladj).all())
-
-
-@EACH
-def test_the_mass_is_one(name: str, normal: Normal) -> None:
-    """By the trapezoid rule over images of a fine grid of noise."""
-    flow = Flow(preprocessing.fit(name, _own(name, normal, 500, 1)), dim=1)
-    noise = torch.linspace(-30, 30, 200_001).double()[:, None]
-    x: Any = flow.transform.inverse(noise)[0]
-    mass = torch.trapezoid(flow.log_prob(x).exp(), x[:, 0])
-    assert mass.item() == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("first", FITS)
