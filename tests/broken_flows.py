@@ -135,41 +135,33 @@ def _changed(change: Callable[[Tensor], Tensor], forward: bool = True) -> Callab
     return partial(Affine, change=change, forward=forward)
 
 
+_inverse = partial(_changed, forward=False)
 ERRORS: dict[str, tuple[Callable[..., Affine], set[str]]] = {
     "ignored in the inverse": (
-        _changed(lambda context: 0 * context, forward=False),
+        _inverse(lambda c: 0 * c),
         {"round trip from data", "log_prob of samples"},
     ),
-    "ignored": (_changed(lambda context: 0 * context), {"columns of the context"}),
+    "ignored": (_changed(lambda c: 0 * c), {"columns of the context"}),
     "one column": (
-        _changed(lambda context: torch.cat([context[:, :1], 0 * context[:, 1:]], 1)),
+        _changed(lambda c: torch.cat([c[:, :1], 0 * c[:, 1:]], 1)),
         {"columns of the context"},
     ),
-    "one row": (_changed(lambda context: context[:1].expand_as(context)), {"batch independence"}),
-    "one row in the inverse": (
-        _changed(lambda context: context[:1].expand_as(context), forward=False),
-        {"log_prob of samples"},
-    ),
-    "centred": (_changed(lambda context: context - context.mean(0)), {"batch independence"}),
+    "one row": (_changed(lambda c: c[:1].expand_as(c)), {"batch independence"}),
+    "one row in the inverse": (_inverse(lambda c: c[:1].expand_as(c)), {"log_prob of samples"}),
+    "centred": (_changed(lambda c: c - c.mean(0)), {"batch independence"}),
     "no scale": (Unscaled, {"log-determinant", "inverse log-determinant", "total mass"}),
     "detached": (
-        _changed(lambda context: context.detach()),
+        _changed(lambda c: c.detach()),
         {"gradient for the context", "gradient of samples"},
     ),
-    "far contexts cut off": (
-        _changed(lambda context: context.clamp(-3, 3), forward=False),
-        {"round trip from noise"},
-    ),
+    "far contexts cut off": (_inverse(lambda c: c.clamp(-3, 3)), {"round trip from noise"}),
     "kept": (Kept, {"contexts in turn"}),
     "kept by tensor": (KeptTensor, {"contexts in turn"}),
     "one for all": (  # a context of one row, which has the stride 0, is taken for another
-        _changed(lambda context: context if context.stride(0) else context + 1),
+        _changed(lambda c: c if c.stride(0) else c + 1),
         {"one context for all rows"},
     ),
-    "single precision": (
-        _changed(lambda context: context.float().to(context.dtype)),
-        {"gradient for the context"},
-    ),
+    "single precision": (_changed(lambda c: c.float().to(c.dtype)), {"gradient for the context"}),
 }
 
 
@@ -310,61 +302,46 @@ class Shared(Broken):
         return self
 
 
-def _spoiled(row: str, spoil: Callable[..., Any], **where: bool) -> tuple[Any, str]:
-    return lambda: Flow(Broken(spoil, **where), 3), row
+def _spoiled(spoil: Callable[..., Any], forward: bool = True) -> Flow:
+    return Flow(Broken(spoil, forward=forward), 3)
 
 
+BOTH_WAYS: dict[str, tuple[str, Callable[..., Any]]] = {  # by what: the row, the change of results
+    "log-determinant off by a constant": ("log-determinant", lambda y, ladj: (y, ladj + 0.01)),
+    "log-determinant in another shape": ("interface", lambda y, ladj: (y, ladj.sum())),
+    "no tuple": ("interface", lambda y, ladj: y),
+    "log-determinant off in the tails alone": (
+        "log-determinant",
+        lambda y, ladj: (y, ladj + (y.abs().amax(1) > 9).to(ladj)),
+    ),
+    "a float32 log-determinant": ("dtype and device", lambda y, ladj: (y, ladj.float())),
+    "zero gradient": ("parameters without gradient", lambda y, ladj: (y.detach(), ladj.detach())),
+    "a detached log-determinant": ("gradient for parameters", lambda y, ladj: (y, ladj.detach())),
+    "a gradient too large": ("gradient for x", lambda y, ladj: (WrongGradient.apply(y), ladj)),
+    "no empty batch": ("small batches", lambda y, ladj: (y, ladj + 0 * y.max())),
+    "NaN made a number": ("NaN and infinity", lambda y, ladj: (y.nan_to_num(), ladj)),
+    "NaN spread to the other rows": ("NaN and infinity", lambda y, ladj: (y + 0 * y.sum(), ladj)),
+}
+INVERSE: dict[str, tuple[str, Callable[..., Any]]] = {  # the same, of the inverse alone
+    "log-determinant of the inverse": ("inverse log-determinant", lambda y, ladj: (y, ladj + 0.01)),
+    "log_prob of samples": ("log_prob of samples", lambda y, ladj: (y, ladj + 0.01)),
+    "detached samples": ("gradient of samples", lambda y, ladj: (y.detach() + 0 * y, ladj)),
+    "inverse off by 1e-3": ("round trip from data", lambda y, ladj: (y + 1e-3, ladj)),
+    "inverse off by a share": ("round trip from noise", lambda y, ladj: (y * 1.001, ladj)),
+    "right near zero alone": ("round trip in the tails", lambda y, ladj: (y.clamp(-9, 9), ladj)),
+    "samples that depend on the batch": (
+        "batch independence of samples",
+        lambda y, ladj: (y + 1e-5 * y.mean(0), ladj),
+    ),
+}
 BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
-    "log-determinant off by a constant": _spoiled(
-        "log-determinant", lambda y, ladj: (y, ladj + 0.01), inverse=False
-    ),
-    "log-determinant off by a sign": _spoiled("log-determinant", lambda y, ladj: (y, -ladj)),
-    "log-determinant of the inverse": _spoiled(
-        "inverse log-determinant", lambda y, ladj: (y, ladj + 0.01), forward=False
-    ),
-    "log_prob of samples": _spoiled(
-        "log_prob of samples", lambda y, ladj: (y, ladj + 0.01), forward=False
-    ),
-    "log-determinant in another shape": _spoiled("interface", lambda y, ladj: (y, ladj.sum())),
-    "no tuple": _spoiled("interface", lambda y, ladj: y),
-    "a log-determinant off in the tails alone": _spoiled(
-        "log-determinant", lambda y, ladj: (y, ladj + (y.abs().amax(1) > 9).to(ladj))
-    ),
-    "a float32 log-determinant": _spoiled("dtype and device", lambda y, ladj: (y, ladj.float())),
-    "zero gradient": _spoiled(
-        "parameters without gradient", lambda y, ladj: (y.detach(), ladj.detach())
-    ),
+    **{name: (partial(_spoiled, spoil), row) for name, (row, spoil) in BOTH_WAYS.items()},
+    **{name: (partial(_spoiled, spoil, False), row) for name, (row, spoil) in INVERSE.items()},
     "one parameter unused": (lambda: Flow(Unused(), 3), "parameters without gradient"),
-    "gradient of the log-determinant cut": _spoiled(
-        "gradient for parameters", lambda y, ladj: (y, ladj.detach())
-    ),
-    "gradient of samples cut": _spoiled(
-        "gradient of samples", lambda y, ladj: (y.detach() + 0 * y, ladj), forward=False
-    ),
-    "a gradient that is one per cent too large": _spoiled(
-        "gradient for x", lambda y, ladj: (WrongGradient.apply(y), ladj)
-    ),
-    "inverse off by 1e-3": _spoiled(
-        "round trip from data", lambda y, ladj: (y + 1e-3, ladj), forward=False
-    ),
-    "noise to data off where data to noise is not": _spoiled(
-        "round trip from noise", lambda y, ladj: (y * 1.001, ladj), forward=False
-    ),
-    "an inverse that is right near zero alone": _spoiled(
-        "round trip in the tails", lambda y, ladj: (y.clamp(-9, 9), ladj), forward=False
-    ),
     "noise that is too wide behind a logit": (lambda: Flow(_wide(), 3), "mass outside the support"),
     "a density that depends on the batch": (
         lambda: Flow(CompositeTransform([LULinear(3, identity_init=False), BatchNorm(3)]), 3),
         "batch independence",
-    ),
-    "samples that depend on the batch": _spoiled(
-        "batch independence of samples", lambda y, ladj: (y + 1e-5 * y.mean(0), ladj), forward=False
-    ),
-    "no empty batch": _spoiled("small batches", lambda y, ladj: (y, ladj + 0 * y.max())),
-    "NaN made a number": _spoiled("NaN and infinity", lambda y, ladj: (y.nan_to_num(), ladj)),
-    "NaN spread to the other rows": _spoiled(
-        "NaN and infinity", lambda y, ladj: (y + 0 * y.sum(), ladj)
     ),
     "samples of another density": (
         lambda: Flow(IdentityTransform(), 3, base=WrongBase(1.3)),
