@@ -132,13 +132,11 @@ def _adjoint_gradient(ratio: float) -> pd.DataFrame:
         for rtol in (1e-3, 1e-6)
         for gradient in ("adjoint", "backprop")
     ]
-    metrics = {
-        "gradient_error": lambda row: (
-            1e-4 * (ratio if row["option.solver"]["gradient"] == "adjoint" else 1.0)
-        ),
-        "gradient_bytes": 1e6,
-        "nfe_forward": 50.0,
-    }
+
+    def error(row: Mapping[str, Any]) -> float:
+        return 1e-4 * (ratio if row["option.solver"]["gradient"] == "adjoint" else 1.0)
+
+    metrics = {"gradient_error": error, "gradient_bytes": 1e6, "nfe_forward": 50.0}
     return made_up("numerics", {"updates": 500, "option.solver": solvers, **metrics})
 
 
@@ -159,30 +157,17 @@ def _change_of_variables(error: float = 1e-12, mass: float = 1e-3) -> pd.DataFra
 
 def _rate_of_change(order: float) -> pd.DataFrame:
     """Differences that fall with this order as the steps are doubled."""
-    fields = {
-        "setting.identity": "rate",
-        "option.time": ["concat", "concatsquash"],
-        "setting.steps": (32, 64),
-        "rate_error.values": (1e-4, 1e-4 * 2**-order),
-        "convergence_order.values": (order,),
-    }
-    return made_up("numerics", fields)
+    fields = {"setting.identity": "rate", "option.time": ["concat", "concatsquash"]}
+    errors = {"rate_error.values": (1e-4, 1e-4 * 2**-order), "convergence_order.values": (order,)}
+    return made_up("numerics", {**fields, "setting.steps": (32, 64), **errors})
 
 
 def _hutchinson(bias: float = 2.0, spread: float = 1.0) -> pd.DataFrame:
     """Estimates with this largest z of a mean, and this spread over that of theory."""
-    fields = {
-        "setting.identity": "estimate",
-        "setting.draws": 4000,
-        "option.trace": [
-            {"estimator": "hutchinson", "noise": n} for n in ("gaussian", "rademacher")
-        ],
-        "trace_bias": bias,
-        "trace_rmse": spread,
-        "trace_rmse_theory": 1.0,
-        "trace_rmse_se": 0.01,
-    }
-    return made_up("numerics", fields)
+    noises = [{"estimator": "hutchinson", "noise": n} for n in ("gaussian", "rademacher")]
+    fields = {"setting.identity": "estimate", "setting.draws": 4000, "option.trace": noises}
+    errors = {"trace_rmse": spread, "trace_rmse_theory": 1.0, "trace_rmse_se": 0.01}
+    return made_up("numerics", {**fields, **errors, "trace_bias": bias})
 
 
 def _bottleneck_trace(difference: float) -> pd.DataFrame:
@@ -193,16 +178,9 @@ def _bottleneck_trace(difference: float) -> pd.DataFrame:
 
 def _bottleneck_variance(rmse: float, error: float = 0.01) -> pd.DataFrame:
     """Estimates of an error of one in R^D, and of another in R^H."""
-    common = {
-        "setting.identity": "estimate",
-        "setting.field": ["network", "projection"],
-        "dim": 16,
-        "option.bottleneck": 4,
-        "trace_rmse_se": error,
-        "trace_rmse_theory": 1.0,
-        "trace_bias": 1.0,
-        "cyclic_error": 1e-16,
-    }
+    common = {"setting.identity": "estimate", "setting.field": ["network", "projection"]}
+    common |= {"dim": 16, "option.bottleneck": 4, "cyclic_error": 1e-16}
+    common |= {"trace_rmse_se": error, "trace_rmse_theory": 1.0, "trace_bias": 1.0}
     return made_up(
         "numerics",
         {**common, "option.trace": {"estimator": "hutchinson"}, "trace_rmse": 1.0},
@@ -212,30 +190,21 @@ def _bottleneck_variance(rmse: float, error: float = 0.01) -> pd.DataFrame:
 
 def _trace_and_determinant(determinant: float, loop: float = 1.0) -> pd.DataFrame:
     """Traces of a field that take a second, but for the loop, and the seconds of a determinant."""
-    common = {"dim": [8, 64], "evaluation_flops": 1.0, "evaluation_seconds": 1.0}
-    common |= {"evaluation_seconds.values": lambda row: (row["evaluation_seconds"],)}
-    no_trace = {"option.trace": {"estimator": "loop"}}
+
+    def of(work: str, trace: Any, seconds: float = 1.0, **columns: float) -> dict[str, Any]:
+        taken = {"evaluation_seconds": seconds, "evaluation_seconds.values": (seconds,)}
+        common = {"dim": [8, 64], "setting.work": work, "option.trace": trace, **taken}
+        return {**common, "evaluation_flops": 1.0, **columns}
+
+    by_loop = {"estimator": "loop"}
+    probes = [{"estimator": "hutchinson", "probes": n} for n in (1, 2)]
     return made_up(
         "trace",
-        {**common, "setting.work": "field", **no_trace},
-        *(
-            {
-                **common,
-                "setting.work": "trace",
-                "option.trace": {"estimator": name},
-                "evaluation_seconds": seconds,
-                "trace_error": 1e-7,
-            }
-            for name, seconds in (("loop", loop), ("closed_form", 1.0))
-        ),
-        {
-            **common,
-            "setting.work": "trace",
-            "option.trace": [{"estimator": "hutchinson", "probes": n} for n in (1, 2)],
-            "trace_rmse": 0.1,
-            "trace_rmse_se": 0.01,
-        },
-        {**common, "setting.work": "determinant", **no_trace, "evaluation_seconds": determinant},
+        of("field", by_loop),
+        of("trace", by_loop, loop, trace_error=1e-7),
+        of("trace", {"estimator": "closed_form"}, trace_error=1e-7),
+        of("trace", probes, trace_rmse=0.1, trace_rmse_se=0.01),
+        of("determinant", by_loop, determinant),
     )
 
 
@@ -338,16 +307,10 @@ def _examples(one: str, other: str) -> list[tuple[Outcome, Example]]:
 
 def _mode_collapse(share: float) -> pd.DataFrame:
     """Trainings of two flows whose least visited mode has this share of its due mass."""
-    trainings = {
-        "flow": ["cnf", "maf"],
-        "dataset": "8gaussians",
-        "setting.objective": ["likelihood", "reverse_kl"],
-        "updates": 500,
-        "least_mass": share,
-        "modes_missed": float(8 * (share < 0.1)),
-        "gap_mass": 0.02,
-    }
-    return made_up("modes", trainings)
+    trainings = {"flow": ["cnf", "maf"], "dataset": "8gaussians", "updates": 500}
+    masses = {"least_mass": share, "modes_missed": float(8 * (share < 0.1)), "gap_mass": 0.02}
+    objectives = {"setting.objective": ["likelihood", "reverse_kl"]}
+    return made_up("modes", {**trainings, **objectives, **masses})
 
 
 def timed_example(seconds: dict[str, float], scatter: float = 0.01) -> pd.DataFrame:
@@ -358,10 +321,8 @@ def timed_example(seconds: dict[str, float], scatter: float = 0.01) -> pd.DataFr
         return float(seconds[row["flow"]] * np.exp(scatter * noise))
 
     def curve(row: Any) -> dict[str, np.ndarray]:
-        return {
-            "validation_ll": np.array([-2.0, -1.0]),
-            "validation_cpu_seconds": np.array([0.0, of(row)]),
-        }
+        times = np.array([0.0, of(row)])
+        return {"validation_ll": np.array([-2.0, -1.0]), "validation_cpu_seconds": times}
 
     return densities(
         dict.fromkeys(seconds, 0.0),
