@@ -136,15 +136,6 @@ def test_a_field_of_ones_own(normal: Normal) -> None:
     _assert_equal(Flow(cnf.double(), 3), normal(5, 3), brief=True, backend="aot_eager")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["nsf_coupling", "cnf"])
-def test_inductor_equals_the_flow(name: str, built: Any) -> None:
-    """By the default backend, with the inverse."""
-    flow, x, _ = built(name, MEMBERS[name])
-    flow = flow.using(solver=BACKPROP) if name == "cnf" else flow
-    _assert_equal(flow, x, brief=True)
-
-
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The graphs of native functions, which their operators stand for."""

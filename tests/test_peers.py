@@ -208,7 +208,7 @@ def test_zuko_solves_the_field_of_ours() -> None:
 def test_without_the_other_library_its_flows_are_left_out_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What to install stands there, and the suite's others are compared at equal sizes."""
+    """What to install stands there."""
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda wanted: None if wanted == "zuko" else find(wanted)
@@ -217,13 +217,6 @@ def test_without_the_other_library_its_flows_are_left_out_in_one_line(
         listed = suite.read("libraries").cases()
     assert len({str(w.message) for w in caught if "zuko" in str(w.message)}) == 1
     assert not any(case.flow.startswith("zuko_") for case in listed)
-    groups: dict[tuple[Any, ...], list[Case]] = {}
-    for case in listed:
-        key = (case.settings["part"], case.settings["group"], case.dataset, case.dim)
-        groups.setdefault(key, []).append(case)
-    for own in groups.values():
-        assert own[0].flow in flows.own()
-        assert len({(case.settings["parameters"], case.options.get("depth")) for case in own}) == 1
 
 
 @pytest.fixture
