@@ -20,12 +20,12 @@ from benchmarks.core.case import Case, defaults_of
 from benchmarks.core.naming import undigested
 from benchmarks.core.record import SCHEMA, Declared, parsed
 from benchmarks.execution.merging import SUPERSEDED, merge
-from benchmarks.execution.plan import state, write_plan
+from benchmarks.execution.plan import state
 from benchmarks.execution.run import CHECKPOINTS, run
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.versions import dependencies
 from records import BATCH, arrays_of, case_of, content, edit, put, record_of, values
-from runs import COST, Silent, flowgauge, refused, small
+from runs import COST, Silent, flowgauge, refused
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_])
 ARRAYS = st.dictionaries(
@@ -87,29 +87,21 @@ def test_the_newest_record_counts_and_reading_changes_nothing(steps):
             assert content(folder) == before
 
 
-def test_equal_arrays_are_kept_once_over_all_parts(tmp_path):
-    shared = np.arange(1000.0)
+def test_a_part_is_never_rewritten_and_equal_arrays_are_kept_once(tmp_path):
+    shared, before = np.arange(1000.0), {}
     for batch in (1, 2):
         put(tmp_path, batch, {"a": shared, "b": shared, "own": np.array([batch])})
         store.pack(tmp_path)
+        assert before.items() <= content(tmp_path).items()
+        before = content(tmp_path)
+    assert store.pack(tmp_path) is None
+    assert content(tmp_path) == before
     names = []
     for path in sorted(tmp_path.glob("arrays-*.zip")):
         with zipfile.ZipFile(path) as archive:
             names += archive.namelist()
     assert len(names) == len(set(names)) == 3
     assert same(arrays_of(tmp_path)[2], {"a": shared, "b": shared, "own": np.array([2])})
-
-
-def test_a_part_is_never_rewritten(tmp_path):
-    before: dict[str, str] = {}
-    for batch in range(1, 4):
-        put(tmp_path, batch, {"a": np.array([batch])})
-        store.pack(tmp_path)
-        now = content(tmp_path)
-        assert before.items() <= now.items()
-        before = now
-    assert store.pack(tmp_path) is None
-    assert content(tmp_path) == before
 
 
 @pytest.mark.parametrize("packed", [(), (2,), (1, 2)], ids=["loose", "a part", "two parts"])
@@ -138,26 +130,14 @@ def test_arrays_of_a_record_that_was_cut_off_do_not_pass_for_those_of_the_packed
     assert arrays_of(tmp_path) == {BATCH: {"a": np.array([1.0])}}
 
 
-def test_what_another_writer_left_half_written_is_no_record(tmp_path):
-    path = put(tmp_path, 1)
-    for host in ("here-1-2", "there-3-4"):
-        path.with_name(f".{path.name}.{host}").write_bytes(b"{")
-    (tmp_path / ".records-0001.parquet.draft").write_bytes(b"half")
-    assert set(values(tmp_path)) == {1}
-    store.pack(tmp_path)
-    assert set(values(tmp_path)) == {1}
-
-
 def test_arrays_of_a_later_measurement_are_not_those_of_a_row_that_was_read_before(tmp_path):
-    for arrays in ({"a": np.array([1.0])}, {"a": np.array([2.0])}, {"b": np.array([1.0])}):
-        put(tmp_path, arrays={"a": np.array([1.0])})
-        (row,) = (row for _, row in benchmarks.load(tmp_path).iterrows())
+    put(tmp_path, arrays={"a": np.array([1.0])})
+    ((_, row),) = benchmarks.load(tmp_path).iterrows()
+    assert store.arrays(row) == {"a": np.array([1.0])}
+    for arrays in ({"a": np.array([2.0])}, {"b": np.array([1.0])}):
         put(tmp_path, arrays=arrays)
-        if "a" in arrays and arrays["a"] == 1:
-            assert store.arrays(row) == arrays
-        else:
-            with pytest.raises(store.FolderError, match=store.RECORDS):
-                store.arrays(row)
+        with pytest.raises(store.FolderError, match=store.RECORDS):
+            store.arrays(row)
 
 
 @pytest.fixture
@@ -192,14 +172,6 @@ def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def overwritten(path: Path) -> None:
-    path.write_bytes(bytes(reversed(path.read_bytes())))
-
-
 def flipped(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -225,8 +197,8 @@ def parted(folder: Path) -> Path:
 
 
 DAMAGES = {
-    ".parquet": (truncated, emptied, overwritten, flipped),
-    ".zip": (truncated, emptied, overwritten, flipped, replaced, Path.unlink),
+    ".parquet": (truncated, flipped),
+    ".zip": (truncated, flipped, replaced, Path.unlink),
 }
 
 
@@ -274,11 +246,8 @@ def test_a_record_without_a_digest_is_valid(path: Path) -> None:
     [
         ('"status": "done"', '"status": "done", "status": "done"'),
         ('"dim": 2', '"dim": "2"'),
-        ('"updates": 0', '"updates": false'),
-        ("7.0", '"7.0"'),
         ("7.0", "true"),
         ("7.0", "NaN"),
-        ('"batch": 1', '"batch": 3'),
         ('"depth": 2', '"depth": 3'),
     ],
 )
@@ -359,12 +328,11 @@ def test_a_packed_record_of_a_newer_schema_is_named_and_kept(tmp_path, monkeypat
     assert content(tmp_path) == before
 
 
-@pytest.mark.parametrize("damage", [truncated, emptied, overwritten])
 @pytest.mark.parametrize("suffix", [".json", ".npz"])
-def test_a_damaged_loose_record_is_set_aside_on_demand_alone(tmp_path, damage, suffix):
+def test_a_damaged_loose_record_is_set_aside_on_demand_alone(tmp_path, suffix):
     put(tmp_path, 1)
     victim = put(tmp_path, 2, {"a": np.arange(100.0)}).with_suffix(suffix)
-    damage(victim)
+    truncated(victim)
     before = content(tmp_path)
     assert [path.stem for path in store.corrupt(tmp_path)] == [victim.stem]
     with pytest.warns(UserWarning, match=victim.stem):
@@ -502,17 +470,6 @@ def test_the_command_names_conflicts(tmp_path):
     assert CASES[0].label in result.stdout
     assert str(sources[1]) in result.stdout
     assert json.loads((out / "suite.json").read_text())["cases"]
-
-
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_merge_says_how_many_records_of_the_plan_there_are(number: int, tmp_path) -> None:
-    suite = small("planar")
-    (tmp_path / "a").mkdir()
-    write_plan(suite, tmp_path / "a")
-    for case in suite.cases()[:number]:
-        store.write(tmp_path / "a", record_of(case), {})
-    result = flowgauge("merge", tmp_path / "a", "--out", tmp_path / "c")
-    assert result.stdout.startswith("1 of 2" if number == 1 else "2 records")
 
 
 @pytest.mark.parametrize(
