@@ -73,15 +73,8 @@ def test_a_case_is_keyed_by_all_that_tells_it_from_others() -> None:
     """No two are alike; one block holds one field, whatever is done with it."""
     cases = trace_cases() + trace_cases(gain=2) + trace_cases(hidden_per_dim=2)
     assert len({case.key for case in cases}) == len(cases)
-    blocks = {STUDY.block(case) for case in cases}
-    assert len(blocks) == 3 * len(DIMS)
-    for block in blocks:
-        fields = {
-            (case.dim, case.options["hidden"], case.settings["gain"])
-            for case in cases
-            if STUDY.block(case) == block
-        }
-        assert len(fields) == 1
+    fields = {(STUDY.block(c), c.dim, c.options["hidden"], c.settings["gain"]) for c in cases}
+    assert len({block for block, *_ in fields}) == len(fields) == 3 * len(DIMS)
     wide = trace_cases(hidden_per_dim=2.5, sizes={"depth": 1})
     assert {(case.dim, case.options["hidden"]) for case in wide} == {(3, 8), (5, 12)}
 
@@ -213,9 +206,8 @@ def test_what_fits_in_a_time_by_known_numbers() -> None:
 
 def test_tables_and_figures_of_two_fields() -> None:
     """Ratios to each field's own; a row of panels for each; no order of records is needed."""
-    cases = trace_cases(probes=[1, 2], draws=100) + trace_cases(
-        probes=[1, 2], draws=100, hidden_per_dim=2
-    )
+    few: dict[str, Any] = {"probes": [1, 2], "draws": 100}
+    cases = trace_cases(**few) + trace_cases(**few, hidden_per_dim=2)
     frame = frame_of(cases, results_of(cases)).sample(frac=1, random_state=0)
     cost, error, _ = (table.frame for table in STUDY.tables(frame))
     assert set(cost["field"]) == {"cnf hidden=9", "cnf hidden=2·D"}
