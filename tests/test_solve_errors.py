@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,33 +104,6 @@ def test_a_trace_that_is_not_finite(solver: Solve, normal: Normal) -> None:
         Flow(CNF(Field(lambda x: x), solver=solver)).log_prob(normal(4, 2))
 
 
-UNDER_O = """
-import math, sys, torch
-from torch import nn
-from flows import Flow
-from flows.continuous import CNF, SolveError
-assert False, "asserts are on"
-class F(nn.Module):
-    def __init__(self, f): super().__init__(); self.f = f
-    def forward(self, t, x): return self.f(x)
-x = torch.full((3, 1), 2.0, dtype=torch.float64)
-for f in (lambda x: x * math.nan, lambda x: x * x, lambda x: torch.sin(1e4 * x)):
-    try: Flow(CNF(F(f), solver={"max_steps": 100})).log_prob(x)
-    except SolveError as error: print("SolveError", error)
-"""
-
-
-@pytest.mark.slow
-def test_failures_do_not_rest_on_asserts() -> None:
-    """torchdiffeq's checks are asserts, which ``python -O`` removes; ours remain."""
-    root = Path(__file__).resolve().parent.parent
-    run = subprocess.run(
-        [sys.executable, "-O", "-c", UNDER_O], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    assert [line.split()[0] for line in run.stdout.splitlines()] == ["SolveError"] * 3
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -147,13 +117,11 @@ def test_failures_do_not_rest_on_asserts() -> None:
         ({"atol": math.nan}, "atol.* nan"),
         ({"max_steps": 0}, "max_steps.* 0"),
         ({"first_step": "a"}, "first_step.*direct, torchdiffeq.*'a'"),
-        ({"rtol": True}, "rtol.* True"),
         ({"first_step": math.inf}, "first_step.* inf"),
         ({"method": "rk4", "step_size": 0.1, "first_step": 0.1}, "'rk4'.*first_step"),
         ({"tolerance": 1e-3}, "'tolerance'.*method, rtol"),
         ({"engine": "jax"}, "'jax'.*native, torchdiffeq"),
         ({"method": "scipy_solver", "engine": "native"}, "native.*torchdiffeq"),
-        ({"method": "implicit_adams", "step_size": 0.1, "engine": "native"}, "native.*torchdiffeq"),
     ],
 )
 def test_solvers_that_cannot_be(fields: dict[str, Any], message: str) -> None:
@@ -175,16 +143,14 @@ class _Plain(torch.nn.Module):
     ("make", "message"),
     [
         (lambda field: CNF(field, t0=1.0, t1=1.0), r"t1 = 1\.0"),
-        (lambda field: CNF(field, trace="exakt"), r"'exakt'.*exact, loop"),
         (lambda field: CNF(field, train_end_time=1), "train_end_time"),
-        (lambda field: Flow(CNF(field)).using(trace="exakt"), "'exakt'"),
         (lambda field: MLPField(2, activation="relu"), r"'relu'.*tanh"),
         (lambda field: MLPField(2, time="sin"), r"'sin'.*ignore, concat"),
         (lambda field: MLPField(2, hidden=0, depth=1), r"hidden.* 0"),
     ],
 )
 def test_cnfs_that_cannot_be(make: Any, message: str) -> None:
-    """Equal times, unknown traces and unknown parts of a field."""
+    """Equal times and unknown parts of a field."""
     with pytest.raises(ValueError, match=message):
         make(mlp_field(2))
 
