@@ -172,23 +172,6 @@ def test_a_real_table_has_a_density_and_its_draws_share_no_row(name: str) -> Non
             suite.Suite(name="more", seeds=range(6), studies=[plan]).cases()
 
 
-BROKEN = {
-    "rank": lambda x: x[:, :37] @ np.random.default_rng(1).standard_normal((37, 40)),
-    "ratio": lambda x: np.c_[np.exp(x), np.exp(x[:, 0] - x[:, 1]).round(5)],
-    "steps": lambda x: x.round(1),
-    "tie": lambda x: np.c_[x, np.where(x[:, 0] < -1.5, -1.5, x[:, 1])],
-    "repeats": lambda x: np.r_[x, x[:1]],
-    "constant": lambda x: x * (np.arange(40) > 0),
-}
-
-
-@pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
-def test_a_table_without_a_density_is_refused(change) -> None:
-    x = np.random.default_rng(0).standard_normal((2_000, 40))
-    assert not _without_density(x)
-    assert _without_density(change(x))
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_tiles_partition_the_photographs(seed: int) -> None:
     photos = images.photographs()
