@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import hypothesis.strategies as st
@@ -15,7 +13,6 @@ from hypothesis import given, settings
 from nflows import transforms
 from nflows.distributions import StandardNormal
 from nflows.flows import Flow as NflowsFlow
-from nflows.nn.nets import ResidualNet
 from nflows.transforms.splines import unconstrained_rational_quadratic_spline as theirs
 from nflows.utils import create_alternating_binary_mask
 from torch import Tensor, nn
@@ -25,7 +22,6 @@ from continuous_fields import moved
 from flows import Flow, linalg
 from flows.continuous import CNF, MLPField
 from flows.discrete import nflows_compat
-from flows.discrete.coupling import LINEAR
 from flows.discrete.nflows_compat import (
     FLATTEST,
     NARROWEST,
@@ -55,59 +51,27 @@ def assert_bijection(transform: Any, x: Tensor, tolerance: float = 1e-8) -> None
         assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
 
-NFLOWS: dict[str, Callable[[], nn.Module]] = {
-    "spline coupling": lambda: transforms.PiecewiseRationalQuadraticCouplingTransform(
-        create_alternating_binary_mask(3, even=True),
-        partial(ResidualNet, hidden_features=8, num_blocks=1),
-        num_bins=4,
-        tails="linear",
-        tail_bound=3.0,
-        apply_unconditional_transform=True,
-    ),
-    "IAF": lambda: transforms.InverseTransform(
-        transforms.MaskedAffineAutoregressiveTransform(3, 8, num_blocks=1)
-    ),
-    "composite": lambda: transforms.CompositeTransform(
-        [
-            transforms.ActNorm(3).eval(),
-            transforms.ReversePermutation(3),
-            transforms.MaskedAffineAutoregressiveTransform(3, 8, num_blocks=1),
-            transforms.HouseholderSequence(3, 2),
-        ]
-    ),
-}
-
-
-@pytest.mark.parametrize("name", NFLOWS)
-def test_an_nflows_transform_is_a_bijection(name: str, normal: Normal) -> None:
-    """In flows.Flow unchanged: the density of nflows' own Flow, its samples and their log_prob."""
-    transform = moved(NFLOWS[name]())
-    flow = Flow(transform, dim=3)
-    x = normal(5, 3)
-    reference = NflowsFlow(transform, StandardNormal([3])).log_prob(x)
-    torch.testing.assert_close(flow.log_prob(x), reference)
-    assert_bijection(transform, x)
-    sample, log_prob = flow.rsample_and_log_prob(6)
-    torch.testing.assert_close(flow.log_prob(sample), log_prob, atol=1e-8, rtol=0)
-
-
-@pytest.mark.parametrize("conditional", [False, True])
-def test_a_cnf_is_an_nflows_transform(conditional: bool, normal: Normal) -> None:
-    """Inside nflows' Flow, among nflows' transforms, with and without a context: our log_prob."""
-    field = MLPField(3, hidden=8, context_dim=2 if conditional else 0)
-    cnf = moved(CNF(field, solver={"rtol": 1e-9, "atol": 1e-9}))
-    stack = transforms.CompositeTransform([cnf, transforms.ReversePermutation(3)])
-    x = normal(5, 3)
-    context = normal(5, 2, seed=3) if conditional else None
-    theirs = NflowsFlow(stack, StandardNormal([3])).double()
-    ours = Flow(stack, dim=3)
-    torch.testing.assert_close(theirs.log_prob(x, context), ours.log_prob(x, context))
-    gradients = [
-        torch.autograd.grad(flow.log_prob(x, context).sum(), list(cnf.parameters()))
-        for flow in (theirs, ours)
-    ]
+@pytest.mark.parametrize("context_dim", [0, 2])
+def test_a_transform_of_nflows_is_one_of_ours_and_the_reverse(
+    context_dim: int, normal: Normal
+) -> None:
+    """A CNF among nflows' transforms, in nflows' Flow and in ours: one density, equal gradients."""
+    made = transforms.MaskedAffineAutoregressiveTransform(3, 8, context_dim or None, num_blocks=1)
+    field = MLPField(3, hidden=8, context_dim=context_dim)
+    several = [transforms.ActNorm(3).eval(), transforms.InverseTransform(made)]
+    several += [CNF(field, solver={"rtol": 1e-9, "atol": 1e-9}), transforms.ReversePermutation(3)]
+    stack = moved(transforms.CompositeTransform([*several, transforms.HouseholderSequence(3, 2)]))
+    x, context = normal(5, 3), normal(5, 2, seed=3) if context_dim else None
+    ours, theirs = Flow(stack, 3, context_dim), NflowsFlow(stack, StandardNormal([3])).double()
+    both = [flow.log_prob(x, context) for flow in (ours, theirs)]
+    torch.testing.assert_close(*both)
+    gradients = [torch.autograd.grad(part.sum(), [*stack.parameters()]) for part in both]
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b)
+    sample, log_prob = ours.rsample_and_log_prob(5, context)
+    torch.testing.assert_close(ours.log_prob(sample, context), log_prob, atol=1e-7, rtol=0)
+    if not context_dim:
+        assert_bijection(stack, x, 1e-7)
 
 
 class _WithoutContext(nn.Sequential):
@@ -117,25 +81,18 @@ class _WithoutContext(nn.Sequential):
         return super().forward(x)
 
 
-def _coupling(kind: Any) -> Any:
+def test_coupling_can_expand(normal: Normal) -> None:
+    """The original's scale is at most 1.001, so its log-determinant cannot grow; ours can."""
+
     def net(inputs: int, outputs: int) -> nn.Module:
-        torch.manual_seed(0)
         last = nn.Linear(inputs, outputs)
         nn.init.constant_(last.bias, 5.0)
         return _WithoutContext(last)
 
-    return kind(create_alternating_binary_mask(4, even=True), net).double()
-
-
-def test_coupling_can_expand(normal: Normal) -> None:
-    """The original's scale is at most 1.001, so its log-determinant cannot grow; ours can."""
-    x = normal(50, 4)
-    original = _coupling(transforms.AffineCouplingTransform)
-    ours = _coupling(nflows_compat.AffineCouplingTransform)
-    ceiling = 2 * math.log(1.001)  # two of the four columns are scaled
-    assert original.forward(x)[1].max().item() <= ceiling + 1e-12
-    assert ours.forward(x)[1].min().item() > 2
-    assert_bijection(ours, x[:3])
+    mask = create_alternating_binary_mask(4, even=True)
+    coupling = nflows_compat.AffineCouplingTransform(mask, net).double()
+    assert coupling.forward(normal(50, 4))[1].min().item() > 2
+    assert_bijection(coupling, normal(3, 4))
 
 
 def test_fewer_kernels_compute_the_same(normal: Normal) -> None:
@@ -158,13 +115,11 @@ def test_fewer_kernels_compute_the_same(normal: Normal) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_actnorm_refuses_what_it_cannot_scale(dtype: torch.dtype, normal: Normal) -> None:
-    """A constant column gives the original NaN or infinity; ours names the column."""
+    """A constant column, though rounding gives it a deviation, is named."""
+    ours = nflows_compat.ActNorm(3).to(dtype)
     for rows in (2, 7, 1000, 4097):
         x = normal(rows, 3, dtype=dtype)
         x[:, 1] = 0.1
-        original = transforms.ActNorm(3).to(dtype).train()
-        assert not bool(torch.isfinite(original.forward(x)[0]).all())
-        ours = nflows_compat.ActNorm(3).to(dtype)
         with pytest.raises(ValueError, match=rf"columns \[1\].*{rows} rows"):
             ours.initialize(x)
         assert not bool(ours.log_scale.any())
@@ -189,18 +144,6 @@ def test_masked_maps_start_as_the_identity(dtype: torch.dtype) -> None:
         torch.testing.assert_close(z, x, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(ladj, torch.zeros(5, dtype=dtype), atol=1e-5, rtol=0)
         assert ours(x[:0])[0].shape == (0, 3)
-
-
-@pytest.mark.usefixtures("warn_always")
-def test_no_deprecated_call_is_left(make_flow: Any) -> None:
-    """Density, samples and gradients of every flow built on nflows, with each warning an error."""
-    ours = [n for n in flows.names() if flows.members.module_of(n).startswith("flows.discrete")]
-    cases = [(name, {}) for name in ours] + [("glow", {"linear": name}) for name in LINEAR]
-    for name, options in cases:
-        sizes = flows.members[name].applicable({"hidden": 8, "layers": 2})
-        flow = make_flow(name, 4, **sizes, **options)
-        x, log_prob = flow.rsample_and_log_prob(5)
-        (flow.log_prob(x) - log_prob).sum().backward()
 
 
 def test_householder_sequences_keep_dtype_and_length(normal: Normal) -> None:
@@ -230,10 +173,8 @@ def test_linear_layers_take_the_state_of_the_originals(name: str, normal: Normal
 @pytest.mark.parametrize("name", LINEAR_LAYERS)
 def test_caches_follow_the_parameters(name: str, normal: Normal) -> None:
     """The original serves a stale weight, fails after float(), and in a second backward pass."""
-    layer, x = (
-        moved(getattr(nflows_compat, name)(*LINEAR_LAYERS[name])).eval(),
-        normal(5, 4),
-    )
+    layer = moved(getattr(nflows_compat, name)(*LINEAR_LAYERS[name])).eval()
+    x = normal(5, 4)
     layer.use_cache()
     with torch.no_grad():
         before = layer(x)[1]
@@ -347,10 +288,8 @@ def test_the_inverse_never_fails(normal: Normal) -> None:
     ("options", "message"),
     [
         ({"bins": 1}, "bins.* 2 to 999.* 1"),
-        ({"bins": 1000}, "bins.* 1000"),
         ({"bins": 2.5}, r"bins.* 2\.5"),
         ({"tail_bound": 0}, "tail_bound.* 0"),
-        ({"tail_bound": float("nan")}, "tail_bound.* nan"),
         ({"tail_bound": "5"}, "tail_bound.* '5'"),
         ({"linear": ["lu"]}, r"\['lu'\].*naive"),
     ],
