@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -234,28 +233,6 @@ def test_every_step_is_a_density_of_its_samples(name: str, make_flow: Callable[.
         own, squared = density[row, column], np.square(density).sum() * cells[step]
         error = own.std() / len(own) ** 0.5
         assert own.mean() == pytest.approx(squared, abs=5 * error + 0.05 * squared)
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-def test_a_path_is_that_of_the_ode(layers: int, make_flow: Callable[..., Flow]) -> None:
-    """Pieces of time, each with a field of its own, solved in other pieces come to the same."""
-    flow = make_flow("cnf", 2, hidden=8, layers=layers)
-    x = torch.randn(5, 2, dtype=torch.float64)
-    learned = parts(flow.transform)
-    with torch.no_grad():
-        once = flow.transform(x)[0]
-        y, places = x, np.linspace(0, layers, 6)
-        for low, high in pairwise(places):
-            for part in pictures.between(learned, low, high):
-                y = part(y)[0]
-    torch.testing.assert_close(y, once, rtol=1e-3, atol=1e-4)
-
-
-def test_flow_matching_runs_the_other_way(make_flow: Callable[..., Flow]) -> None:
-    """Its time is 1 at the data, and cuts count from there all the same."""
-    (cnf,) = parts(make_flow("flow_matching", 2, hidden=8).transform)
-    (cut,) = pictures.between([cnf], 0.25, 1.0)
-    assert (cut.t0, cut.t1) == (0.75, 0.0)
 
 
 def test_detours_of_known_paths() -> None:
