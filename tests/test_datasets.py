@@ -212,15 +212,6 @@ def test_a_patch_is_the_noisy_photograph_minus_its_mean() -> None:
     assert ((x[0] - (square - square.mean())[:-1]).abs() < 1 / 256).all()
 
 
-def test_unknown_and_taken_names_are_refused_in_a_line() -> None:
-    with pytest.raises(ValueError, match=r"unknown data set 'magik'; .* magic") as one:
-        datasets.load("magik")
-    holder = datasets.module_of("magic")
-    with pytest.raises(ValueError, match=rf"'magic' of {__name__}.* by {holder}") as other:
-        datasets.register("magic")(datasets.registry["8gaussians"])
-    assert "\n" not in f"{one.value}{other.value}"
-
-
 @pytest.mark.parametrize(
     ("test", "more", "message"),
     [

@@ -92,13 +92,6 @@ def test_copies_that_fork_in_every_call_end_with_their_block(bounded, tmp_path) 
     assert not sound.result.failure
 
 
-def test_a_loss_costs_no_other_case_of_the_block(bounded, tmp_path) -> None:
-    load_plugin(FAULTY)
-    dead, sound = outcomes(bounded, tmp_path, *counts("faulty_dies", "realnvp"))
-    assert "SIGKILL" in dead.result.failure
-    assert not sound.result.failure
-
-
 def test_each_block_has_a_process_of_its_own_and_a_server_that_died_is_replaced(
     bounded, tmp_path
 ) -> None:
