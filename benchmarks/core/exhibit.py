@@ -1,7 +1,5 @@
 """What a study shows: tables and figures, before any format is chosen."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +7,7 @@ from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
@@ -64,7 +62,7 @@ class Column:
     kind: str = ""  #: "time": a report marks the cells that are not to be quoted
 
     @classmethod
-    def of(cls, metric: str, *, row: bool | None = None, **changes: Any) -> Column:
+    def of(cls, metric: str, *, row: bool | None = None, **changes: Any) -> Self:
         """Column of a metric by its definition; ``row`` if values are of one row of data.
 
         The label begins with a capital letter, unless its first word is an identifier. Raises
@@ -95,7 +93,7 @@ class Column:
         """The columns that are shown within this one."""
         return tuple(name for part in ENDINGS if (name := getattr(self, part)))
 
-    def within(self, name: str, frame: pd.DataFrame) -> Column:
+    def within(self, name: str, frame: pd.DataFrame) -> Self:
         """The column of a frame by its name, with the parts that the frame has."""
         ends = {part: f"{name}{end}" for part, end in ENDINGS.items() if not getattr(self, part)}
         parts: dict[str, Any] = {part: column for part, column in ends.items() if column in frame}
@@ -141,12 +139,14 @@ class Table:
         rows: pd.DataFrame | Sequence[Mapping[str, Any]],
         columns: Mapping[str, Column],
         varying: Iterable[str] = (),
-    ) -> Table:
+    ) -> Self:
         """Show those of the columns that the rows have, in order, with their parts and `RECORDS`.
 
-        Columns of ``varying`` are left out where all rows have one value.
+        Rows without these are of their ``key``. Columns of ``varying`` with one value are left out.
         """
         rows = pd.DataFrame(rows)
+        if RECORDS not in rows and "key" in rows:
+            rows = rows.assign(**{RECORDS: rows["key"].map(lambda key: (key,))})
         constant = {n for n in varying if n in rows and rows[n].dropna().nunique() <= 1}
         names = [n for n in columns if n in rows and n not in constant]
         parts = [part for n in names for part in (n, *columns[n].within(n, rows).beside)]
@@ -204,7 +204,7 @@ class Figure:
         draw: Callable[..., Any],
         rows: pd.DataFrame,
         *arguments: Any,
-    ) -> Figure:
+    ) -> Self:
         """Picture of rows by ``draw(rows, *arguments)``; of records, or with their `RECORDS`."""
         keys = rows["key"] if "key" in rows else rows[RECORDS].explode()
         return cls(name, title, note, partial(draw, rows, *arguments), tuple(dict.fromkeys(keys)))
@@ -276,6 +276,5 @@ def showing(study: str) -> Any:
 def plain_table(study: str, frame: pd.DataFrame) -> Table:
     """The records of a study that nothing shows: a row each, with its metrics."""
     metrics = [name for name in METRICS if name in frame and frame[name].notna().any()]
-    rows = frame.assign(**{RECORDS: frame["key"].map(lambda key: (key,))})
     layout = columns("run", "flow", "dataset", "dim", "seed", "status", *metrics)
-    return Table.of(study, f"Records of {study}", "Nothing here shows this study.", rows, layout)
+    return Table.of(study, f"Records of {study}", "Nothing here shows this study.", frame, layout)

@@ -69,12 +69,9 @@ def _training(rows: pd.DataFrame) -> Table:
     """A row for each case."""
     metrics = [m for m in MEASURED if m in rows or not METRICS[m].cpu]  # old records have no CPU
     table = nfe.named(rows).assign(**{metric: cells(rows, metric) for metric in metrics})
-    table[RECORDS] = [(key,) for key in rows["key"]]
-    title, layout = (
-        "Evaluations before and after training",
-        ("dataset", "series", "seed", "updates"),
-    )
-    return Table.of("nfe-training", title, TRAINING_NOTE, table, columns(*layout, *metrics))
+    title = "Evaluations before and after training"
+    layout = columns("dataset", "series", "seed", "updates", *metrics)
+    return Table.of("nfe-training", title, TRAINING_NOTE, table, layout)
 
 
 def _slope(name: str, slope: Trend | None) -> dict[str, Any]:

@@ -258,7 +258,6 @@ def _identity(identity: str, rows: pd.DataFrame) -> Table:
     """A row a case, or a field of estimates; of a convergence errors by step."""
     (title, note), done = IDENTITIES[identity], rows[rows["status"] == "done"]
     frame = rows.rename(columns=SOURCES).assign(status=rows["status"].drop(done.index))
-    frame[RECORDS] = [(key,) for key in rows["key"]]
     hidden = ("time", "width") if identity == "density" else ()  # options of some flows alone
     layout = {name: column for name, column in COLUMNS.items() if name not in hidden}
     if identity == "estimate" and len(done):

@@ -212,13 +212,12 @@ def trials(name: str, rows: pd.DataFrame) -> Table:
     tried = rows[rows["stage"].isin(["trial", "baseline"]) & (rows["status"] != "skipped")]
     tried = tried[tried["seed"] == tried["seed"].min()].assign(val_ll=tried.get("val_ll", np.nan))
     tried = tried.sort_values(["model", "seconds", "val_ll"], ascending=[True, True, False])
-    frame = tried.reindex(columns=[n for n in TRIALS if n != "budget_spent" or n in tried])
-    frame["val_ll"], frame[RECORDS] = cells(tried, "val_ll"), [(key,) for key in tried["key"]]
+    tried = tried.assign(val_ll=cells(tried, "val_ll"))
     note = (
         "Every configuration that was tried, and every baseline, on the split and weights of the "
         f"first seed. {EDGE}: an end of what there was to choose."
     )
-    return Table(f"frontier-trials-{name}", f"{name}: the search", note, frame, columns=TRIALS)
+    return Table.of(f"frontier-trials-{name}", f"{name}: the search", note, tried, TRIALS)
 
 
 def _few_rows(scored: pd.DataFrame) -> dict[str, dict[str, str]]:

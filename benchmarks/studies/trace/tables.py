@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -136,13 +136,13 @@ def evaluations(frame: pd.DataFrame) -> pd.DataFrame:
     Columns: field, dim, work (the setting), estimator, name (of the work or its estimator), mode
     and noise (None where a work has one alone), probes (of estimates), estimate, fewest (probes of
     the field), error with trace_rmse_se and trace_rmse_theory, evaluation_seconds, the ratios of
-    seconds and FLOPs to those of the field alone, status and records.
+    seconds and FLOPs to those of the field alone, status and key.
     """
     defaults = {"estimator": "exact", "probes": 1, "noise": "rademacher", "mode": "backward"}
     options = described(frame["option.trace"], **defaults)
-    rows = frame.reindex(columns=["dim", "status", *METRICS]).assign(work=frame["setting.work"])
+    rows = frame.reindex(columns=["key", "dim", "status", *METRICS])
+    rows["work"] = frame["setting.work"]
     rows["field"] = series(frame.drop(columns=["option.trace", "setting.work"]))
-    rows[RECORDS] = [(key,) for key in frame["key"]]
     rows["estimator"] = options["estimator"]
     rows["name"] = options["estimator"].where(rows["work"] == "trace", rows["work"].map(NAMES))
     rows["error"] = rows["trace_rmse"].fillna(rows["trace_error"])
@@ -186,7 +186,7 @@ def equal_times(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
                 "fitting.prefix": "" if fits else "fewer than ",
                 "fitting.mark": "or more" if fits == probes[-1] else "",
                 "error": error,
-                RECORDS: (*reference[RECORDS], *chain.from_iterable(line[RECORDS])),
+                RECORDS: (reference["key"], *line["key"]),
             }
 
 
