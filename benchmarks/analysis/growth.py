@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.polynomial.polynomial import polyadd, polymul
+from numpy.polynomial.polynomial import polyadd, polyfromroots
 from numpy.typing import ArrayLike
 
 from benchmarks.analysis import sizes
@@ -113,7 +114,7 @@ def degrees(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
 def exact_polynomial(x: Sequence[int], y: Sequence[int]) -> list[Fraction]:
     """Return the coefficients, from D⁰ up, of the polynomial through exact counts y at sizes x.
 
-    By divided differences, without statistics. ValueError below three different sizes, and where
+    By Lagrange's formula, without statistics. ValueError below three different sizes, and where
     no polynomial fits that these sizes can tell from an interpolation.
     """
     pairs = sorted(set(zip(map(Fraction, x), map(Fraction, y), strict=True)))
@@ -123,19 +124,13 @@ def exact_polynomial(x: Sequence[int], y: Sequence[int]) -> list[Fraction]:
         raise ValueError(f"size {twice} has more than one count")
     if len(nodes) < 3:
         raise ValueError(f"exact counts need three sizes or more, got {len(nodes)}")
-    column, leading = [count for _, count in pairs], list[Fraction]()
-    while len(set(column)) > 1:
-        leading.append(column[0])
-        step = len(leading)
-        column = [
-            (b - a) / (nodes[i + step] - nodes[i])
-            for i, (a, b) in enumerate(itertools.pairwise(column))
-        ]
-    if len(column) < 2:
+    polynomial: Any = [Fraction(0)]
+    for size, count in pairs:
+        others: list[Any] = [node for node in nodes if node != size]
+        share = count / math.prod(size - node for node in others)
+        polynomial = polyadd(polynomial, share * polyfromroots(others))  # without leading zeros
+    if len(polynomial) == len(nodes):
         raise ValueError(f"no polynomial of a degree below {len(nodes) - 1} gives the counts")
-    polynomial: Any = [column[0]]
-    for node, difference in zip(reversed(nodes[: len(leading)]), reversed(leading), strict=True):
-        polynomial = polyadd(polymul(polynomial, [-node, 1]), [difference])  # Horner
     return list(polynomial)
 
 
