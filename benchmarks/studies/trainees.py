@@ -76,7 +76,6 @@ class Trainees(Settings, frozen=True):
         self,
         common: Common,
         dataset: str,
-        dim: int,
         settings: Mapping[str, Any],
         fixed: Mapping[str, JsonValue] = {},
         **fields: Any,
@@ -94,7 +93,7 @@ class Trainees(Settings, frozen=True):
             for seed in common.seeds:
                 yield trainee.case(
                     common,
-                    dim,
+                    datasets.dim(dataset),
                     sized(self.sizes, dataset),
                     seed,
                     dataset=dataset,
@@ -156,12 +155,11 @@ def fitted(
     baselines: Sequence[BaselineEntry],
     common: Common,
     dataset: str,
-    dim: int,
     settings: Mapping[str, Any],
     **fields: Any,
 ) -> Iterator[Case]:
     """Yield a case for each baseline and seed on a data set."""
     for entry in baselines:
-        fields |= {"flow": entry.flow, "dim": dim, "dataset": dataset, "batch": 1}
-        fields["settings"] = {**settings, **entry.settings}
+        fields |= {"flow": entry.flow, "dim": datasets.dim(dataset), "dataset": dataset}
+        fields |= {"batch": 1, "settings": {**settings, **entry.settings}}
         yield from (common.case(seed, **fields) for seed in common.seeds)

@@ -37,9 +37,8 @@ class Density(TrainingStudy):
         settings = {"scoring": options.scoring.model_dump()}
         roles = {"expected": options.seconds}
         for name in options.datasets:
-            dim = datasets.dim(name)
-            yield from fitted(options.baselines, common, name, dim, settings, study=self.name)
-            yield from options.repeated(common, name, dim, settings, roles=roles, study=self.name)
+            yield from fitted(options.baselines, common, name, settings, study=self.name)
+            yield from options.repeated(common, name, settings, roles=roles, study=self.name)
 
     def budget(self, case: Case) -> float:
         """Seconds: what the suite expects of a training, and its scoring."""

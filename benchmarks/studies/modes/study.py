@@ -115,7 +115,7 @@ class Modes(TrainingStudy):
             how: dict[str, Any] = {"study": self.name, "roles": {"expected": options.seconds}}
             how["fixed"] = {} if objective == "likelihood" else {"keep": "last"}
             settings = {"objective": objective, **options.model_dump(include=SETTINGS)}
-            yield from options.repeated(common, name, data.dim, settings, **how)
+            yield from options.repeated(common, name, settings, **how)
 
     def budget(self, case: Case) -> float:
         """Seconds: what the suite expects of a training, and a second for its samples."""

@@ -42,13 +42,12 @@ class Published(TrainingStudy):
         """For each data set, whether its files are there or not, the baselines and the flows."""
         scoring = {"scoring": options.scoring.model_dump()}
         for name in options.datasets:
-            dim = datasets.dim(name)
-            yield from fitted(options.baselines, common, name, dim, scoring, study=self.name)
+            yield from fitted(options.baselines, common, name, scoring, study=self.name)
             for each in options.flows:
                 by, seconds = each.protocol or options.protocol, options.update_seconds
                 roles = {"by": by, "expected": seconds}
                 alone = options.model_copy(update={"flows": (each,)})
-                yield from alone.repeated(common, name, dim, scoring, roles=roles, study=self.name)
+                yield from alone.repeated(common, name, scoring, roles=roles, study=self.name)
 
     def budget(self, case: Case) -> float:
         """Seconds: what the suite expects of a training, and its scoring."""

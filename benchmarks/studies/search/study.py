@@ -199,18 +199,25 @@ class SearchOptions(Settings, frozen=True):
 
 
 @cache
+def _facts(dataset: str) -> tuple[int, torch.Tensor | None]:
+    """Rows to train on, and bounds of the columns; of a set whose files are absent many, none."""
+    try:
+        data = datasets.load(dataset)
+    except Absent:
+        return 10**6, None
+    return len(data.train), None if data.support is None else data.support[:, : data.dim]
+
+
+@cache
 def preprocessings(dataset: str) -> tuple[str, ...]:
     """Return the preprocessings that suit a data set, the most promising first.
 
     Columns with two bounds have a logit, those with a lower one a logarithm.
     """
-    try:
-        data = datasets.load(dataset)
-    except Absent:
+    _, support = _facts(dataset)
+    if support is None:
         return PREPROCESSINGS
-    if data.support is None:
-        return PREPROCESSINGS
-    lower, upper = data.support[:, : data.dim].isfinite()
+    lower, upper = support.isfinite()
     bounded = {"logit": lower & upper, "log": lower & ~upper}
     steps = [step for step, columns in bounded.items() if columns.any()]
     maps = (f"{step}+{name}" for name in PREPROCESSINGS[:2] for step in steps)
@@ -287,7 +294,7 @@ class Entry:
     def __post_init__(self) -> None:
         self.dim = datasets.dim(self.dataset)
         self.sizes = sized(self.options.sizes, self.dataset)
-        self.rows = self.entrant.batch or self.options.batch or batch(_rows(self.dataset))
+        self.rows = self.entrant.batch or self.options.batch or batch(_facts(self.dataset)[0])
 
     def first(self) -> list[Case]:
         """The trials of the first rung."""
@@ -342,15 +349,6 @@ class Entry:
             roles=options.model_dump(include=roles, exclude_defaults=True, mode="json"),
             needs=tuple(needs),
         )
-
-
-@cache
-def _rows(dataset: str) -> int:
-    """The training rows of a data set; as many as there may be where its files are absent."""
-    try:
-        return len(datasets.load(dataset).train)
-    except Absent:
-        return 10**6
 
 
 def _present(dataset: str) -> bool:
@@ -529,9 +527,8 @@ class Search(TrainingStudy):
         for name in (*options.datasets, *filter(_present, options.if_present)):
             untimed = options.scoring.model_copy(update={"seconds": 0.0})  # a fit takes minutes
             settings = {"scoring": untimed.model_dump()}
-            dim = datasets.dim(name)
             fits = baselines(name) if options.baselines is None else options.baselines
-            yield from fitted(fits, common, name, dim, settings, study=self.name)
+            yield from fitted(fits, common, name, settings, study=self.name)
             families = entered(options.flows or FAMILIES, name)
             entries = [Entry(options, common, one, name) for one in families]
             yield from (race if options.race else equal_effort)(entries, options)

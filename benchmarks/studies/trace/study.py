@@ -108,8 +108,7 @@ class Trainings(TrainingStudy):
     def cases(self, options: TrainingOptions, common: Common) -> Iterator[Case]:
         """A case for each data set, flow and seed."""
         for name in options.datasets:
-            settings = {"part": options.part}
-            yield from options.repeated(common, name, datasets.dim(name), settings, study=self.name)
+            yield from options.repeated(common, name, {"part": options.part}, study=self.name)
 
     def budget(self, case: Case) -> float:
         """Seconds: some hundredths an update."""
