@@ -3,8 +3,6 @@
 The best of a kind is chosen by validation likelihood, so that test rows compare and never choose.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

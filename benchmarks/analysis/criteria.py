@@ -8,8 +8,6 @@ Since 2026-11-29, version 9 of the claims' criteria (records were known by then)
 - What was still improving is a note: all flows of a search had equal nominal seconds.
 """
 
-from __future__ import annotations
-
 import math
 
 LEVEL = 0.05  # family-wise, by Holm's correction; of claims over all of them that rest on tests

@@ -1,7 +1,5 @@
 """Growth of costs with a size, and the dimension from which on one flow is cheaper than another."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence
@@ -9,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -299,9 +297,9 @@ class _Laws(NamedTuple):
     share: np.ndarray  # (S, B)
     degree: np.ndarray  # (S, B)
 
-    def take(self, which: np.ndarray) -> _Laws:
+    def take(self, which: np.ndarray) -> Self:
         """The law of this index (B,) of each problem."""
-        return _Laws(*(field[which, np.arange(len(which))] for field in self))
+        return type(self)(*(field[which, np.arange(len(which))] for field in self))
 
     def simplest(self) -> np.ndarray:
         """The index (B,) of the best law of the lowest degree that is as good as any."""

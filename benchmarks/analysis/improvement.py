@@ -6,8 +6,6 @@ continuation of the training at a constant rate says whether more updates would 
 counted from the best weights, which a training that overfits has left behind at its end.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 

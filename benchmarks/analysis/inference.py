@@ -1,7 +1,5 @@
 """Standard errors, intervals and tests: means and slopes by Student's t, ratios by bootstrap."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence

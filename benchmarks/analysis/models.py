@@ -1,7 +1,5 @@
 """Models of one data set, best first: the rows of the tables of densities."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

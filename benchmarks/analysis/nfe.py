@@ -5,10 +5,8 @@ compared where each has closed `SHARE` of the gap between a Gaussian and the tru
 is not known, the best likelihood of all trainings on the data set and split stands for it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -165,7 +163,7 @@ class Total(NamedTuple):
         """FLOPs by D at the least, the median and the most evaluations."""
         return [self.once + self.each * evaluations for evaluations in self.evaluations]
 
-    def crossings(self, other: Total) -> list[float]:
+    def crossings(self, other: Self) -> list[float]:
         """The D from which on it takes fewer FLOPs than another: `crossing`, at each of `flops`."""
         ratios = ((flops / other.flops[1]).dropna() for flops in self.flops)
         return [crossing(ratio.map(np.log)) for ratio in ratios]

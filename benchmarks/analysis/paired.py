@@ -7,8 +7,6 @@ split are averaged, and these means tested over splits as those of likelihoods a
 correction. Without the rows of its splits a comparison has a direction of ranks and no test.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -5,11 +5,10 @@ Comparisons of Classifiers over Multiple Data Sets, JMLR 7, 2006). Signed-rank t
 correction need more sets: of N their least p-value is 2^(1 - N), and ten models make 45 pairs.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -30,7 +29,7 @@ class Ranking:
     left_out: list[str]  # names of sets, then of models
 
     @classmethod
-    def of(cls, cases: pd.DataFrame) -> Ranking | None:
+    def of(cls, cases: pd.DataFrame) -> Self | None:
         """Rank the ``series`` of done cases by their ``test_ll`` on sets that are `complete`.
 
         Pixels that `lacks_logit` are left out. None below `SETS` data sets or `MODELS` models.

@@ -1,7 +1,5 @@
 """The sizes that a cost depends on: their names, and the rows in which one of them varies."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import pandas as pd

@@ -8,8 +8,6 @@ table would have. A verdict and its numbers are computed from the frame of
 `benchmarks.core.frame.load`; missing records make it "not_measured".
 """
 
-from __future__ import annotations
-
 import dataclasses
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Claims on costs: of a trace and a determinant, of an evaluation, of all evaluations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pandas as pd

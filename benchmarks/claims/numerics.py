@@ -1,7 +1,5 @@
 """Claims on formulas: residual networks, gradients, densities, traces."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import scipy

@@ -1,7 +1,5 @@
 """Claims on trained flows: who leads by likelihood, who is first, and which modes are missed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The look of all figures: one colour a series, one style, sizes that fit a page."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

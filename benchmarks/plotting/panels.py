@@ -1,7 +1,5 @@
 """Panels of two-dimensional densities: squares in rows, and what is drawn into one."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

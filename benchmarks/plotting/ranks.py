@@ -1,7 +1,5 @@
 """The diagram of mean ranks over data sets, with bars that join what does not differ."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

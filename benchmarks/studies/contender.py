@@ -1,7 +1,5 @@
 """Flows in a comparison: options of their own, rules of width, and what "*" stands for."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Mapping, Sequence

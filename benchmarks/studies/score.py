@@ -1,7 +1,5 @@
 """The score over data sets of a study that compares likelihoods."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

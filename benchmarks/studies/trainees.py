@@ -3,8 +3,6 @@
 Training options are resolved in this order: flow over study over protocol over defaults.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self

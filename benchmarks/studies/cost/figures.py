@@ -1,7 +1,5 @@
 """Figures of the cost study: cost against each size, a linear layer alone, the parts of a solve."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Cost against sizes: seconds, FLOPs, bytes and NFE of log_prob, training step and sampling."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product

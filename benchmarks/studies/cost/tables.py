@@ -1,7 +1,5 @@
 """Tables of the cost study: growth with each size, where flows cross, all by dimension."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

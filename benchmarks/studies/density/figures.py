@@ -1,7 +1,5 @@
 """Figures of densities: beside their data, the way there, in a few columns, and the training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Densities: test log-likelihood by the exact trace, and what it cost to get there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pydantic import PositiveFloat

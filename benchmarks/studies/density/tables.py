@@ -1,7 +1,5 @@
 """Tables of densities: likelihoods and samples, costs, likelihoods at equal budgets, exactness."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

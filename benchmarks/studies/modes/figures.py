@@ -1,7 +1,5 @@
 """Figures of modes: samples of each flow beside the data, and the share of each mode."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Modes: which of the data's modes a flow's samples reach, by likelihood and by reverse KL."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any

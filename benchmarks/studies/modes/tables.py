@@ -1,7 +1,5 @@
 """Table of modes: which of them samples miss, and how many samples lie between them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Figures of the nfe study: NFE against updates, tolerance and D; totals of a density against D."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Function evaluations: against training updates, the solver's tolerance, and the dimension."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Mapping
 from typing import Any

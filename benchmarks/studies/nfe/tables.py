@@ -1,7 +1,5 @@
 """Tables of the nfe study: evaluations as trained, their growth with D, totals of a density."""
 
-from __future__ import annotations
-
 from itertools import chain
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figures of numerics: error and cost of gradients; errors of identities and of estimates."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

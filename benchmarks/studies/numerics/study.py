@@ -1,7 +1,5 @@
 """Numerics: gradients against float64, and the equalities that continuous flows rest on."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

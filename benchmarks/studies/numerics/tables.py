@@ -1,7 +1,5 @@
 """Tables of numerics: gradients by error and solver; what is left of each equality."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """Figures of the peers: ratios of times, differences of likelihoods."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Tables of the peers: what tells architectures apart, times and errors, likelihoods, ratios."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any, Literal, get_args

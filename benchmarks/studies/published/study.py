@@ -1,7 +1,5 @@
 """Our figures beside the literature's: flows trained by a protocol, on the published sets."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Our figures beside those of the literature, `benchmarks/published.toml`: what is not alike."""
 
-from __future__ import annotations
-
 import math
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """Figures of the search: test likelihood against what training took; of a race the ranking."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -6,8 +6,6 @@ Hyperparameter Optimization, 2016, arXiv:1502.07943). In a race families drop ou
 and what it still gains.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import zlib

@@ -1,11 +1,9 @@
 """Tables of the search: likelihoods by budget, costs and trials; of a race the answer."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -528,7 +526,7 @@ class Choice:
     ranking: pd.DataFrame
 
     @classmethod
-    def of(cls, data: str, rows: pd.DataFrame) -> Choice:
+    def of(cls, data: str, rows: pd.DataFrame) -> Self:
         """Rank the finals of a data set in rows that are `labelled`."""
         scored = _scored(rows)
         scored = scored.assign(baseline=is_baseline(scored))

@@ -1,7 +1,5 @@
 """Figures of the trace study: cost beside the determinant, and errors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

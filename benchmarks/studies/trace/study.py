@@ -1,7 +1,5 @@
 """Trace: what each estimator of a Jacobian's trace costs beside the determinant, and its error."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial

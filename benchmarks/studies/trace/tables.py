@@ -1,7 +1,5 @@
 """Tables of the trace study: cost beside the determinant, errors, and errors at equal time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
