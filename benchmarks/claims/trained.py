@@ -9,18 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis import improvement
-from benchmarks.analysis.contests import (
-    Contest,
-    budget_of,
-    common_budgets,
-    contests,
-    efforts,
-    kinds,
-    lacks_logit,
-    trained,
-    within,
-)
+from benchmarks.analysis import contests, improvement
+from benchmarks.analysis.contests import Contest, budget_of, trained
 from benchmarks.analysis.criteria import FEWEST, LEVEL
 from benchmarks.analysis.improvement import improving
 from benchmarks.analysis.inference import Standing
@@ -53,8 +43,8 @@ def scored(frame: pd.DataFrame) -> pd.DataFrame:
     out. Raises NotMeasured if no row is left.
     """
     rows = trained(done(frame, ("density", "frontier", "search"), "test_ll"))
-    rows = rows.assign(**{improvement.LAST: improvement.last(rows), "kind": kinds(rows)})
-    parts = [group for _, group in rows.groupby("dataset") if not lacks_logit(group)]
+    rows = rows.assign(**{improvement.LAST: improvement.last(rows), "kind": contests.kinds(rows)})
+    parts = [group for _, group in rows.groupby("dataset") if not contests.lacks_logit(group)]
     rows = pd.concat(parts).sort_index() if parts else rows[:0]
     if STAGE not in rows:
         return rows
@@ -113,7 +103,7 @@ def leads(frame: pd.DataFrame) -> dict[str, list[Contest]]:
     every, family = scored(frame), {}
     for name, lead in LEADS.items():
         rows = every[lead.where(every)] if lead.where else every
-        family[name] = contests(rows, *lead.sides(rows))
+        family[name] = contests.contests(rows, *lead.sides(rows))
     return family
 
 
@@ -252,13 +242,13 @@ def races(rows: pd.DataFrame, column: str, first: str) -> list[Race]:
 
 def _race(*racing: pd.DataFrame) -> Iterator[tuple[str, str, Comparison, tuple[str, ...]]]:
     """Budget, call, comparison and records of the races of two sides."""
-    for budget in common_budgets(*racing):
-        sides = [within(side, budget) for side in racing]
+    for budget in contests.common_budgets(*racing):
+        sides = [contests.within(side, budget) for side in racing]
         if any(side.empty for side in sides):
             continue
         runs = [s[~(s[BUDGET].astype(float) > budget)] if BUDGET in s else s for s in racing]
         calls = {call: [side.assign(cost=side[call]) for side in sides] for call in USES}
-        calls[TRAINING] = efforts(runs)
+        calls[TRAINING] = contests.efforts(runs)
         for call, costs in calls.items():
             one, other = map(_fastest, costs)
             # of none a side was not timed, and at 0 it begins at the level

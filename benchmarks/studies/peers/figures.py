@@ -9,15 +9,7 @@ import pandas as pd
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.metrics import METRICS
 from benchmarks.plotting import draw
-from benchmarks.studies.peers.tables import (
-    CALLS,
-    SPEED_CALLS,
-    STAGES,
-    costs,
-    named,
-    samples,
-    scores,
-)
+from benchmarks.studies.peers import tables
 
 LIBRARIES = (
     "Median time of each library's flow over that of ours, with 95 % bootstrap intervals; right of "
@@ -42,8 +34,10 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 def libraries(frame: pd.DataFrame) -> Iterator[Figure]:
     """The ratios with their intervals, a panel a call."""
-    rows = costs(frame[frame["status"] == "done"])
-    panels = {f"{call}.ratio": title for call, title in CALLS.items() if f"{call}.ratio" in rows}
+    rows = tables.costs(frame[frame["status"] == "done"])
+    panels = {
+        f"{call}.ratio": title for call, title in tables.CALLS.items() if f"{call}.ratio" in rows
+    }
     if panels:
         rows = rows.assign(name=rows["member"] + ", D = " + rows["dim"].astype(str))
         points = _points(rows, panels)
@@ -52,19 +46,19 @@ def libraries(frame: pd.DataFrame) -> Iterator[Figure]:
 
 def likelihoods(frame: pd.DataFrame) -> Iterator[Figure]:
     """Differences with their intervals, a row of panels a data set, a panel a stage."""
-    columns = {f"{stage}.difference": words for stage, words in STAGES.items()}
-    rows = scores(frame).dropna(subset=list(columns), how="all")
+    columns = {f"{stage}.difference": words for stage, words in tables.STAGES.items()}
+    rows = tables.scores(frame).dropna(subset=list(columns), how="all")
     if len(rows):
         points = _points(rows.assign(name=rows["member"]), columns)
         points = points.assign(panel=points["dataset"] + ", " + points["panel"])
         points = points.sort_values("dataset", kind="stable")
-        title, layout = "Likelihood less that of ours", ("group", "nats", len(STAGES), 0.0)
+        title, layout = "Likelihood less that of ours", ("group", "nats", len(tables.STAGES), 0.0)
         yield Figure.of("library_likelihoods", title, LIKELIHOODS, _picture, points, *layout)
 
 
 def speed(frame: pd.DataFrame) -> Iterator[Figure]:
     """Times over those of the eager flow, the first of its block, a panel a call."""
-    done = named(frame)[frame["status"] == "done"]
+    done = tables.named(frame)[frame["status"] == "done"]
     if done.empty:
         return
     busy = done["setting.busy"].map(lambda processes: ", busy" if processes else "")
@@ -72,8 +66,8 @@ def speed(frame: pd.DataFrame) -> Iterator[Figure]:
     sizes = done.groupby(name)["batch"].transform("nunique")
     name += (", N = " + done["batch"].astype(str)).where(sizes > 1, "")
     panels = {}
-    for call in SPEED_CALLS:
-        raw = [samples(row, call) for row in done.to_dict("records")]
+    for call in tables.SPEED_CALLS:
+        raw = [tables.samples(row, call) for row in done.to_dict("records")]
         seconds = pd.Series([np.nan if r is None else np.median(r) for r in raw], done.index)
         eager = seconds.where(done["setting.by"] == "eager").groupby(done["block"])
         done[f"{call}.ratio"] = seconds / eager.transform("first")
