@@ -70,12 +70,7 @@ class Lead:
     spent: bool = False
 
 
-def _no_mixture(rows: pd.DataFrame) -> pd.Series:
-    """Mark the rows whose data were not drawn from a mixture, the model of a baseline."""
-    names = rows["dataset"].str.replace(r"_\d+$", "", regex=True)
-    return ~names.isin(RULES["useful-instrument"]["mixtures"])
-
-
+MIXTURES = RULES["useful-instrument"]["mixtures"]  # data whose truth is a baseline's model
 LEADS = {  # by claim; all of them are tested together
     "continuous-powerful": Lead(
         "The best continuous flow leads the best discrete one",
@@ -93,7 +88,7 @@ LEADS = {  # by claim; all of them are tested together
         "The best flow leads the best baseline",
         "densities of flows and of baselines, with validation, where no mixture is the truth",
         lambda rows: (rows["kind"] != "baseline", rows["kind"] == "baseline"),
-        where=_no_mixture,
+        where=lambda rows: ~rows["dataset"].str.replace(r"_\d+$", "", regex=True).isin(MIXTURES),
     ),
 }
 

@@ -30,8 +30,7 @@ def figures(frame: pd.DataFrame) -> Iterator[Figure]:
 def _draw(group: pd.DataFrame) -> Any:
     """Two rows of panels an objective, a column for the data and each flow."""
     data = arrays_by_case(group.iloc[:1])[0]
-    points, count = data["data_samples"], len(data["modes"])
-    due = data.get("due", np.full(count, 1 / count))
+    points, due = data["data_samples"], data["due"]
     extent = np.stack([points.min(0), points.max(0)], 1)
     of_data = {"samples": points, "mode_shares": data["data_shares"]}
     lines = []

@@ -126,10 +126,13 @@ def _totals(frame: pd.DataFrame) -> list[Table]:
             least, median, most = total.evaluations
             row["nfe"] = median
             row |= {"nfe.interval": (least, most)} if total.data else {}
-            below = {other.name: total.crossings(other) for other in direct}
-            where = {k: v for name, at in below.items() for k, v in _crossing(name, *at).items()}
+            where = row.copy()
+            for other in direct:
+                least, median, most = total.crossings(other)
+                where |= crossing_cells(other.name, median)
+                where |= {f"{other.name}.interval": (least, most)} if least != most else {}
             keys = chain(total.keys, *(other.keys for other in direct))
-            less.append({**row, **where, RECORDS: tuple(dict.fromkeys(keys))})
+            less.append(where | {RECORDS: tuple(dict.fromkeys(keys))})
         row |= {f"dim.{dim}": flops for dim, flops in total.flops[1].items()}
         costs.append(row | {RECORDS: total.keys})
     layout = columns("flow", {"data": "Data", "nfe": Column("Evaluations", digits=".0f")})
@@ -140,9 +143,3 @@ def _totals(frame: pd.DataFrame) -> list[Table]:
         Table.of("nfe-totals", TOTALS, TOTALS_NOTE, costs, layout | by_dim),
         Table.of("nfe-totals-crossings", title, CROSSINGS_NOTE, less, layout | others),
     ]
-
-
-def _crossing(name: str, least: float, median: float, most: float) -> dict[str, Any]:
-    """The cells of where a flow costs less, by its least, median and most evaluations."""
-    cell = crossing_cells(name, median)
-    return cell if least == most else cell | {f"{name}.interval": (least, most)}

@@ -13,14 +13,8 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import (
-    JsonValue,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import JsonValue, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import model_validator as validator
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -102,7 +96,7 @@ class Group(Settings, frozen=True):
     same_weights: bool = False
     """Whether all get the initial weights of the first, which then have to have the same shapes."""
 
-    @model_validator(mode="before")
+    @validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         value = {"name": value} if isinstance(value, str) else value
@@ -117,7 +111,7 @@ class Group(Settings, frozen=True):
         ]
         return {**value, "members": members}
 
-    @model_validator(mode="after")
+    @validator(mode="after")
     def _apart(self) -> Self:
         names = [member.name for member in self.members]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -478,12 +472,12 @@ class Entry(Settings, frozen=True):
     label: str = ""
     """Name in tables; that of the mode or library if left out."""
 
-    @model_validator(mode="before")
+    @validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         return {"by": value} if isinstance(value, str) else value
 
-    @model_validator(mode="after")
+    @validator(mode="after")
     def _known(self) -> Self:
         if self.by not in (names := (*OWN, *foreign.names())):
             raise ValueError(f"unknown competitor {self.by!r}; choose from: {', '.join(names)}")
