@@ -1,7 +1,5 @@
 """`python -m benchmarks` and `flowgauge`: the command line."""
 
-from __future__ import annotations
-
 
 def main() -> None:
     """Run the command line."""

@@ -1,7 +1,5 @@
 """The command line, put together: each command is a module of this folder."""
 
-from __future__ import annotations
-
 import re
 from importlib.metadata import version
 from itertools import pairwise

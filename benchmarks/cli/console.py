@@ -1,7 +1,5 @@
 """Output of the commands: plain text on two consoles, tables, files, and errors in one line."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import functools

@@ -1,7 +1,5 @@
 """The commands of the gate: ``compare``, ``baseline`` and ``ab``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

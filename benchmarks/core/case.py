@@ -1,13 +1,11 @@
 """A case: everything that can change one measured number, and the key made of it."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator, model_validator
 
@@ -45,7 +43,7 @@ class Seeds(BaseModel, frozen=True, extra="ignore"):
     batches: StrictInt = 0
 
     @classmethod
-    def of(cls, seed: int) -> Seeds:
+    def of(cls, seed: int) -> Self:
         """The streams of one repetition: everything anew, split or draw of the data too."""
         return cls(data=seed, init=seed, noise=seed, batches=seed)
 
@@ -133,9 +131,9 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         """All texts among its values, names of members among them."""
         return frozenset(_texts(self.model_dump(mode="json")))
 
-    def changed(self, **values: Any) -> Case:
+    def changed(self, **values: Any) -> Self:
         """The case with other values of its fields, and a key of its own."""
-        return Case.model_validate({**self.model_dump(), **values})
+        return type(self).model_validate({**self.model_dump(), **values})
 
     @property
     def label(self) -> str:

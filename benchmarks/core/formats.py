@@ -1,7 +1,5 @@
 """Numbers and foreign text as reports and the gate write them."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Container, Sequence

@@ -1,7 +1,5 @@
 """The long frame: all records of results folders, a row a case; plans; which times count."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from importlib.resources import files

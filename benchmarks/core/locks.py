@@ -1,7 +1,5 @@
 """Locks that say who holds them: of a results folder, and of this machine for its timings."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterator

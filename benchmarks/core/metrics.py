@@ -6,8 +6,6 @@ standard error; "time" travels only as a ratio to the reference workload. Counts
 metric is one line of ``metrics.toml``, or a call of `register` in a plug-in.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files

@@ -1,12 +1,10 @@
 """A record: what became of one case, as it stands on disk."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import (
@@ -65,7 +63,7 @@ class Values:
     values: tuple[float, ...]
 
     @classmethod
-    def of(cls, name: str, values: float | Sequence[float]) -> Values:
+    def of(cls, name: str, values: float | Sequence[float]) -> Self:
         """Values of a metric, one or several."""
         return cls(name, _floats(values))
 
@@ -165,7 +163,7 @@ class Record(BaseModel):
         """Sixteen digits of the versions and files that the record depends on."""
         return digest([self.declared, self.files])[:16]
 
-    def sealed(self) -> Record:
+    def sealed(self) -> Self:
         """The record with its digest; as it is if that is right, or of before there were any."""
         seals = _seals(json.loads(self.model_dump_json(by_alias=True))) if self.defaults else [""]
         return self if self.digest in seals else self.model_copy(update={"digest": seals[0]})

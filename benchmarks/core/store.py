@@ -7,8 +7,6 @@ compressed by LZMA. A loose record is newer than a packed one, a later part than
 never changes a folder.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import hashlib
 import io

@@ -10,8 +10,6 @@ the banana is the twist of Haario, Saksman and Tamminen (Adaptive proposal distr
 pairs of coordinates; the rest are textbook formulas.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import cache, partial

@@ -5,8 +5,6 @@ sums of all files that were unpacked are kept in `SHA256SUMS` under the data roo
 sha256sum.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

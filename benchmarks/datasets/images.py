@@ -10,8 +10,6 @@ without the last pixel, D = k^2 - 1. They overlap, so a random split over patche
 whole tiles of the photographs go to train, val or test, and no patch crosses the edge of a tile.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -11,8 +11,6 @@ the originals: the first are a random quarter, the second random patches. The ar
 pickle, a program: it is read once it has been converted (docs/data.md).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple

@@ -6,8 +6,6 @@ arXiv:2101.04653: `gaussian_linear` (T.1), `slcp` (T.3) and `two_moons` (T.8). T
 outputs are worked out here.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

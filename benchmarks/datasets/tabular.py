@@ -5,8 +5,6 @@ shown by `flowgauge data info`, by records and by docs/tables.md; `data/README.m
 values were read. None of the sets is one of the MAF sets.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

@@ -10,8 +10,6 @@ coupling stays at a Gaussian; those of `25gaussians_turned` are not, and its mod
 Samplers take (n, generator) and return (n, 2); log densities are (n, 2) -> (n,), nats.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import cache, partial

@@ -1,7 +1,5 @@
 """Exact log-likelihoods of flows with an ODE: their tolerance, and an estimate beside them."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass

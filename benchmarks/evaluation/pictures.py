@@ -5,8 +5,6 @@ any place is again a flow: the part between there and the noise gives the densit
 that place. A continuous part is cut in time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from typing import Any

@@ -1,7 +1,5 @@
 """Scores of a trained or fitted density on a test set: likelihood, samples, costs, pictures."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping

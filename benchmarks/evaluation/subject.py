@@ -1,11 +1,9 @@
 """A field at one time and batch, with its Jacobian in float64, the reference of estimates."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +26,7 @@ class Subject:
     jacobian: Tensor
 
     @classmethod
-    def of(cls, case: Case) -> Subject:
+    def of(cls, case: Case) -> Self:
         """Build the field of a case, weight matrices times the gain, at normal rows and t = 0.5."""
         generator = torch.Generator().manual_seed(case.seeds.data)
         x = torch.randn(case.batch, case.dim, generator=generator, dtype=getattr(torch, case.dtype))

@@ -1,7 +1,5 @@
 """Merging results folders: every record once, and nothing lost where two have the same key."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

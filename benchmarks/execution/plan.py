@@ -1,7 +1,5 @@
 """What is to be done: tasks, shards, and where a suite stands in a results folder."""
 
-from __future__ import annotations
-
 import heapq
 import json
 import re
@@ -11,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -105,7 +103,7 @@ class Shard:
     key: str = ""
 
     @classmethod
-    def of(cls, text: str) -> Shard:
+    def of(cls, text: str) -> Self:
         """Read ``K/N`` or the key of a case; ValueError for anything else."""
         number, _, count = text.partition("/")
         if re.fullmatch("[0-9a-f]{16}", text):

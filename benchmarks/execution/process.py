@@ -7,8 +7,6 @@ processes, these import the caller's main module, and what a flow has forked cou
 other blocks.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import random
@@ -139,29 +137,6 @@ class ClusterError(RuntimeError):
 def plugins_of(cases: Iterable[Case]) -> tuple[str, ...]:
     """The plug-ins that a process needs to measure cases."""
     return needed(frozenset[str]().union(*(case.words for case in cases)))
-
-
-def measured(
-    worker: Worker, cases: Sequence[Case], limit: float, files: Mapping[str, Files]
-) -> Iterator[tuple[str, Measured]]:
-    """Yield each case's key and result; where the process is lost, go on with one case at a time.
-
-    ``limit`` are the seconds that a block may take.
-    """
-    rest, begun = {case.key: case for case in cases}, time.monotonic()
-    try:
-        for key, result in worker.measure(cases, limit, files):
-            del rest[key]
-            yield key, result
-    except WorkerLost as loss:
-        if len(cases) > 1:
-            for case in rest.values():
-                yield from measured(worker, [case], limit, files)
-            return
-        status: Status = "timeout" if loss.timed_out else "failed"
-        for key in rest:
-            seconds = time.monotonic() - begun
-            yield key, Measured(Result(failure=str(loss)), seconds, None, status, worker.facts)
 
 
 class Worker:
@@ -325,6 +300,29 @@ class Worker:
                 rescue.cancel()
         self._end_block(grace=0.01)
         raise late
+
+
+def measured(
+    worker: Worker, cases: Sequence[Case], limit: float, files: Mapping[str, Files]
+) -> Iterator[tuple[str, Measured]]:
+    """Yield each case's key and result; where the process is lost, go on with one case at a time.
+
+    ``limit`` are the seconds that a block may take.
+    """
+    rest, begun = {case.key: case for case in cases}, time.monotonic()
+    try:
+        for key, result in worker.measure(cases, limit, files):
+            del rest[key]
+            yield key, result
+    except WorkerLost as loss:
+        if len(cases) > 1:
+            for case in rest.values():
+                yield from measured(worker, [case], limit, files)
+            return
+        status: Status = "timeout" if loss.timed_out else "failed"
+        for key in rest:
+            seconds = time.monotonic() - begun
+            yield key, Measured(Result(failure=str(loss)), seconds, None, status, worker.facts)
 
 
 def _kill(process: int | None, number: signal.Signals) -> None:

@@ -4,8 +4,6 @@ A `Recorder` turns tasks into records. What measures them is an `Engine`: worker
 (`Pool`), or those of Dask (`cluster.Cluster`).
 """
 
-from __future__ import annotations
-
 import math
 import queue
 import shutil
@@ -62,6 +60,23 @@ class Progress(Protocol):
     def waiting(self, reason: str) -> None: ...
 
     def workers(self, count: int) -> None: ...
+
+
+@dataclass
+class Order:
+    """A task on its way: its cases as planned, those that are measured, and what they depend on."""
+
+    task: plan.Task
+    limit: float  # seconds
+    planned: dict[str, Case]
+    cases: dict[str, Case] = field(default_factory=dict)  # as they are measured
+    files: dict[str, Files] = field(default_factory=dict)
+    needs: dict[str, versions.Dependencies] = field(default_factory=dict)
+
+    def measured(self, worker: Worker) -> Iterator[tuple[str, Measured]]:
+        """Yield each case's key and outcome as it comes."""
+        if self.cases:
+            yield from measured(worker, list(self.cases.values()), self.limit, self.files)
 
 
 @dataclass
@@ -150,23 +165,6 @@ class Recorder:
         for path in (self.folder / CHECKPOINTS).glob(f"{record.key}-*"):
             if path.name != needed:
                 path.unlink(missing_ok=True)
-
-
-@dataclass
-class Order:
-    """A task on its way: its cases as planned, those that are measured, and what they depend on."""
-
-    task: plan.Task
-    limit: float  # seconds
-    planned: dict[str, Case]
-    cases: dict[str, Case] = field(default_factory=dict)  # as they are measured
-    files: dict[str, Files] = field(default_factory=dict)
-    needs: dict[str, versions.Dependencies] = field(default_factory=dict)
-
-    def measured(self, worker: Worker) -> Iterator[tuple[str, Measured]]:
-        """Yield each case's key and outcome as it comes."""
-        if self.cases:
-            yield from measured(worker, list(self.cases.values()), self.limit, self.files)
 
 
 Phase = Literal["both", "beside", "alone"]

@@ -1,7 +1,5 @@
 """Suites: TOML files that say what is measured; expanded into cases. Faults are in TOML's words."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -12,7 +10,7 @@ from dataclasses import replace
 from importlib import resources
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core import from_json
@@ -139,7 +137,7 @@ class Suite(Settings, frozen=True):
             entries |= {f"{case.key} {digest(canonical(case.roles))}": case for case in cases}
         return list(entries.values())
 
-    def on(self, datasets: Sequence[str]) -> Suite:
+    def on(self, datasets: Sequence[str]) -> Self:
         """The suite on these data sets, names or files, instead of its own.
 
         A set of its own stays with the entries that have it, any other is for all that take data.
@@ -155,7 +153,7 @@ class Suite(Settings, frozen=True):
                 studies.append(entry | {"datasets": chosen} if takes else entry)
         return self.model_copy(update={"studies": tuple(studies)})
 
-    def only(self, studies: Sequence[str]) -> Suite:
+    def only(self, studies: Sequence[str]) -> Self:
         """The entries of these studies or parts alone; ValueError for one that it lacks."""
         for name in studies:
             if name not in (members := studied(self.studies)):

@@ -8,8 +8,6 @@ counts, of a plug-in that of every file of its own that it imports. Imports are 
 so that what a factory imports when it is called counts as well.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import json

@@ -6,8 +6,6 @@ within milliseconds of each other: what slows the machine slows both sides, and 
 cancels.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

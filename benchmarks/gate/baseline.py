@@ -8,8 +8,6 @@ each case and each set of versions. Its parts are never rewritten: a renewal add
 versions were raised.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Compare two results in four classes: cases, exact counts, qualities and times."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

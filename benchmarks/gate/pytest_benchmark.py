@@ -6,8 +6,6 @@ workload; ``flow``, ``dim``, ``rows`` and ``threads`` are what it was measured w
 `pytest_flowgauge` write these, and the facts of the machine that records have.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path

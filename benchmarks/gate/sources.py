@@ -1,7 +1,5 @@
 """What is compared: results folders, single records, or files of pytest-benchmark."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a comparison says, and how tables, Markdown, JSON, JUnit and a GitHub action write it."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

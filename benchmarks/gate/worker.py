@@ -5,8 +5,6 @@ It imports a revision's packages from its checkout. Of ``flows`` it needs what e
 this package it has `benchmarks.measure.process` alone, which imports no flow.
 """
 
-from __future__ import annotations
-
 import gc
 import importlib
 import itertools

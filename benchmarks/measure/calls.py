@@ -1,7 +1,5 @@
 """The calls that a flow's cost is measured by: what each does, and how often it computes what."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace

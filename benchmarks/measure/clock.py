@@ -1,7 +1,5 @@
 """Seconds of competing calls: shuffled rounds beside a reference workload, raw samples kept."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import os

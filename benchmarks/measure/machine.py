@@ -1,7 +1,5 @@
 """The machine: its facts and versions, what of it may be used, and what others do on it."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -9,8 +9,6 @@ FLOPs are those of real arithmetic by the textbook algorithm, whose order LAPACK
 GVL: Golub and Van Loan, Matrix Computations, 4th ed., 2013.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 import weakref

@@ -1,7 +1,5 @@
 """Peers as seen from here: a flow of another library, in a process that times its own calls."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property

@@ -3,8 +3,6 @@
 None looks for modules in its working folder, where a user may have a `signal.py`.
 """
 
-from __future__ import annotations
-
 import ctypes
 import fcntl
 import gc

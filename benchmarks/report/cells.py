@@ -1,7 +1,5 @@
 """The cells of a table as text: digits, "value ± error", the best of a column, marks; CSV."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace

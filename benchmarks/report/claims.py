@@ -1,7 +1,5 @@
 """Claims in a report: verdicts by its records, and commands for the claims without one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

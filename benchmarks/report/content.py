@@ -1,7 +1,5 @@
 """The content of a report before any format: numbered tables and figures, in sections."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import warnings
@@ -9,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import pandas as pd
 
@@ -36,7 +34,7 @@ class References:
     stale: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, keys: Iterable[str], stale: Iterable[str] = ()) -> References:
+    def of(cls, keys: Iterable[str], stale: Iterable[str] = ()) -> Self:
         """Numbers from one, in the order in which the keys are named first."""
         return cls({key: n for n, key in enumerate(dict.fromkeys(keys), 1)}, frozenset(stale))
 

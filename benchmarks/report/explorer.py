@@ -3,8 +3,6 @@
 The page holds its data, style, script and, in ``vendored``, Observable Plot; it loads nothing.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

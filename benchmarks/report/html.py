@@ -1,7 +1,5 @@
 """The report as one HTML page that needs nothing beside it: style, script and figures inline."""
 
-from __future__ import annotations
-
 import base64
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A table as LaTeX, which needs the package booktabs and, where it is long, longtable."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from functools import cache

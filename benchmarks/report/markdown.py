@@ -1,7 +1,5 @@
 """The report in GitHub's Markdown: whole, or as a summary that fits a comment."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 

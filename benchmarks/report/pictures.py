@@ -3,8 +3,6 @@
 Within a page each part of a picture says which flow it is of, and each point its values.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import xml.etree.ElementTree as ET

@@ -1,7 +1,5 @@
 """Results folders for a report: plans, records, which of them are current, and facts of them."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import subprocess

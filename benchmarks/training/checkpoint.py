@@ -4,8 +4,6 @@ One file holds weights, optimiser, random streams and history. It is written bet
 that everything after it is the same bit for bit, except seconds.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import io

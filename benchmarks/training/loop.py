@@ -4,8 +4,6 @@ Training reports its FLOPs, which are exact, and the CPU seconds of its own proc
 ended it may go on at a constant rate, to say whether it was still improving.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import time

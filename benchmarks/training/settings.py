@@ -1,7 +1,5 @@
 """Settings of a training, as data: suites and protocols give some, a case holds all of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Literal, Self

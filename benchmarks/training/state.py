@@ -1,7 +1,5 @@
 """The state of a training between two updates, with its history, which determines all to follow."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Iterator

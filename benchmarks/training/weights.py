@@ -1,7 +1,5 @@
 """Flows that are kept after their training, as densities of raw data."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any

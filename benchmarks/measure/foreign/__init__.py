@@ -24,8 +24,6 @@ from those before, on the rows "picks" (U, N) of "x" by "rates" (U,) with gradie
 from which another process, in float64, builds the same model, as ``theirs``.
 """
 
-from __future__ import annotations
-
 import gc
 import pkgutil
 from bisect import bisect_left

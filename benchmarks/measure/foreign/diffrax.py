@@ -7,8 +7,6 @@ trace, as a user of diffrax would. Kidger, On Neural Differential Equations, 202
 arXiv:2202.02435.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Mapping

@@ -6,8 +6,6 @@ training objective is the mean negative log-likelihood. Ward, FlowJAX: Distribut
 Flows in Jax, 2025, https://github.com/danielward27/flowjax.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache, partial
 from time import perf_counter

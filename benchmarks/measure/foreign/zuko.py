@@ -7,8 +7,6 @@ adaptive checkpoint adjoint, and its error is the largest over the batch. Rozet 
 Normalizing flows in PyTorch, 2022, https://github.com/probabilists/zuko.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
