@@ -21,7 +21,7 @@ from pydantic import (
 
 from benchmarks.core.case import Case, digest, disagreement
 from benchmarks.core.formats import LARGE, brief, readable
-from benchmarks.core.metrics import METRICS, Better, Kind, Metric
+from benchmarks.core.metrics import METRICS, Metric
 
 SCHEMA = 2
 EXACT = ("case", "identity", "metrics")  # fields whose texts are compared, not shown as they are
@@ -78,21 +78,6 @@ class Values:
         if len(self.values) == 1:  # as most metrics have, and NumPy takes longer
             return self.values[0]
         return float(np.median(self.values)) if self.values else float("nan")
-
-    @property
-    def unit(self) -> str:
-        """The unit of the values."""
-        return self.metric.unit
-
-    @property
-    def better(self) -> Better:
-        """Which direction is better."""
-        return self.metric.better
-
-    @property
-    def kind(self) -> Kind:
-        """How the values may be compared."""
-        return self.metric.kind
 
 
 def _read(metrics: Any) -> dict[str, Values]:
@@ -156,7 +141,8 @@ class Record(BaseModel):
     @property
     def timed(self) -> bool:
         """Whether any of its metrics is a time that is to be compared, not one as it ran."""
-        return any(v.kind == "time" and v.better != "neither" for v in self.metrics.values())
+        metrics = (values.metric for values in self.metrics.values())
+        return any(metric.kind == "time" and metric.better != "neither" for metric in metrics)
 
     @property
     def fingerprint(self) -> str:

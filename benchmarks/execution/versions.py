@@ -10,8 +10,6 @@ so that what a factory imports when it is called counts as well.
 
 import ast
 import importlib.util
-import json
-import pickle
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -296,7 +294,3 @@ def _files(root: Path, name: str) -> list[Path]:
     paths = [root.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts) + 1)]
     modules = [root.joinpath(*parts).with_suffix(".py")] if parts else []
     return [p for p in (*paths, *modules) if p.is_file()]
-
-
-if __name__ == "__main__":  # the question of a report: which records are current
-    print(json.dumps(standings(pickle.load(sys.stdin.buffer).values())))

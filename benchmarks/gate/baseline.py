@@ -74,7 +74,7 @@ def renew(folder: Path, target: Path) -> int:
 
 def _without_times(record: Record) -> Record:
     """A record without what a clock or the machine decided."""
-    metrics = {name: m for name, m in record.metrics.items() if m.kind != "time"}
+    metrics = {name: m for name, m in record.metrics.items() if m.metric.kind != "time"}
     notes = {name: record.notes[name] for name in (OPERATORS, ARRAYS) if name in record.notes}
     blank = {"metrics": metrics, "notes": notes, "arrays": {}, "machine": {}}
     return record.model_copy(update=blank | dict.fromkeys(("seconds", "shared", "block"))).sealed()
@@ -229,7 +229,7 @@ def movers(pairs: Iterable[Guarded]) -> dict[str, list[str]]:
 
 def _figures(record: Record) -> dict[str, tuple[float, ...]]:
     """The figures of a record that no clock decides, by name."""
-    metrics = {n: values.values for n, values in record.metrics.items() if values.kind != "time"}
+    metrics = {n: v.values for n, v in record.metrics.items() if v.metric.kind != "time"}
     arrays: Mapping[str, Sequence[float]] = record.notes.get(ARRAYS, {})
     return metrics | {f"array {name}": tuple(values) for name, values in arrays.items()}
 

@@ -16,7 +16,7 @@ from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.inference import Estimate, holm, of_repetitions, of_samples
 from benchmarks.core.formats import number, with_error
 from benchmarks.core.frame import NOISY, REFERENCE, spread
-from benchmarks.core.record import Values
+from benchmarks.core.metrics import Metric
 from benchmarks.execution.versions import standing
 from benchmarks.gate import baseline, sources
 from benchmarks.gate.baseline import is_guarded, is_same
@@ -137,14 +137,14 @@ def judge_counts(pairs: Iterable[Pair]) -> Iterator[Comparison]:
             new = after.metrics.get(name)
             if before.kind(name) != "exact" or new is None:
                 continue
-            medians = old.median, new.median
-            count = Comparison(before.label, name, "exact", "stayed", False, old.unit, *medians)
+            unit, medians = old.metric.unit, (old.median, new.median)
+            count = Comparison(before.label, name, "exact", "stayed", False, unit, *medians)
             if np.array_equal(old.values, new.values, equal_nan=True):
                 yield count
                 continue
             share = f" ({new.median / old.median - 1:+.2%})" if old.median else ""
             moved = replace(count, fails=True, change=f"{new.median - old.median:+,.0f}{share}")
-            if (new.median < old.median) == (old.better == "lower"):
+            if (new.median < old.median) == (old.metric.better == "lower"):
                 yield replace(moved, outcome="better", note="renew the baseline")
             else:
                 yield replace(moved, outcome="worse")
@@ -181,12 +181,13 @@ def _qualities(label: str, before: list[Entry], after: list[Entry]) -> Iterator[
 
     Of a metric with several values, such as a curve, each is compared by itself.
     """
-    metrics = {name: (entry, metric) for entry in before for name, metric in entry.metrics.items()}
-    for name, (entry, metric) in metrics.items():
+    entries = {name: entry for entry in before for name in entry.metrics}
+    for name, entry in entries.items():
+        metric, count = entry.metrics[name].metric, len(entry.metrics[name].values)
         if entry.kind(name) != "quality" or metric.better == "neither":
             continue
-        for place in range(len(metric.values)):
-            title = f"{name} {place + 1}" if len(metric.values) > 1 else name
+        for place in range(count):
+            title = f"{name} {place + 1}" if count > 1 else name
             quality = partial(Comparison, label, title, "quality", unit=metric.unit)
             old, new = (_by_seed(side, name, place) for side in (before, after))
             if old and new:
@@ -194,7 +195,7 @@ def _qualities(label: str, before: list[Entry], after: list[Entry]) -> Iterator[
 
 
 def _quality(
-    quality: Callable[..., Comparison], metric: Values, old: BySeed, new: BySeed, errors: BySeed
+    quality: Callable[..., Comparison], metric: Metric, old: BySeed, new: BySeed, errors: BySeed
 ) -> Comparison:
     """Compare one quality over its seeds; ``errors`` are the baseline's over the test set."""
     if numbers := {seed: value for seed, value in old.items() if math.isfinite(value)}:
@@ -298,8 +299,9 @@ def judge_times(pairs: Iterable[Pair], factor: float) -> Iterator[Comparison]:
 
 
 def _times(before: Entry, after: Entry) -> Iterator[Comparison]:
-    for name, metric in before.metrics.items():
-        if before.kind(name) != "time" or metric.better == "neither" or name not in after.metrics:
+    for name, values in before.metrics.items():
+        judged = before.kind(name) == "time" and values.metric.better != "neither"
+        if not judged or name not in after.metrics:
             continue
         time = partial(Comparison, before.label, name, "time", unit="reference")
         old, new = before.relative(name), after.relative(name)

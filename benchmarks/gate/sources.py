@@ -43,13 +43,13 @@ class Entry:
 
         None if either is missing, NaN if the reference workload's values are not times.
         """
-        metric, reference = self.metrics[name], self.metrics.get(REFERENCE)
-        if reference is None or not reference.values or not metric.values:
+        own, reference = self.metrics[name], self.metrics.get(REFERENCE)
+        if reference is None or not reference.values or not own.values:
             return None
-        values = np.asarray(metric.values, dtype=float)
+        values, inverse = np.asarray(own.values, dtype=float), own.metric.better == "higher"
         unit = reference.median if 0 < min(reference.values) < math.inf else math.nan
         with np.errstate(divide="ignore"):  # a rate of zero
-            return np.asarray((1 / values if metric.better == "higher" else values) / unit)
+            return np.asarray((1 / values if inverse else values) / unit)
 
 
 @dataclass(frozen=True)

@@ -247,7 +247,7 @@ def as_github_benchmark(verdict: Verdict) -> str:
 
 def _items(label: str, entries: list[Entry]) -> Iterator[dict[str, Any]]:
     first = entries[0]
-    for name, metric in first.metrics.items():
+    for name, metric in ((name, values.metric) for name, values in first.metrics.items()):
         kind, unit, error, prefix = first.kind(name), metric.unit, 0.0, ""
         members = [entry for entry in entries if name in entry.metrics]
         if kind == "time":

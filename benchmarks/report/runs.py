@@ -1,8 +1,5 @@
 """Results folders for a report: plans, records, which of them are current, and facts of them."""
 
-import json
-import pickle
-import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +28,7 @@ from benchmarks.core.frame import (
 )
 from benchmarks.core.naming import counted, duration, undigested
 from benchmarks.core.record import Record, Standing
+from benchmarks.measure.process import Child, ChildError
 
 BASELINE = "baseline"  # the gate's folder: the suite ci, which nobody cites
 MAIN = ("torch", "torchdiffeq", "nflows")  # the subject's own packages, named at the top
@@ -138,15 +136,18 @@ def standings(records: Mapping[str, Record]) -> dict[str, Standing]:
     imported it, so that a report needs no torch.
     """
     if "torch" in sys.modules:
-        from benchmarks.execution import versions
+        return _by_code(records)
+    try:
+        with Child() as child:
+            return dict(child.call(_by_code, records, timeout=None))
+    except (ChildError, ValueError) as error:
+        return dict.fromkeys(records, Standing(unchecked=brief(error)))
 
-        return versions.standings(records.values())
-    command = [sys.executable, "-P", "-m", "benchmarks.execution.versions"]
-    answer = subprocess.run(command, input=pickle.dumps(records), capture_output=True)
-    if answer.returncode:
-        reason = brief(answer.stderr.decode().strip().rpartition("\n")[2] or "it was ended")
-        return dict.fromkeys(records, Standing(unchecked=reason))
-    return {key: Standing(*now) for key, now in json.loads(answer.stdout).items()}
+
+def _by_code(records: Mapping[str, Record]) -> dict[str, Standing]:
+    from benchmarks.execution import versions
+
+    return versions.standings(records.values())
 
 
 def not_checked(faults: Iterable[str]) -> str:
