@@ -112,7 +112,6 @@ VARIANTS: dict[str, Variant] = {
     "the same": ("cost", having(), PASSED),
     "one more field": ("cost", having(later=[1]), PASSED),
     "an unknown metric": ("cost", to("mine", 3.0), PASSED),
-    "no times beside others": ("other", having(pending=True), PASSED),
     "a version raised": ("cost", having(declared={"flow realnvp": [2, 1]}), PASSED),
     "worse": ("single", to("test_ll", -5.1), FAILED),
     "within its error": ("single", to("test_ll", -5.01), PASSED),

@@ -143,17 +143,6 @@ def test_what_killed_runs_have_left_is_removed(finished, copy):
     assert all(path.exists() for path in kept)
 
 
-def test_an_old_record_without_times_is_done_and_measured_again_on_request(finished, copy):
-    chosen, *_ = finished
-    record = next(iter(store.read(copy).values()))
-    record.pending = True
-    store.write(copy, record, {})
-    now = state(chosen, copy)
-    assert "no times" in now.reason(record.key)
-    assert Asked().wanted(chosen, now) == set()
-    assert Asked(retry=True).wanted(chosen, now) == {record.key}
-
-
 def test_a_phase_leaves_the_rest_out(tmp_path, worker):
     suite = trainings(seeds=(0,))
     asked = Asked(phase="beside")

@@ -419,7 +419,6 @@ def record(case=CASES[0], started=OLD, stale=False, **fields):
         ({"started": NEW}, {"started": OLD}, 0),
         ({"started": NEW, "stale": True}, {"started": OLD}, 1),
         ({"started": NEW, "stale": True}, {"started": OLD, "stale": True}, 0),
-        ({"started": NEW, "pending": True}, {"started": OLD}, 1),
         ({"started": NEW}, {"started": NEW, "block": "other"}, 0),
     ],
 )

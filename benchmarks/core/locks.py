@@ -5,11 +5,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
-from getpass import getuser
 from pathlib import Path
 from typing import NoReturn
 
 import filelock
+import psutil
 
 from benchmarks.core.store import FolderError, check_name
 
@@ -77,16 +77,10 @@ def _holding(path: Path, detail: str, waiting: Callable[[str], object]) -> Itera
             waiting(holder or "unknown")
             threading.Event().wait(POLL)
     with suppress(OSError):
-        note.write_text(f"{os.getpid()} ({_user()}, {detail})\n", errors="replace")
+        user = psutil.Process().username()
+        note.write_text(f"{os.getpid()} ({user}, {detail})\n", errors="replace")
         note.chmod(0o666)
     try:
         yield
     finally:
         lock.release()
-
-
-def _user() -> str:
-    try:
-        return getuser()
-    except (KeyError, OSError):  # a container may know none
-        return str(os.getuid())

@@ -128,7 +128,6 @@ class Record(BaseModel):
     metrics: Annotated[dict[str, Values], BeforeValidator(_read), PlainSerializer(_written)] = {}
     arrays: dict[str, str] = {}  #: content hash by name; the arrays themselves stand beside
     notes: dict[str, Any] = {}  #: what belongs to the numbers: operators that were not counted
-    pending: bool = False  #: of earlier releases: without its times
     origin: dict[str, Any] | None = None  #: of earlier releases: facts of all but its times
     machine: dict[str, Any] = {}
     versions: dict[str, str] = {}

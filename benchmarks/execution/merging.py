@@ -30,8 +30,8 @@ class Conflict:
 def merge(sources: Sequence[Path], target: Path) -> list[Conflict]:
     """Put the records of results folders into one; the conflicts between them.
 
-    Of two different records of a key the current one is taken; of two that are alike in this, one
-    with its times, then the newer one. The other goes to ``superseded/``. Records that the target
+    Of two different records of a key the current one is taken; of two that are alike in this, the
+    newer one. The other goes to ``superseded/``. Records that the target
     has already count as well, and the sources stay as they are. The plan is that of the sources, or
     all their cases together. FolderError for a folder that cannot be read, held or written,
     ValueError for one that is not a results folder or is named twice.
@@ -93,9 +93,9 @@ def _add(source: Path, target: Path) -> list[Conflict]:
     return conflicts
 
 
-def _rank(record: Record) -> tuple[bool, bool, str]:
-    """What decides between two records of a key: whether it is current, and has times; its date."""
-    return not standing(record).reason, not record.pending, record.started
+def _rank(record: Record) -> tuple[bool, str]:
+    """What decides between two records of a key: whether it is current; its date."""
+    return not standing(record).reason, record.started
 
 
 def _mark(record: Record) -> str:

@@ -190,9 +190,8 @@ class State:
         }
 
     def retried(self) -> set[str]:
-        """The keys of cases that failed, were skipped or lack times, for another try."""
-        done = {key: self.records[key] for key in self.done}
-        return self.failed | {k for k, r in done.items() if r.status == "skipped" or r.pending}
+        """The keys of cases that failed or were skipped, for another try."""
+        return self.failed | {k for k in self.done if self.records[k].status == "skipped"}
 
     def unkept(self) -> set[str]:
         """The keys of flows that were trained and scored without keeping their weights."""
@@ -210,8 +209,6 @@ class State:
             return self.newer.get(key, "not measured")
         if key in self.failed:
             return self.records[key].reason
-        if self.records[key].pending:  # of an earlier release
-            return "no times: the run ended before they were measured"
         if key in self.elsewhere:
             return "times of another class of machine or minor version of torch"
         return self.standings[key].reason

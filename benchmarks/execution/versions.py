@@ -29,11 +29,11 @@ from benchmarks.core.study import registry as studies
 from benchmarks.core.study import study_of
 from benchmarks.datasets.disk import Absent, sha256
 from benchmarks.datasets.tables import admit
-from benchmarks.measure.machine import git
+from benchmarks.measure.machine import revision
 from benchmarks.training.baselines import BASELINES
 from flows import members
 from flows.plugins import PREFIX
-from flows.registry import Declared
+from flows.registry import Declared, Registry
 
 OURS = ("flows", "benchmarks")
 INSTALLED = {"site-packages", "dist-packages"}  # folders of distributions
@@ -80,15 +80,11 @@ def dependencies_at_hand(case: Case) -> Dependencies:
 
 def plugins_of(case: Case) -> dict[str, dict[str, str]]:
     """The plug-ins that a case's study, flow and data set are of: their files and commits."""
-    modules: dict[str, str] = {}
-    if case.study in studies:
-        modules["study"] = studies.module_of(case.study)
-    if case.flow in members:
-        modules["flow"] = members.module_of(case.flow)
-    if case.dataset is not None and case.dataset in datasets.registry:
-        modules["data"] = datasets.module_of(case.dataset)
-    facts = {kind: commit_of(module) for kind, module in modules.items()}
-    return {kind: fact for kind, fact in facts.items() if fact}
+    every: dict[str, Registry[Any]]
+    every = {"study": studies, "flow": members, "data": datasets.registry}
+    names = {"study": case.study, "flow": case.flow, "data": str(case.dataset)}
+    modules = {k: every[k].module_of(name) for k, name in names.items() if name in every[k]}
+    return {kind: fact for kind, module in modules.items() if (fact := commit_of(module))}
 
 
 def standing(record: Record) -> Standing:
@@ -164,7 +160,7 @@ def source_of(case: Case, records: Mapping[str, Record]) -> Record | None:
         return None
     kind, work = _kind(case), _work(case)
     for record in records.values():
-        complete = record.case.resolves and record.status == "done" and not record.pending
+        complete = record.case.resolves and record.status == "done"
         alike = complete and _kind(record.case) == kind and _work(record.case) == work
         if alike and not standing(record).reason:
             return record
@@ -212,21 +208,9 @@ def plugin_files(module: str) -> dict[str, str]:
 
 
 def commit_of(module: str) -> dict[str, str]:
-    """The file of a plug-in's module, and its commit with "-dirty" if the tree has changes.
-
-    Without a repository that tracks the file there is no commit; nothing of a module of ours.
-    """
+    """The file of a plug-in's module, and its `revision`; nothing of a module of ours."""
     first = _file(module)
-    return {} if first is None else {"file": first.name, "commit": _commit(first)}
-
-
-def _commit(file: Path) -> str:
-    try:
-        git(file.parent, "ls-files", "--error-unmatch", str(file))
-        dirt = git(Path(git(file.parent, "rev-parse", "--show-toplevel")), "status", "--porcelain")
-        return git(file.parent, "rev-parse", "--short=12", "HEAD") + "-dirty" * bool(dirt)
-    except ValueError:
-        return ""
+    return {} if first is None else {"file": first.name, "commit": revision(first)}
 
 
 def _file(module: str) -> Path | None:

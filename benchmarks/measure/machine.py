@@ -76,21 +76,27 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit() -> str:
-    """Return the git commit of this checkout, "-dirty" if its code changed; "" outside of one.
+    """Return the `revision` of this checkout by its code alone; "" outside of one.
 
-    An installed package may lie within a repository of its user's, which does not track it.
+    An installed package may lie within a repository of its user's.
     """
     file = Path(__file__).resolve()
-    root = file.parents[2]
+    whole = (file.parents[2] / ".git").exists()
+    return revision(file, "-uno", "benchmarks", "flows") if whole else ""
+
+
+def revision(file: Path, *scope: str) -> str:
+    """Return the git commit of a file, "-dirty" if the tree has changes; "" if none tracks it.
+
+    ``scope`` are options of git status, and paths that count.
+    """
     try:
-        if Path(git(root, "rev-parse", "--show-toplevel")) != root:
-            return ""
-        git(root, "ls-files", "--error-unmatch", str(file))
-        sha = git(root, "rev-parse", "--short=12", "HEAD")
-        dirt = git(root, "status", "--porcelain", "-uno", "benchmarks", "flows")
+        git(file.parent, "ls-files", "--error-unmatch", str(file))
+        root = Path(git(file.parent, "rev-parse", "--show-toplevel"))
+        dirt = git(root, "status", "--porcelain", *scope)
+        return git(root, "rev-parse", "--short=12", "HEAD") + "-dirty" * bool(dirt)
     except ValueError:
         return ""
-    return f"{sha}-dirty" if dirt else sha
 
 
 def cores() -> list[frozenset[int]]:
