@@ -19,11 +19,12 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.core import store
 from benchmarks.core.formats import brief
+from benchmarks.core.store import FREE, RATIO
 
 VARIABLE = "FLOWGAUGE_DATA"
 SUMS = "SHA256SUMS"
-FREE, RATIO = 1 << 26, 100  # bytes that a file may unpack to, and for each of its own
 CHUNK = 1 << 16  # bytes of a download that are written at once
 TIMEOUT = (10, 60)  # seconds to connect, and between bytes
 
@@ -232,13 +233,8 @@ def _unpacked(archive: Path, targets: dict[str, str], root: Path, checked: bool)
 def _written(path: Path, content: IO[bytes]) -> Path:
     """Write a file that is either whole or not there; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with content, temporary.open("wb") as target:
-            shutil.copyfileobj(content, target, 1 << 20)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with content, store.written(path) as draft, draft.open("wb") as target:
+        shutil.copyfileobj(content, target, 1 << 20)
     return path
 
 

@@ -7,6 +7,7 @@ outputs are worked out here.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,10 +45,6 @@ def linear_log_prob(rows: Tensor) -> Tensor:
     return _gaussian(y - x, VARIANCE)
 
 
-def linear_entropy() -> float:
-    return _gaussian_entropy(COLUMNS, VARIANCE)
-
-
 def posterior_sample(n: int, generator: torch.Generator) -> Tensor:
     """The rows of `linear_sample` with the parameters first, which are to be inferred: (n, 20)."""
     return linear_sample(n, generator).roll(COLUMNS, 1)
@@ -57,10 +54,6 @@ def posterior_log_prob(rows: Tensor) -> Tensor:
     """Log density of the parameters given the output, N(output / 2, 0.05 I)."""
     parameters, output = rows.chunk(2, 1)
     return _gaussian(parameters - output / 2, VARIANCE / 2)
-
-
-def posterior_entropy() -> float:
-    return _gaussian_entropy(COLUMNS, VARIANCE / 2)
 
 
 def slcp_sample(n: int, generator: torch.Generator) -> Tensor:
@@ -150,9 +143,8 @@ def _register(name: str, context_dim: int, *density: Any) -> None:
     register(name, version=2)(loader)  # 2: columns of pictures
 
 
-_register("gaussian_linear", COLUMNS, linear_sample, linear_log_prob, linear_entropy)
-_register(
-    "gaussian_linear_posterior", COLUMNS, posterior_sample, posterior_log_prob, posterior_entropy
-)
+_linear, _posterior = (partial(_gaussian_entropy, COLUMNS, v) for v in (VARIANCE, VARIANCE / 2))
+_register("gaussian_linear", COLUMNS, linear_sample, linear_log_prob, _linear)
+_register("gaussian_linear_posterior", COLUMNS, posterior_sample, posterior_log_prob, _posterior)
 _register("slcp", 5, slcp_sample, slcp_log_prob, slcp_entropy)
 _register("two_moons", 2, moons_sample, moons_log_prob, moons_entropy)

@@ -32,8 +32,9 @@ from pandas.api.types import is_complex_dtype, is_integer_dtype, is_numeric_dtyp
 
 from benchmarks.core.formats import brief, number
 from benchmarks.core.naming import counted
+from benchmarks.core.store import FREE, RATIO
 from benchmarks.datasets import Dataset, counts, names, register, stream
-from benchmarks.datasets.disk import FREE, RATIO, Absent, check_size, read_npy, sha256
+from benchmarks.datasets.disk import Absent, check_size, read_npy, sha256
 from benchmarks.datasets.tabular import add_noise, distinct_rows, scaled, shuffled_split
 
 OPTION = re.compile(r":(?:(columns|drop|target|context|support)=|(dropna|dequantise)(?=:|$))")
