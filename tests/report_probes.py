@@ -61,17 +61,20 @@ class Probe(Study):
                 "score": [1.5, 2.25, math.nan],
                 "se": [0.1, 0.02, math.nan],
                 "time": [0.123456, "failed", 12345.678],
+                "score.leads": [False, True, False],
+                "time.leads": [True, False, False],
                 RECORDS: [(key,) for key in islice(cycle(frame["key"]), 3)],
             }
         )
         columns = {
-            "score": Column(label="score", unit="nats", error="se", better="higher"),
-            "time": Column(label="time", unit="s", better="lower", kind="time"),
+            "score": Column(label="score", unit="nats", error="se"),
+            "time": Column(label="time", unit="s", kind="time"),
         }
+        bare = rows.drop(columns=["se", "score.leads", "time.leads"])
         rounded = {"time": Column(unit="s", digits=".1f")}
         return [
             Table("scores", "Scores", "A note: 5 %.", rows, columns=columns),
-            Table("scores", "More scores", "", rows.drop(columns="se"), columns=rounded),
+            Table("scores", "More scores", "", bare, columns=rounded),
         ]
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:

@@ -189,7 +189,7 @@ def test_an_unknown_study_is_shown(results: Path) -> None:
     _plan(results, record)
     (*_, section) = collect([results]).sections
     (table,) = section.tables
-    assert table.rows_from == ((record.key,),)
+    assert table.raw.rows_from == ((record.key,),)
     assert "7" in [cell.text for cell in table.grid.rows[0]]
 
 
@@ -283,7 +283,7 @@ def test_a_study_is_shown_the_records_that_it_reads(
     store.write(tmp_path / "other", other)
     with pytest.warns(UserWarning, match="could not be shown"):
         sections = {s.study: s for s in collect([tmp_path / "both"]).sections}
-    assert set(sections[PROBE].tables[0].rows_from) == {(own.key,), (other.key,)}
+    assert set(sections[PROBE].tables[0].raw.rows_from) == {(own.key,), (other.key,)}
     assert not sections[PROBE].notes
     with pytest.warns(UserWarning, match="could not be shown"):
         (section,) = collect([tmp_path / "other"]).sections
@@ -355,7 +355,7 @@ def test_each_series_names_its_run_and_no_value_mixes_two(folders: tuple[Path, P
     }
     pairs = zip(("a/run", "b/run"), folders, strict=True)
     keys = {f"{run}/{path.stem}" for run, folder in pairs for path in store.loose(folder)}
-    assert {key for row in table.rows_from for key in row} == keys == set(figure.records)
+    assert {key for row in table.raw.rows_from for key in row} == keys == set(figure.records)
     assert set(content.references.numbers) == keys
     assert [row[:2] for row in _rows(content.undone)] == [["a/run", TALLY]]
 

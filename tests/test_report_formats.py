@@ -138,27 +138,6 @@ def test_numbers_with_their_errors(value: float, error: float, digits: str, text
     assert formats.with_error(value, error, digits) == text
 
 
-@pytest.mark.parametrize(
-    ("values", "errors", "better", "winner"),
-    [
-        ([1.0, 2.0, 3.0], None, "higher", 2),
-        ([1.0, 2.0, 3.0], None, "lower", 0),
-        ([3.0, math.nan, 3.0], None, "higher", None),  # a tie
-        ([math.nan, 2.0], None, "higher", None),  # nothing to beat
-        ([1.0, 2.0], [0.31, 0.41], "higher", None),  # 1.95 combined errors
-        ([1.0, 2.0], [0.3, 0.4], "higher", 1),  # 2.0 of them
-        ([1.0, 2.0], [0.3, 0.4], "lower", 0),
-        ([0.0, 1.0, 2.0], [0.3, 0.3, 0.4], "higher", None),  # of two rivals 2.24 are needed
-        ([1.0, 2.0], [0.1, math.nan], "higher", None),  # an error that should be known and is not
-        ([0.0, 1.0, 2.0], [9.0, 0.1, 0.1], "higher", 2),  # only the runner-up counts
-    ],
-)
-def test_best_beats_the_runner_up_by_more_than_the_error(
-    values: list[float], errors: list[float] | None, better: str, winner: int | None
-) -> None:
-    assert cells.best(values, errors, better) == winner
-
-
 def test_columns_without_digits_and_other_cells() -> None:
     frame = pd.DataFrame(
         {
@@ -166,9 +145,10 @@ def test_columns_without_digits_and_other_cells() -> None:
             "mixed": [0.5, None, "timeout"],
             "flag": [True, False, None],
             "close": [1.2341, 1.2342, 1.0],
+            "close.leads": [False, True, False],
         }
     )
-    rendered = cells.grid(Table("t", "", "", frame, {"close": Column(better="higher")}))
+    rendered = cells.grid(Table("t", "", "", frame, {}))
     texts = [[cell.text for cell in row] for row in rendered.rows]
     assert texts[0] == ["1", "0.5", "yes", "1.23"]
     assert texts[1] == ["–", "–", "no", "1.23"]

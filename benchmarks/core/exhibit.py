@@ -58,7 +58,6 @@ class Column:
     prefix: str = ""  #: texts before the number
     mark: str = ""  #: texts after the number
     leads: str = ""  #: booleans: the cell that stands out as the best
-    better: str = ""  #: "higher" or "lower": the best stands out, by more than both cells' errors
     kind: str = ""  #: "time": a report marks the cells that are not to be quoted
 
     @classmethod

@@ -4,13 +4,11 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core.exhibit import RECORDS, Column, Table
 from benchmarks.core.formats import NOTHING, cell, markdown, number, with_error
 
@@ -99,13 +97,10 @@ def _column(table: Table, name: str, column: Column) -> list[Cell]:
         text = prefix + text if isinstance(prefix, str) else text
         text = f"{text} {mark}".strip() if isinstance(mark, str) else text
         cells.append(Cell(text, None if math.isnan(value) else value))
-    winner = None
-    if column.leads in frame:
-        winner = next((i for i, leading in enumerate(frame[column.leads]) if leading is True), None)
-    elif column.better:
-        winner = best(values, errors if has_errors else None, column.better)
-    if winner is not None and [cell.text for cell in cells].count(cells[winner].text) == 1:
-        cells[winner] = replace(cells[winner], best=True)
+    leading = (i for i, leads in enumerate(frame.get(column.leads, ())) if leads is True)
+    if (winner := next(leading, None)) is not None:
+        alike = [cell.text for cell in cells].count(cells[winner].text)
+        cells[winner] = replace(cells[winner], best=alike == 1)
     return cells
 
 
@@ -117,24 +112,6 @@ def csv(table: Table) -> str:
         frame = frame.assign(**{RECORDS: keys})
     text = frame.rename(columns=cell).map(lambda v: cell(v) if isinstance(v, str) else v)
     return str(text.to_csv(index=False, lineterminator="\n"))
-
-
-def best(values: Sequence[float], errors: Sequence[float] | None, better: str) -> int | None:
-    """Which value is best; None if it does not beat the runner-up by more than chance allows.
-
-    That is by the combined standard error of the two, at the level of `criteria` over all rivals
-    (Bonferroni). Where an error should be known and is not, nothing is called best.
-    """
-    sign = {"higher": 1.0, "lower": -1.0}[better]
-    order = sorted(
-        (i for i, v in enumerate(values) if math.isfinite(v)), key=lambda i: -sign * values[i]
-    )
-    if len(order) < 2:
-        return None
-    first, second = order[:2]
-    chance = NormalDist().inv_cdf(1 - LEVEL / 2 / (len(order) - 1))
-    margin = chance * math.hypot(errors[first], errors[second]) if errors is not None else 0.0
-    return first if sign * (values[first] - values[second]) > margin else None
 
 
 def _digits(values: Sequence[float], has_errors: bool) -> str:

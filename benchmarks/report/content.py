@@ -79,11 +79,6 @@ class Table:
         rows = zip(*columns, strict=True) if columns else [()] * len(self.raw.frame)
         return [" ".join(filter(None, (flow_of(str(text)) for text in row))) for row in rows]
 
-    @property
-    def rows_from(self) -> tuple[tuple[str, ...], ...]:
-        """For each row the keys of the records that it comes from."""
-        return self.raw.rows_from
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -146,11 +141,6 @@ class Report:
         """What is to be known before any number is read."""
         doubts = [line for term, of in self.header.items() if term in DOUBTS for line in of]
         return [*(note for section in self.sections for note in section.notes), *doubts]
-
-    @property
-    def of_origin(self) -> Facts:
-        """Every fact once: those of the head, then the others."""
-        return self.header | self.provenance | self.header
 
     @property
     def tables(self) -> list[Table]:
@@ -277,7 +267,7 @@ def _cited(
     sources: list[Iterable[str]] = []
     for section in parts:
         for table in section.tables:
-            sources += table.rows_from
+            sources += table.raw.rows_from
         sources += [figure.records for figure in section.figures]
     keys = list(dict.fromkeys(itertools.chain.from_iterable(sources)))
     orders = ([key for key in keys if key in run.records] + list(run.records) for run in every)

@@ -86,10 +86,10 @@ def claims(report: Report) -> list[str]:
 
 def table(item: Table, references: References | None = None, most: int | None = None) -> list[str]:
     """A title, the table, its note; ``most`` rows of it, ``references`` to records in the last."""
-    cited = references if any(item.rows_from) else None
+    cited = references if any(item.raw.rows_from) else None
     last = ["Records"] if cited else []
     rows = []
-    for row, keys in list(zip(item.grid.rows, item.rows_from, strict=True))[:most]:
+    for row, keys in list(zip(item.grid.rows, item.raw.rows_from, strict=True))[:most]:
         numbers = [cited.text(keys) if keys else NOTHING] if cited else []
         rows.append([*(cell.markdown for cell in row), *numbers])
     numeric = [place for place, right in enumerate(item.grid.numeric) if right]

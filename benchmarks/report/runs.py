@@ -285,11 +285,9 @@ def _when(records: Sequence[Record]) -> str:
 
 def _fingerprints(records: Sequence[Record]) -> list[str]:
     """Of each study, whether records of one flow and data set are of several versions."""
-    marks: dict[str, dict[tuple[str, str | None], set[str]]] = {}
+    marks: dict[str, dict[tuple[str, str | None], set[str]]] = defaultdict(lambda: defaultdict(set))
     for record in records:
-        case = record.case
-        pairs = marks.setdefault(case.study, defaultdict(set))
-        pairs[case.flow, case.dataset].add(record.fingerprint)
+        marks[record.case.study][record.case.flow, record.case.dataset].add(record.fingerprint)
     lines = []
     for study, pairs in sorted(marks.items()):
         several = sum(len(alike) > 1 for alike in pairs.values())
