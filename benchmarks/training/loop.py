@@ -292,7 +292,8 @@ class _Turns(Turns):
         return likelihood if last else self.objective
 
     def update(self) -> str:
-        state, x, goal = self.state, self.batch(self.state), self.goal(self.state.update)
+        state = self.state
+        x, goal = next_batch(state, self.case, self.source, self.rows), self.goal(state.update)
         counts = len(state.history.counts)
         if not counts or (goal is not self.objective and counts < 2):
             count(state, x, goal)
@@ -312,10 +313,6 @@ class _Turns(Turns):
             self.written = time.monotonic()
         if checkpoint.stopping:
             raise checkpoint.Stopped
-
-    def batch(self, state: State) -> Tensor:
-        """The next batch (N, D) of a state."""
-        return next_batch(state, self.case, self.source, self.rows)
 
 
 def continued(turns: _Turns, share: float) -> Estimate | None:
@@ -340,7 +337,8 @@ def continued(turns: _Turns, share: float) -> Estimate | None:
     def step() -> bool:
         if checkpoint.stopping:
             raise checkpoint.Stopped
-        update(branch, turns.batch(branch), goal, steady, case)
+        x = next_batch(branch, case, turns.source, turns.rows)
+        update(branch, x, goal, steady, case)
         return branch.in_a_row < PATIENCE
 
     with state.undone():

@@ -72,7 +72,7 @@ def build(request: Mapping[str, Any]) -> Built:
     def log_prob(parameters: Any, x: Any, adjoint: Any) -> tuple[Any, Any]:
         layers = _layers(parameters)
         args = (layers, _paths([weight for weight, *_ in layers]))
-        solution = solve(_with_trace(jnp), (x, jnp.zeros_like(x[:, 0])), (0.0, 1.0), args, adjoint)
+        solution = solve(_field(jnp, True), (x, jnp.zeros_like(x[:, 0])), (0.0, 1.0), args, adjoint)
         z, ladj = (part[0] for part in solution.ys)
         normal = -0.5 * (z**2).sum(1) - 0.5 * dim * math.log(2 * math.pi)
         return normal + ladj, STAGES * solution.stats["num_steps"] + START
@@ -94,7 +94,7 @@ def build(request: Mapping[str, Any]) -> Built:
         z = jax.random.normal(key, shape, x.dtype)
         args = (_layers(parameters), None)
         forward = diffrax.RecursiveCheckpointAdjoint()
-        return solve(_field(jnp), z, (1.0, 0.0), args, forward).ys[0]
+        return solve(_field(jnp, False), z, (1.0, 0.0), args, forward).ys[0]
 
     checkpointed = diffrax.RecursiveCheckpointAdjoint()
     calls = {
@@ -132,26 +132,20 @@ def _paths(weights: list[Any]) -> Any:
     return middle[0] * (first @ last).T if middle else (first * last.T).sum(1)
 
 
-def _field(jnp: Any) -> Callable[..., Any]:
-    def field(t: Any, x: Any, args: Any) -> Any:
-        (*hidden, (weight, bias, shift)), _ = args
-        for inner, at_zero, rate in hidden:
-            x = jnp.tanh(x @ inner.T + (at_zero + rate * t))
-        return x @ weight.T + (bias + shift * t)
+def _field(jnp: Any, traced: bool) -> Callable[..., Any]:
+    """The field of x, or of x and its log-determinant, whose rate is the trace."""
 
-    return field
-
-
-def _with_trace(jnp: Any) -> Callable[..., Any]:
     def field(t: Any, state: Any, args: Any) -> Any:
-        x, _ = state
+        x = state[0] if traced else state
         (*hidden, (weight, bias, shift)), paths = args
         slopes = []
         for inner, at_zero, rate in hidden:
             x = jnp.tanh(x @ inner.T + (at_zero + rate * t))
             slopes.append(1 - x**2)
+        change = x @ weight.T + (bias + shift * t)
+        if not traced:
+            return change
         trace = slopes[-1] @ paths
-        trace = (trace * slopes[0]).sum(1) if len(slopes) == 2 else trace
-        return x @ weight.T + (bias + shift * t), trace
+        return change, (trace * slopes[0]).sum(1) if len(slopes) == 2 else trace
 
     return field
