@@ -10,11 +10,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from nflows.transforms import CompositeTransform
 from scipy import stats
-from torch import nn
 
-import flows
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
@@ -24,78 +21,9 @@ from benchmarks.gate import comparison, sources
 from benchmarks.gate.baseline import renew
 from benchmarks.gate.comparison import compare
 from benchmarks.gate.sources import Entry
-from benchmarks.measure.calls import measured
-from flows.bijection import Bijection
 from flows.registry import Declared
 from records import HERE, Metrics, cost, density, folder, outcomes, record
 from runs import flowgauge, refused
-
-Factory = Callable[[int], Bijection | flows.Flow]
-
-
-class Detour(nn.Module):
-    """A layer that multiplies by a matrix once more than it has to."""
-
-    def __init__(self, layer: nn.Module, dim: int) -> None:
-        super().__init__()
-        self.layer, self.mix = layer, nn.Linear(dim, dim)
-
-    def forward(self, x, context=None):
-        return self.layer(x + 0 * self.mix(x), context)
-
-    def inverse(self, z, context=None):
-        return self.layer.inverse(z, context)
-
-
-def solved(dim: int, *, steps: int = 4, hidden: int = 8) -> flows.Flow:
-    """A CNF on so many Euler steps."""
-    solver = {"method": "euler", "step_size": 1 / steps, "gradient": "backprop"}
-    return flows.build("cnf", dim, hidden=hidden, depth=1, solver=solver)
-
-
-def coupled(dim: int, *, detour: bool = False) -> CompositeTransform:
-    """Two couplings, one of them with a detour."""
-    layers = [flows.build("realnvp", dim, hidden=8, layers=1).transform for _ in range(2)]
-    return CompositeTransform([Detour(layers[0], dim) if detour else layers[0], layers[1]])
-
-
-@pytest.fixture
-def counted() -> Callable[[Factory], Record]:
-    """Counts the calls of a flow that is registered as "subject"."""
-    flows.names()
-    case = Case(study="cost", flow="subject", dim=3, batch=4, settings={"seconds": 0.0})
-
-    def count(factory: Factory) -> Record:
-        flows.register("subject", uses=())(lambda dim: factory(dim))
-        ((_, result),) = measured([case])
-        assert not result.failure
-        return record(case, dict(result.metrics))
-
-    return count
-
-
-REGRESSIONS: dict[str, tuple[Factory, Factory, set[str]]] = {
-    "the same again": (solved, solved, set()),
-    "a slower layer": (
-        coupled, lambda dim: coupled(dim, detour=True), {"log_prob_flops", "step_flops"},
-    ),
-    "one more evaluation of f": (
-        solved, lambda dim: solved(dim, steps=5), {"log_prob_nfe", "step_nfe", "log_prob_flops"},
-    ),
-    "a wider net": (
-        solved, lambda dim: solved(dim, hidden=9), {"parameters", "log_prob_flops", "step_flops"},
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", REGRESSIONS)
-def test_counts_of_a_changed_flow_fail(kind, counted, gate):
-    before, after, expected = REGRESSIONS[kind]
-    verdict = gate([counted(before)], [counted(after)])
-    worse = {c.metric for c in verdict.failures}
-    assert expected <= worse
-    assert bool(worse) == bool(expected)
-    assert {c.kind for c in verdict.failures} <= {"exact", "quality"}  # of sampling
 
 
 def test_counts_do_not_depend_on_threads_machine_or_time_spent(gate):
@@ -143,10 +71,10 @@ def test_records_that_are_no_longer_planned_have_vanished(gate, tmp_path):
 SIMULATED = 200
 
 
-def entry(group: str, seed: int, metrics: Metrics, place: str = "here") -> Entry:
+def entry(group: str, seed: int, metrics: Metrics) -> Entry:
     """A case as the judges see it."""
     values = {name: Values.of(name, value) for name, value in metrics.items()}
-    return Entry(f"{group} seed {seed}", group, str(seed), "done", "", values, place)
+    return Entry(f"{group} seed {seed}", group, str(seed), "done", "", values, "here")
 
 
 def test_seeds_are_paired_where_both_sides_have_the_same_ones():
@@ -220,27 +148,20 @@ def test_noise_of_times_raises_few_alarms_and_a_slower_layer_one():
     assert not any(c.fails for run in verdicts for c in run)
 
 
-def timed(
-    seconds: list[float], *, place: str = "here", reference: float | list[float] = 1.0
-) -> Entry:
-    return entry("work", 0, {"log_prob_seconds": seconds, "reference_seconds": reference}, place)
+def timed(seconds: list[float], reference: float | list[float] = 1.0) -> Entry:
+    return entry("work", 0, {"log_prob_seconds": seconds, "reference_seconds": reference})
 
 
 @pytest.mark.parametrize(
     ("new", "outcome", "words"),
     [
-        (timed(list(np.linspace(1.25, 1.3, 9))), "worse", "× 1.259"),
-        (timed(list(np.linspace(1.06, 1.07, 9))), "stayed", "× 1.052"),  # surely, but by little
-        (timed([1.0, 1.0, 1.0, 1.0, 1.3, 1.3, 1.3, 1.3, 1.3]), "stayed", "× 1.284"),  # by chance
-        (timed(list(np.linspace(2.0, 2.1, 9)), reference=2.0), "stayed", "× 1.012"),  # slow machine
-        (timed(list(np.linspace(1.25, 1.3, 9)), place=""), "incomparable", "not known"),
+        (timed([1.4] * 9), "worse", "× 1.383"),
+        (timed([1.0] * 4 + [1.3] * 5), "stayed", "× 1.284"),  # by chance
         (timed([2.0] * 9, reference=[1.0, 1.0, 1.3]), "incomparable", "too noisy"),
     ],
 )
-def test_a_time_is_worse_by_a_factor_and_a_rank_test_on_one_machine(new, outcome, words):
-    old = timed(list(np.linspace(1.0, 1.025, 9)))
-    if new.metrics["log_prob_seconds"].values[0] == 1.0:
-        old = timed([0.98, 0.99, 1.0, 1.01, 1.0125, 1.1, 1.29, 1.31, 1.32])
+def test_a_time_is_worse_by_a_rank_test_too_and_on_a_quiet_machine(new, outcome, words):
+    old = timed([0.98, 0.99, 1.0, 1.01, 1.0125, 1.1, 1.29, 1.31, 1.32])
     (verdict,) = comparison.judge_times([(old, new)], 1.1)
     assert verdict.outcome == outcome
     assert words in verdict.change + verdict.note
@@ -279,19 +200,11 @@ def test_what_holds_no_results_is_refused_in_one_line(tmp_path, content, side):
         assert wrong.name in refused("compare", *((wrong, good) if side else (good, wrong)))
 
 
-OTHER: dict[str, tuple[list[Record], str]] = {
-    "torch": ([cost(versions={"torch": "2.14.1"})], "renew the baseline"),
-    "versions of torch": ([cost(), cost(3, versions={"torch": "2.14.1"})], "2.13, 2.14"),
-    "protocol": ([cost(case={"protocol": "0"})], "renew the baseline"),
-}
-
-
-@pytest.mark.parametrize("what", OTHER)
-def test_other_versions_are_not_comparable(tmp_path, what):
-    records, message = OTHER[what]
-    base, new = folder(tmp_path / "base", cost()), folder(tmp_path / "new", *records)
-    result = flowgauge("compare", base, new, status=2)
-    assert message in result.stderr
+def test_another_protocol_is_not_comparable(tmp_path):
+    """Nor is another torch: `test_gate_variants`."""
+    base = folder(tmp_path / "base", cost())
+    new = folder(tmp_path / "new", cost(case={"protocol": "0"}))
+    assert "renew the baseline" in refused("compare", base, new)
 
 
 def test_a_factor_below_one_and_a_file_that_cannot_be_written_are_wrong_usage(tmp_path):
