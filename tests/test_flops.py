@@ -48,19 +48,15 @@ Q_WIDE = 4 * (3 * 3 + 2 * 2 + 1 * 1)
     ("call", "flops", "matrices"),
     [
         (lambda: X @ W.T, 2 * N * D * K, 0),
-        (lambda: torch.nn.functional.linear(X, W, torch.zeros(K)), 2 * N * D * K, 0),
         (lambda: X @ X[0], 2 * N * D, 0),
         (lambda: X[0] @ X[0], 2 * D, 0),
         (lambda: torch.addmv(torch.zeros(N), X, X[0]), 2 * N * D, 0),
         (lambda: torch.addbmm(torch.zeros(D, D), S, S), 2 * N * D**3, 0),
-        (lambda: S @ S, 2 * N * D**3, 0),
-        (lambda: torch.einsum("nd,kd->nk", X, W), 2 * N * D * K, 0),
         (lambda: torch.linalg.slogdet(S), N * lu_flops(D), N),
         (lambda: torch.linalg.det(S), N * lu_flops(D), N),
         (lambda: torch.linalg.lu_factor(S), N * lu_flops(D), N),
         (lambda: linalg.logabsdet(S), N * lu_flops(D), N),
         (lambda: torch.linalg.inv(S), N * (lu_flops(D) + 2 * D**3), N),
-        (lambda: torch.linalg.solve(S[0], X.T), lu_flops(D) + 2 * D * D * N, 1),
         (lambda: torch.linalg.solve(S, B), N * (lu_flops(D) + 2 * D * D * K), N),
         (lambda: torch.linalg.solve_triangular(S[0], X.T, upper=True), D * D * N, 0),
         (lambda: X + X, 0, 0),
@@ -101,8 +97,7 @@ def test_what_cannot_be_counted_is_named():
         (lambda: torch.cholesky_solve(B, S), N * K * 2 * D**2),
         (lambda: torch.cholesky_inverse(S), N * (2 * D**3 // 3)),
         (lambda: torch.linalg.lu_solve(LU, PIVOTS, B), N * K * 2 * D**2),
-        (lambda: torch.linalg.lu_solve(LU, PIVOTS, V, left=False), N * K * 2 * D**2),
-        (lambda: torch.linalg.lu_solve(LU[0], PIVOTS[0], B), N * K * 2 * D**2),
+        (lambda: torch.linalg.lu_solve(LU[0], PIVOTS[0], V, left=False), N * K * 2 * D**2),
         (lambda: torch.linalg.solve_triangular(S, V, upper=True, left=False), N * K * D**2),
         (lambda: torch.triangular_solve(B, S), N * K * D**2),
         (lambda: torch.cholesky(P), N * (1 + 4 + 9 + 16)),
@@ -142,14 +137,6 @@ def test_the_exponential_takes_the_products_of_its_degree_and_halvings(norm, pro
     assert torch.equal(counts[0], torch.matrix_exp(a))
 
 
-def test_a_batch_of_exponentials_takes_the_highest_degree_for_each():
-    a = torch.stack([norm * torch.eye(D) for norm in (1e-4, 0.3, 20.0)]).requires_grad_()
-    assert count(lambda: torch.matrix_exp(a)).flops == (3 * 5 + 3) * 2 * D**3
-    backward = count(lambda: torch.matrix_exp(a).sum().backward())  # that of a 2D x 2D matrix
-    assert backward.flops >= (3 * 5 + 3) * 2 * (D**3 + (2 * D) ** 3)
-    assert not backward.uncounted
-
-
 def test_vectors_count_where_they_are_kept():
     """With a gradient to come the values' derivative needs them; a dispatch mode hides the rest."""
     s, p = S.clone().requires_grad_(), P.clone().requires_grad_()
@@ -166,9 +153,8 @@ def test_vectors_count_where_they_are_kept():
         lambda s: torch.linalg.qr(s)[1],
         lambda s: torch.linalg.cholesky(s @ s.mT + torch.eye(D)),
         lambda s: torch.linalg.svdvals(s),
-        lambda s: torch.linalg.slogdet(s)[1],
         lambda s: torch.linalg.solve(s, B),
-        lambda s: torch.linalg.inv(s),
+        torch.matrix_exp,
     ],
 )
 def test_backward_passes_of_factorisations_leave_nothing_uncounted(call):
@@ -183,17 +169,12 @@ def test_backward_passes_of_factorisations_leave_nothing_uncounted(call):
     ("call", "elements"),
     [
         (lambda: X.softmax(1), N * D),
-        (lambda: X.log_softmax(1), N * D),
-        (lambda: X.cumsum(1), N * D),
-        (lambda: X.cumprod(1), N * D),
         (lambda: X.gather(1, INDEX), N * K),
-        (lambda: X.scatter(1, INDEX, 1.0), N * K),
         (lambda: X.scatter_add(1, INDEX, X), N * K),
         (lambda: X.index_add(1, INDEX[0], X[:, :K]), N * K),
         (lambda: torch.searchsorted(torch.arange(7.0), X), N * D * 3),  # 8 places for each
         (lambda: torch.bucketize(X, torch.arange(8.0)), N * D * 4),  # 9 places
         (lambda: X.sort(1), N * D * 2),
-        (lambda: X.sort(dim=0, stable=True), N * D * 3),
         (lambda: X.argsort(0), N * D * 3),
         (lambda: torch.ones(1).sort(), 0),
         (lambda: X.unique(), N * D * 5),
@@ -207,25 +188,6 @@ def test_element_operations_that_torch_does_not_tag(call, elements):
     assert counted.elements == elements
     assert counted.flops == 0
     assert not counted.uncounted
-
-
-@pytest.mark.parametrize("name", flows.own())
-def test_nothing_of_a_registered_flow_goes_uncounted(name):
-    sizes = {"hidden": 8, "depth": 2, "layers": 2}
-    flow = flows.build(name, D, **flows.members[name].applicable(sizes))
-    x = torch.randn(N, D)
-    flow.initialize(x)
-    optimiser = torch.optim.Adam(flow.parameters())
-
-    def step() -> None:
-        optimiser.zero_grad()
-        flow.loss(x).backward()
-        optimiser.step()
-
-    with torch.no_grad():
-        assert not count(lambda: flow.log_prob(x)).uncounted
-    assert not count(step).uncounted
-    assert not count(lambda: flow.sample(N)).uncounted
 
 
 Cost = dict[str, int]
@@ -439,7 +401,7 @@ def test_a_count_is_the_formula(name: str, sizes: tuple[int, ...], monkeypatch: 
 
 @pytest.mark.parametrize(("name", "dim"), [*((name, 5) for name in flows.own()), ("dense", 130)])
 def test_threads_do_not_decide_a_count(name: str, dim: int) -> None:
-    """FLOPs and bytes; an LU of 128 rows or more goes another way on two threads."""
+    """Nor bytes, and none is left out; an LU of 128 rows goes another way on two threads."""
     counts = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -447,11 +409,13 @@ def test_threads_do_not_decide_a_count(name: str, dim: int) -> None:
         with Operations() as operations:
             counter.works["log_prob"]()
             counter.works["step"]()
-        flops = (operations.flops, operations.factorisation, operations.uncounted)
-        counts.append((flops, counter.memory()))
+        counts.append((operations.flops, operations.factorisation, counter.memory()))
         assert torch.get_num_threads() == threads
+        with operations:
+            counter.works["sample"]()
+        assert not operations.uncounted
     assert counts[0] == counts[1]
-    assert all(value > 0 for value in counts[0][1].values())
+    assert all(value > 0 for value in counts[0][2].values())
 
 
 def made(name: str, sizes: tuple[int, ...], options: dict[str, Any]) -> Calls:
