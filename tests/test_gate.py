@@ -345,11 +345,6 @@ def test_junit_fails_where_the_gate_does(exported):
     assert "+10.00%" in text
 
 
-def test_junit_passes_where_the_gate_does(exported):
-    ended = check_junit(exported("--junit", BASE, BASE, status=0))
-    assert set(ended.values()) == {"passed"}
-
-
 def test_what_a_flow_says_cannot_break_a_file(exported):
     """Reasons of failures hold whatever an exception said: markup, colours, line ends."""
     reason = "]]> <b>\x1b[31m|no|\x00\ufffe &amp; `code`\nsecond"

@@ -212,11 +212,6 @@ def test_a_side_that_is_not_whole_is_refused(tmp_path: Path, content: str, side:
     refused("compare", *folders.values())
 
 
-def test_a_baseline_with_a_newer_record_is_refused(status: Callable[..., int]) -> None:
-    """Whose case would else seem to be new."""
-    assert status(SOUND, changed(("other", having(schema=SCHEMA + 1)))) == REFUSED
-
-
 def test_what_was_no_number_before_may_become_one_and_not_another(
     status: Callable[..., int],
 ) -> None:
