@@ -12,7 +12,7 @@ from torch import nn
 
 import flows
 from benchmarks.studies.contender import Contender
-from flows.budget import WITHIN, width
+from flows.budget import WITHIN, trainable, width
 from flows.registry import Member
 
 WIDE = [name for name in flows.own() if "hidden" in flows.members[name].uses]
@@ -20,21 +20,17 @@ NARROW = [name for name in flows.own() if name not in WIDE]
 DIM = 3
 
 
-def parameters(flow: nn.Module) -> int:
-    return sum(p.numel() for p in flow.parameters() if p.requires_grad)
-
-
 @pytest.mark.parametrize("name", WIDE)
 @pytest.mark.parametrize("budget", [20_000, 100_000])
 def test_every_family_meets_a_budget_with_the_nearest_width(name: str, budget: int) -> None:
     """Within 5 %, and neither neighbouring width is nearer."""
     flow = flows.build(name, DIM, parameters=budget)
-    assert abs(parameters(flow) - budget) <= WITHIN * budget
+    assert abs(trainable(flow) - budget) <= WITHIN * budget
     hidden = width(flows.members[name], DIM, budget, {})
     for other in (hidden - 1, hidden + 1):
         if other:
-            missed = abs(parameters(flows.build(name, DIM, hidden=other)) - budget)
-            assert missed >= abs(parameters(flow) - budget)
+            missed = abs(trainable(flows.build(name, DIM, hidden=other)) - budget)
+            assert missed >= abs(trainable(flow) - budget)
 
 
 @pytest.mark.parametrize("name", WIDE)
@@ -85,8 +81,6 @@ def test_the_width_is_the_nearest_or_the_refusal_is_right(
 @pytest.mark.parametrize(
     ("slope", "offset", "budget", "options", "reason"),
     [
-        (10, 5, 3, {}, "hidden=1 .*15"),
-        (100, 0, 250, {}, "hidden=2 .*200.*hidden=3 .*300"),
         (0, 7, 50, {}, " 7 .*hidden=1"),
         (1, 0, 50, {"hidden": 3}, "hidden=3"),
         (1, 0, 0, {}, " 0 parameters"),
@@ -97,7 +91,7 @@ def test_the_width_is_the_nearest_or_the_refusal_is_right(
 def test_a_budget_that_cannot_be_met_says_why(
     slope: int, offset: int, budget: Any, options: dict[str, Any], reason: str
 ) -> None:
-    """Too small, too coarse, of no effect, given beside a width, or no number."""
+    """Of no effect, given beside a width, or no number; too small and too coarse are above."""
     with pytest.raises(ValueError, match=reason) as caught:
         width(_linear(slope, offset), DIM, budget, options)
     assert "\n" not in str(caught.value)

@@ -106,7 +106,6 @@ def test_latex_compiles(rendered: Path, tmp_path: Path) -> None:
         (0.123456, ".3g", "0.123"),
         (1234.5, ".3g", "1230"),
         (123456.0, ".3g", "123,000"),
-        (1.5e9, ".3g", "1.5×10⁹"),
         (1.234e-7, ".3g", "1.23×10⁻⁷"),
         (0.0, ".1e", "0"),
         (-2.0, ".1f", "−2.0"),
@@ -125,7 +124,6 @@ def test_numbers(value: float, digits: str, text: str) -> None:
     [
         (12.3456, 0.0567, ".3g", "12.346 ± 0.057"),
         (12.3456, 0.0996, ".3g", "12.35 ± 0.10"),
-        (12.3456, 0.0567, ".1f", "12.3 ± 0.1"),
         (123456.0, 789.0, ".3g", "123,460 ± 790"),
         (3e-9, 1e-10, ".3g", "3×10⁻⁹ ± 1×10⁻¹⁰"),
         (2.0, 0.0, ".3g", "2 ± 0"),
@@ -164,19 +162,12 @@ def test_times_that_are_not_to_be_quoted_are_marked() -> None:
     )
     columns = {"time": Column.of("log_prob_seconds"), "count": Column.of("parameters")}
     table = Table("t", "", "", frame, columns=columns)
-    plain, one, every = (cells.grid(table, doubted) for doubted in ([], ["d", "b"], ["a", "c"]))
-    assert [rendered.doubtful for rendered in (plain, one, every)] == [False, True, True]
-
-    def differ(marked: cells.Grid) -> list[tuple[int, int]]:
-        return [
-            (row, column)
-            for row in range(3)
-            for column in range(2)
-            if marked.rows[row][column].text != plain.rows[row][column].text
-        ]
-
-    assert differ(one) == [(2, 0)]
-    assert one.headers == plain.headers
-    assert differ(every) == []
-    assert [a != b for a, b in zip(every.headers, plain.headers, strict=True)] == [True, False]
-    assert [row[0].value for row in one.rows] == [row[0].value for row in plain.rows]
+    grids = [cells.grid(table, doubted) for doubted in ([], ["d", "b"], ["a", "c"])]
+    plain, one, every = ([[cell.text for cell in row] for row in grid.rows] for grid in grids)
+    assert [grid.doubtful for grid in grids] == [False, True, True]
+    assert (one[:2], one[2][1], every) == (plain[:2], plain[2][1], plain)
+    assert one[2][0] != plain[2][0]
+    headers, same, marked = (grid.headers for grid in grids)
+    assert same == headers
+    assert [a != b for a, b in zip(marked, headers, strict=True)] == [True, False]
+    assert [row[0].value for row in grids[1].rows] == [row[0].value for row in grids[0].rows]
