@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from benchmarks.cli import check
 from benchmarks.cli.check import FIELDS, changes, read_rows
 from documents import ROOT
 from flows.conformance import ROWS
-from runs import flowgauge
+from runs import flowgauge, until
 
 JUDGED, EXPLAINED = (Path(__file__).with_name(f"{n}_flows.py") for n in ("judged", "explained"))
 
@@ -130,13 +129,8 @@ for name, act in {"die": lambda: os.kill(os.getpid(), signal.SIGKILL), "hang": h
 flows.register("wave_refuses", uses=(), requires="wave")(lambda dim: fail())
 flows.register("wave_sound", uses=(), requires="wave")(lambda dim: IdentityTransform())
 """
-ROW: dict[str, Any] = dict(
-    zip(
-        FIELDS,
-        ("zuko", "1", "zuko_maf", 2, "float64", "moved", "deepcopy", 0.0, 0.0, True),
-        strict=True,
-    )
-)
+CELLS = ("zuko", "1", "zuko_maf", 2, "float64", "moved", "deepcopy", 0.0, 0.0, True)
+ROW: dict[str, Any] = dict(zip(FIELDS, CELLS, strict=True))
 FILE = str(ROOT / "results" / "audit.json.gz")
 FAILED = {**ROW, "passed": False}
 
@@ -174,9 +168,7 @@ def test_rows_of_a_command_that_is_ended_are_one_json_list(number: int, tmp_path
     file = tmp_path / "rows.json"
     options = "--library", "nflows", "--quick", "--json", str(file)
     process = subprocess.Popen([sys.executable, "-m", "benchmarks", "check", *options], cwd=ROOT)
-    while not (file.exists() and json.loads(file.read_text())):
-        assert process.poll() is None
-        time.sleep(0.1)
+    until(lambda: file.exists() and json.loads(file.read_text()), "a family is judged")
     process.send_signal(number)
     code = process.wait()
     assert code == (-number if number == signal.SIGKILL else 130)
