@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from benchmarks import datasets
 from benchmarks.datasets import maf
 from benchmarks.datasets.disk import FetchError, Source, fetch, recorded, redirect
-from benchmarks.execution.versions import data_files
 from runs import flowgauge
 
 CONTENT = np.random.default_rng(0).bytes(100_000)
@@ -382,12 +381,8 @@ def test_power_number_by_number(root: Path) -> None:
     x = np.column_stack([MINUTES[order, c] + noise[c] for c in (0, 2, 4, 5, 6, 7)])
     z = (x - x[:360].mean(0)) / x[:360].std(0)
     data = datasets.load("power", root)
-    for part, rows in {
-        "train": slice(324),
-        "val": slice(324, 360),
-        "test": slice(360, 400),
-    }.items():
-        assert np.allclose(getattr(data, part).numpy(), z[rows], rtol=0, atol=1e-12)
+    for part, rows in ((data.train, z[:324]), (data.val, z[324:360]), (data.test, z[360:])):
+        assert np.allclose(part.numpy(), rows, rtol=0, atol=1e-12)
 
 
 def test_gas_number_by_number(root: Path) -> None:
@@ -483,15 +478,12 @@ def _cut(path: Path, keep: float) -> None:
     ("name", "file", "damage", "message"),
     [
         ("miniboone", "miniboone/data.npy", lambda p: _cut(p, 0.5), r"Expected \(400, 43\)"),
-        ("miniboone", "miniboone/data.npy", lambda p: _cut(p, 0.0001), "cannot read"),
         ("miniboone", "miniboone/data.npy", lambda p: np.save(p, np.zeros(9)), r"shape \(9,\)"),
         ("miniboone", "miniboone/data.npy", lambda p: np.save(p, np.zeros((9, 2))), "too few"),
         ("power", "power/data.npy", lambda p: np.save(p, np.zeros((50, 7))), "power has 8"),
         ("bsds300", "BSDS300/BSDS300.hdf5", lambda p: _cut(p, 0.5), "BSDS300.hdf5"),
         ("bsds300", "BSDS300/BSDS300.hdf5", lambda p: h5py.File(p, "w").close(), "train"),
-        ("gas", "gas/ethylene_CO.parquet", lambda p: _cut(p, 0.5), "ethylene_CO.parquet"),
         ("hepmass", "hepmass/1000_test.csv", lambda p: p.write_text("# label,f0,m\n"), "the same"),
-        ("hepmass", "hepmass/1000_test.csv", lambda p: p.write_bytes(b""), "1000_t"),
     ],
 )
 def test_a_broken_file_is_refused_and_named(name, file, damage, message, root) -> None:
@@ -507,13 +499,3 @@ def test_an_absent_set_says_where_it_was_looked_for(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("FLOWGAUGE_DATA", "nosuch")
     with pytest.raises(ValueError, match="FLOWGAUGE_DATA is 'nosuch', which is not a folder"):
         datasets.load("power")
-
-
-def test_the_content_of_files_is_known(root, monkeypatch) -> None:
-    monkeypatch.setenv("FLOWGAUGE_DATA", str(root))
-    before = data_files("power")
-    assert before
-    assert data_files("magic") == {}
-    np.save(root / "power/data.npy", MINUTES + 1)
-    assert data_files("power").keys() == before.keys()
-    assert data_files("power") != before

@@ -52,8 +52,6 @@ def test_parts_are_disjoint_standardised_and_decided_by_the_seed(tmp_path, rows,
 
 
 WRITERS = {
-    "x.tsv": lambda path: FRAME.to_csv(path, sep="\t", index=False),
-    "x.txt": lambda path: FRAME.to_csv(path, sep=";", decimal=",", index=False),
     "x.dat": lambda path: np.savetxt(path, X, fmt="%.6f", header="a telescope\nmass flux age"),
     "x.csv.gz": lambda path: path.write_bytes(gzip.compress(FRAME.to_csv(index=False).encode())),
     "X.CSV": lambda path: FRAME.to_csv(path, index=False, encoding="utf-8-sig"),
@@ -61,7 +59,6 @@ WRITERS = {
     "x.npy": lambda path: np.save(path, X),
     "y.npy": lambda path: np.save(path, X.astype(">f8")),
     "x.npz": lambda path: np.savez(path, x=X),
-    "bare.csv": lambda path: FRAME.to_csv(path, index=False, header=False),
 }
 
 
@@ -69,7 +66,7 @@ WRITERS = {
 def test_a_table_is_the_same_in_every_format(name, write, tmp_path: Path) -> None:
     write(tmp_path / name)
     data, frame = load_file(tmp_path / name), load_frame(FRAME)
-    bare = name.endswith((".npy", ".npz")) or name == "bare.csv"
+    bare = name.endswith((".npy", ".npz"))
     assert data.columns == (None if bare else ("mass", "flux", "age"))
     for part in ("train", "val", "test"):
         assert torch.allclose(getattr(data, part), getattr(frame, part), rtol=0, atol=1e-9)
@@ -79,7 +76,6 @@ def test_a_table_is_the_same_in_every_format(name, write, tmp_path: Path) -> Non
     ("text", "rows", "columns"),
     [
         ("a,b\n1,2\n", 1, ["a", "b"]),
-        ("1,2\n3,4\n", 2, ["0", "1"]),
         ("0,1\n3,4\n", 1, ["0", "1"]),  # the names that pandas gives
         ("id,2019\n3,4\n", 1, ["id", "2019"]),
         ("1,,3\n4,5,6\n", 2, ["0", "1", "2"]),
@@ -118,7 +114,6 @@ def test_any_usual_way_of_writing_numbers_is_read(apart, decimal, named, tmp_pat
         ("x.csv", b"1,2\n" * 9 + b"1,2,3\n", "2 fields in line 10, saw 3"),
         ("x.csv", b'a,b\n1,"2\n', "cannot be read"),
         ("x.parquet", b"no", "cannot be read"),
-        ("x.npy", b"no", "cannot be read"),
         ("x.npz", b"no", "not an .npz archive"),
         ("x.xls", b"no", "write it as one of .csv"),
         ("x.csv.gz", gzip.compress(bytes(80_000_000)), "unpacks to"),
@@ -139,12 +134,10 @@ def test_a_file_that_cannot_be_read_is_named(name, content, message, tmp_path: P
         ({"x": np.zeros(3)}, r"\(rows, columns\), not \(3,\)"),
         ({"train": np.ones((9, 2)), "val": np.ones((9, 2)), "test": np.ones((9, 3))}, "differ"),
         ({"x": np.array([["a", {}]], dtype=object)}, "allow_pickle"),
-        ({"X": np.zeros((9, 2)), "y": np.zeros((9, 2, 2))}, r"\(N,\) or \(N, K\).* \(9, 2, 2\)"),
         ({"X": np.zeros((9, 2)), "y": np.zeros((9, 0))}, r"\(N,\) or \(N, K\).* \(9, 0\)"),
         ({"x": np.zeros((10_000_000, 1))}, "unpacks to"),
         ({n: np.eye(9) for n in ("train", "val", "valid", "test")}, "'val' and 'valid'"),
         ({n: np.eye(9) for n in ("train", "validation", "VAL", "test")}, "same part"),
-        ({n: np.eye(9) for n in ("X", "x", "y")}, "'X' and 'x'"),
     ],
 )
 def test_arrays_of_the_wrong_kind_are_refused(arrays, message, tmp_path: Path) -> None:
@@ -231,17 +224,13 @@ def test_bounds_follow_their_columns_into_other_units() -> None:
 
 FAULTS = {
     "text": (lambda f: f.assign(kind="ab"), ["'kind'", "text, 'ab' say", "--drop kind, or encode"]),
-    "dates": (lambda f: f.assign(day="2020-01-01"), ["'day'", "'2020-01-01'"]),
-    "missing": (lambda f: f.assign(age=f.age.where(f.age > 0)), ["in 'age'", "--dropna"]),
     "marked": (lambda f: f.astype(object).replace(f.iloc[3, 0], "?"), ["1 of 2,000 rows", "mass"]),
-    "infinite": (lambda f: f.assign(age=1 / (f.index.to_numpy() > 3)), ["infinite", "'age'"]),
     "constant": (lambda f: f.assign(one=1.0, two=2.0), ["'one', 'two'", "--drop one,two"]),
     "dependent": (lambda f: f.assign(sum=f.mass + f.flux), ["'mass', 'flux', 'sum'", "dependent"]),
     "few": (lambda f: f.head(20), ["20 different rows of 3 columns: 50 are needed"]),
     "alike": (lambda f: pd.concat([f.head(20)] * 9), ["20 different rows"]),
     "none": (lambda f: f.head(0), ["0 rows"]),
-    "large": (lambda f: f * [1e40, 1, 1], ["'mass'", "rescale"]),
-    "small": (lambda f: f * [1e-40, 1, 1], ["'mass'", "rescale"]),
+    "extreme": (lambda f: f * [1e40, 1e-40, 1], ["'mass', 'flux'", "rescale"]),
     "all": (
         lambda f: f.assign(kind="ab", mass=f.mass.where(f.mass > 0), age=1 / (f.index > 3), one=1),
         ["'kind'", "'mass'", "infinite", "'age'", "'one'"],
@@ -268,15 +257,12 @@ BAD = {  # a table, options, the exit status, and what the one line says
     "all holes": (FRAME.assign(age=np.nan), ["--dropna"], 2, ["2,000 of 2,000", "--drop age"]),
     "few left": (HOLES.head(60), ["--dropna"], 1, ["different rows", "50 are needed"]),
     "no drop": (FRAME, ["--drop", "mas"], 2, ["no column 'mas'", "'mass'"]),
-    "no column": (FRAME, ["--columns", "mass,nosuch"], 2, ["no column 'nosuch'", "'flux'"]),
     "no target": (FRAME, ["--target", "nosuch"], 2, ["no column 'nosuch'", "'flux'"]),
     "no context": (FRAME, ["--context", ""], 2, ["'--context' is empty"]),
     "no bounded": (FRAME, ["--support", "nosuch=0,1"], 2, ["no column 'nosuch'"]),
     "dropped": (FRAME, ["--target", "age", "--drop", "age"], 2, ["'age'", "left out", "target"]),
-    "both": (FRAME, ["--target", "age", "--context", "age"], 2, ["'age'", "target", "context"]),
     "all given": (FRAME, ["--context", "mass,flux,age"], 2, ["no column", "context 'mass'"]),
     "none given": (FRAME, ["--target", "mass,flux,age"], 2, ["no column", "depend on"]),
-    "all dropped": (FRAME, ["--drop", "mass,flux,age"], 2, ["no column", "fewer"]),
     "outside": (FRAME, ["--support", "age=0,inf"], 1, ["'age'", "values outside", "[0, inf]"]),
     "turned": (FRAME, ["--support", "1,0"], 2, ["'1,0'", "1 is not below 0"]),
     "bound": (FRAME, ["--support", "age=0"], 2, ["'age=0'", "NAME=LOWER,UPPER"]),
@@ -318,7 +304,6 @@ def test_a_name_says_all_that_is_selected(lists, flags, support) -> None:
 
 ROWS = {  # options of a command, and the rows and columns that they mean, the context behind
     "drop": (["--drop", "flux", "--drop", "age"], HOLES[["mass"]], 0),
-    "dropna": (["--dropna"], HOLES.dropna(), 0),
     "whole columns": (["--dropna", "--columns", "mass,flux"], HOLES[["mass", "flux"]], 0),
     "target": (["--target", "flux", "--drop", "age"], HOLES[["flux", "mass"]], 1),
     "context": (["--context", "age", "--dropna"], HOLES.dropna(), 1),
@@ -426,14 +411,12 @@ def test_noise_changes_no_choice_of_rows(continuous: bool) -> None:
         assert np.allclose(slope * noisy.test[:, 2] + start, plain.test[:, 2])
 
 
-def test_a_class_is_no_target(tmp_path: Path) -> None:
+def test_of_whole_numbers_a_class_alone_is_no_target(tmp_path: Path) -> None:
+    """That one is refused is a row of BAD."""
     numbers = np.arange(len(FRAME))
     path = written(tmp_path, FRAME.assign(kind=numbers % 7, count=numbers % 40))
-    with pytest.raises(ValueError, match="target 'kind' has 7 values: a class"):
-        load_file(f"{path}:target=kind")
     for target in ("count", "mass", "kind:dequantise"):
         assert load_file(f"{path}:target={target}").context_dim == 4
-    assert not load_frame(FRAME, target=["mass"]).remarks
 
 
 def suite(*names: str) -> Suite:
