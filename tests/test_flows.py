@@ -35,20 +35,16 @@ def test_vmap_of_the_score(
 
 @every_member
 def test_initialize_standardises(name: str, options: dict[str, Any], normal: Normal) -> None:
-    """ActNorms are the identity until ``initialize``, whatever the mode; then they standardise."""
+    """ActNorms are the identity until ``initialize``, in training too; then they standardise."""
     flow = flows.build(name, 3, **options).double()
     norms = [module for module in flow.modules() if isinstance(module, ActNorm)]
     x = normal(300, 3) * torch.tensor([1e-3, 1.0, 50.0]) + torch.tensor([5.0, 0.0, -9.0])
-    view = flow.using(noise=1)
-    before = view.train().log_prob(x)
-    torch.testing.assert_close(view.eval().log_prob(x), before, atol=0, rtol=0)
+    flow.train().log_prob(x)
     for norm in norms:
         assert not bool(norm.log_scale.any())
         assert not bool(norm.shift.any())
-    assert flow.train().initialize(x) is flow
+    assert flow.initialize(x) is flow
 
-    after = view.train().log_prob(x)
-    torch.testing.assert_close(view.eval().log_prob(x), after, atol=0, rtol=0)
     outputs: list[Tensor] = []
     for norm in norms:
         norm.register_forward_hook(lambda *hook: outputs.append(hook[2][0]))
@@ -57,8 +53,6 @@ def test_initialize_standardises(name: str, options: dict[str, Any], normal: Nor
     for output in outputs:
         torch.testing.assert_close(output.mean(0), torch.zeros(3).double(), atol=1e-9, rtol=0)
         torch.testing.assert_close(output.std(0), torch.ones(3).double(), atol=1e-9, rtol=0)
-    if norms:
-        assert not torch.allclose(after, before)
 
 
 @every_member
@@ -102,16 +96,12 @@ BAD: dict[str, tuple[Any, Any, str]] = {
     "array": (lambda f, x, c: f.log_prob(x.numpy(), c), TypeError, r"\(N, 3\).*ndarray"),
     "NaN": (lambda f, x, c: f.loss(_spoiled(x, math.nan), c), ValueError, r"x.* 2 of 4 "),
     "infinity": (lambda f, x, c: f.initialize(_spoiled(x, math.inf), c), ValueError, r" 2 of 4 "),
-    "negative": (lambda f, x, c: f.sample(-1, c), ValueError, "-1"),
     "fraction": (lambda f, x, c: f.sample(2.5, c), ValueError, r"2\.5"),
-    "no context": (lambda f, x, c: f.log_prob(x), ValueError, r"context.*\(N, 2\)"),
-    "no context to sample": (lambda f, x, c: f.sample(4), ValueError, r"context.*\(N, 2\)"),
+    "no context": (lambda f, x, c: f.sample(4), ValueError, r"context.*\(N, 2\)"),
     "rows of context": (lambda f, x, c: f.log_prob(x, c[:3]), ValueError, r"\(4, 2\).*\(3, 2\)"),
-    "a row of context": (lambda f, x, c: f.log_prob(x, c[0]), ValueError, r"\(4, 2\).*\(2,\)"),
     "columns of context": (lambda f, x, c: f.sample(4, x), ValueError, "context.* 2.* 3"),
     "dtype of context": (lambda f, x, c: f.loss(x, c.float()), TypeError, "context.*64.*float32"),
     "NaN of context": (lambda f, x, c: f.loss(x, c * math.nan), ValueError, "context.* 4 of 4 "),
-    "list": (lambda f, x, c: f.loss(x, [1.0]), TypeError, "context.*Tensor.*list"),
 }
 
 
@@ -159,7 +149,6 @@ class _Hiding:
             ValueError,
             r"context.*\(4, 2\)",
         ),
-        (lambda: Flow(3), TypeError, r"int.*forward.*inverse"),
         (lambda: Flow(IdentityTransform()).sample(3), ValueError, "dim=D"),
     ],
 )
@@ -280,13 +269,11 @@ def test_views_refuse_unknown_names(name: str) -> None:
             flow.using(**{option: "anything"})
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in flows.own() if flows.members.module_of(n).startswith("flows.discrete")]
-)
+@every_discrete
 def test_a_view_of_a_flow_without_an_ode_computes_the_same(
-    name: str, make_flow: Make, normal: Normal
+    name: str, options: dict[str, Any], make_flow: Make, normal: Normal
 ) -> None:
     """A known trace or solver changes nothing of it."""
-    flow, x = make_flow(name, 2, **small(name)), normal(4, 2)
+    flow, x = make_flow(name, 2, **options), normal(4, 2)
     view = flow.using(trace={"estimator": "hutchinson", "probes": 3}, solver="bosh3", noise=1)
     assert torch.equal(view.log_prob(x), flow.log_prob(x))
