@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,6 +142,18 @@ def test_arrays_of_a_later_measurement_are_not_those_of_a_row_that_was_read_befo
             store.arrays(row)
 
 
+@pytest.mark.slow
+def test_a_flipped_bit_of_a_part_is_refused_or_changes_nothing(tmp_path):
+    put(tmp_path, 1)
+    store.pack(tmp_path)
+    (part,), before = store.tables(tmp_path), values(tmp_path)
+    whole = part.read_bytes()
+    for place in range(len(whole)):
+        part.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with suppress(store.FolderError):
+            assert values(tmp_path) == before
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """The file of a new record in a folder of two."""
@@ -173,8 +187,13 @@ def truncated(path: Path) -> None:
 
 
 def flipped(path: Path) -> None:
+    """By one bit: of an array, or of what kind of page the records are."""
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    place = len(content) // 2
+    if path.suffix == ".parquet":
+        group = pq.ParquetFile(path).metadata.row_group(0)
+        place = group.column(group.num_columns - 1).data_page_offset + 1
+    content[place] ^= 1
     path.write_bytes(content)
 
 

@@ -218,8 +218,9 @@ def _part(table: Path, changed: int) -> tuple[tuple[Record, ...], tuple[str, ...
     names = ["key", "record"]
     options = {"read_dictionary": names, "page_checksum_verification": True}
     with reading(table), pq.ParquetFile(table, **options) as file:
-        size = 0
+        size, missing = 0, file.metadata.num_rows
         for batch in file.iter_batches(columns=names):
+            missing -= len(batch)
             for key, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 _check_size(table, size := size + len(text))
                 try:
@@ -228,6 +229,8 @@ def _part(table: Path, changed: int) -> tuple[tuple[Record, ...], tuple[str, ...
                     reasons.add(str(error))
                 except Altered as error:
                     raise _altered(table, error, f"record {key}: ") from error
+        if missing:  # what says how many there are has no checksum
+            raise ValueError(f"{missing} of its {file.metadata.num_rows} records are missing")
     return tuple(records), tuple(sorted(reasons))
 
 
