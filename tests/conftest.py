@@ -72,15 +72,6 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.fixture
-def warn_always() -> Iterator[None]:
-    """torch gives some warnings once a process: here every time."""
-    before = torch.is_warn_always_enabled()
-    torch.set_warn_always(True)
-    yield
-    torch.set_warn_always(before)
-
-
-@pytest.fixture
 def normal() -> Callable[..., Tensor]:
     """Standard normal numbers from a seed of their own: ``normal(5, 2, seed=1)``, float64."""
 

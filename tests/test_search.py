@@ -239,6 +239,13 @@ def test_a_baseline_has_the_preprocessing_that_validates_best(frame):
     assert names["frontier-trials-moons"] >= {"mixture", "mixture after radial"}
 
 
+def test_runs_stand_side_by_side(frame):
+    both = pd.concat([frame.assign(run=name) for name in "ab"], ignore_index=True)
+    models = registry["search"].tables(both)[0].frame["model"]
+    names = ("realnvp", "nice", "gaussian")
+    assert sorted(models) == sorted(f"{name} ({run})" for name in names for run in "ab")
+
+
 def test_what_a_split_does_to_all_models_is_in_no_difference(frame):
     shifted = frame.assign(test_ll=frame["test_ll"] + 7.0 * frame["data_seed"])
     frames = [registry["search"].tables(rows)[0].frame for rows in (frame, shifted)]

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import metadata
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -348,7 +349,6 @@ def likely_fault(rows: Sequence[Outcome]) -> str:
 
 def _explain(name: str) -> None:
     """Print what a row judges, its bounds, faults that fail it; ValueError for an unknown row."""
-    import flows
     from flows.conformance import GIVEN, ROWS
     from flows.registry import choices
 
@@ -357,13 +357,19 @@ def _explain(name: str) -> None:
         hint = choices(name, rows, "flowgauge check maf --long")
         raise ValueError(f"there is no row {name!r}; {hint}")
     say(f"{name}: {' '.join((inspect.getdoc(rows[name]) or '').split())}")
-    small = flows.check("nsf_coupling", dim=2, layers=1, hidden=4).rows  # in closed form
-    bounds = [f"{r.bound:.0e} in {r.dtype}" for r in small if r.bound and r.name == name]
-    if bounds:
+    if bounds := [f"{row.bound:.0e} in {row.dtype}" for row in _closed() if row.name == name]:
         say(f"  bound: {', '.join(bounds)}; more where an ODE, rounding or a grid decides")
     faults = [fault for failing, _, fault in FAULTS if name in failing.split(", ")]
     for fault in (*faults, *[FLOAT32] * (name in LOGS)):
         say(f"  a frequent fault: {fault.replace('{as}', '')}")
+
+
+@cache
+def _closed() -> list[Outcome]:
+    """Rows with a bound of a small flow in closed form."""
+    import flows
+
+    return [row for row in flows.check("nsf_coupling", dim=2, layers=1, hidden=4).rows if row.bound]
 
 
 def _cell(row: Outcome | None) -> str:
