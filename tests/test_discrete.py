@@ -56,9 +56,9 @@ def test_a_transform_of_nflows_is_one_of_ours_and_the_reverse(
     context_dim: int, normal: Normal
 ) -> None:
     """A CNF among nflows' transforms, in nflows' Flow and in ours: one density, equal gradients."""
-    made = transforms.MaskedAffineAutoregressiveTransform(3, 8, context_dim or None, num_blocks=1)
+    inner = transforms.MaskedAffineAutoregressiveTransform(3, 8, context_dim or None, num_blocks=1)
     field = MLPField(3, hidden=8, context_dim=context_dim)
-    several = [transforms.ActNorm(3).eval(), transforms.InverseTransform(made)]
+    several = [transforms.ActNorm(3).eval(), transforms.InverseTransform(inner)]
     several += [CNF(field, solver={"rtol": 1e-9, "atol": 1e-9}), transforms.ReversePermutation(3)]
     stack = moved(transforms.CompositeTransform([*several, transforms.HouseholderSequence(3, 2)]))
     x, context = normal(5, 3), normal(5, 2, seed=3) if context_dim else None

@@ -147,9 +147,9 @@ def test_a_flipped_bit_of_a_part_is_refused_or_changes_nothing(tmp_path):
     put(tmp_path, 1)
     store.pack(tmp_path)
     (part,), before = store.tables(tmp_path), values(tmp_path)
-    whole = part.read_bytes()
-    for place in range(len(whole)):
-        part.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    packed = part.read_bytes()
+    for place in range(len(packed)):
+        part.write_bytes(packed[:place] + bytes([packed[place] ^ 1]) + packed[place + 1 :])
         with suppress(store.FolderError):
             assert values(tmp_path) == before
 

@@ -31,10 +31,10 @@ def merge(sources: Sequence[Path], target: Path) -> list[Conflict]:
     """Put the records of results folders into one; the conflicts between them.
 
     Of two different records of a key the current one is taken; of two that are alike in this, the
-    newer one. The other goes to ``superseded/``. Records that the target
-    has already count as well, and the sources stay as they are. The plan is that of the sources, or
-    all their cases together. FolderError for a folder that cannot be read, held or written,
-    ValueError for one that is not a results folder or is named twice.
+    newer one. The other goes to ``superseded/``. Records that the target has already count as well,
+    and the sources stay as they are. The plan is that of the sources, or all their cases together.
+    FolderError for a folder that cannot be read, held or written, ValueError for one that is not a
+    results folder or is named twice.
 
     A new target is a draft beside its place until it is whole. One that exists gets the plan first.
     After a kill the same merge gives what it would have given.

@@ -81,12 +81,12 @@ def commit() -> str:
     An installed package may lie within a repository of its user's.
     """
     file = Path(__file__).resolve()
-    whole = (file.parents[2] / ".git").exists()
-    return revision(file, "-uno", "benchmarks", "flows") if whole else ""
+    repository = file.parents[2] / ".git"
+    return revision(file, "-uno", "benchmarks", "flows") if repository.exists() else ""
 
 
 def revision(file: Path, *scope: str) -> str:
-    """Return the git commit of a file, "-dirty" if the tree has changes; "" if none tracks it.
+    """Return the git commit of a file, "-dirty" if the tree has changes; "" if it is not tracked.
 
     ``scope`` are options of git status, and paths that count.
     """
