@@ -192,7 +192,8 @@ def families(documents: Documents) -> Numbers:
 
 @sentence(
     "After 60 CPU seconds nsf_ar is ahead of a mixture of Gaussians on magic, by {magic} nats. On "
-    "digits a mixture behind a logit is ahead of the best flow, by {digits}; both in five splits."
+    "digits a mixture behind a logit is ahead of the best flow by validation, by {digits}. Both "
+    "are in five splits."
 )
 def searches(documents: Documents) -> Numbers:
     magic, digits = (scores(documents, "frontier_seconds", d, 60.0) for d in ("magic", "digits"))

@@ -198,7 +198,7 @@ class SearchOptions(Settings, frozen=True):
 
 @cache
 def _facts(dataset: str) -> tuple[int, torch.Tensor | None]:
-    """Rows to train on, and bounds of the columns; of a set whose files are absent many, none."""
+    """Rows to train on, and bounds of the columns; 10**6 and None where files are absent."""
     try:
         data = datasets.load(dataset)
     except Absent:
