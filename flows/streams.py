@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -21,6 +21,13 @@ LIKE = {"randn_like": Tensor.normal_, "rand_like": Tensor.uniform_}  # of an emp
 OTHERS = ("dropout", "attention", "lstm", "gru", "rnn_", "rrelu", "gumbel", "lowrank")  # in names
 
 lending = threading.RLock()  # held while a global stream has another state
+
+
+@lru_cache(2**12)
+def _draws(function: Callable[..., Any]) -> bool:
+    """Whether a function of torch may draw, by its name; a backward pass runs others that may."""
+    name = getattr(function, "__name__", "")
+    return name in {*DRAWING, *LIKE, "backward"} or any(part in name for part in OTHERS)
 
 
 class Stream(TorchFunctionMode):
@@ -44,7 +51,9 @@ class Stream(TorchFunctionMode):
     ) -> Any:
         name, kwargs = getattr(function, "__name__", ""), kwargs or {}
         free = kwargs.get("generator") is None
-        if free and (name in DRAWING or "generator" in kwargs) and name not in LIKE:
+        if not _draws(function) and "generator" not in kwargs:
+            pass
+        elif free and (name in DRAWING or "generator" in kwargs) and name not in LIKE:
             kwargs = {**kwargs, "generator": self._of(args, kwargs)}
         elif free and name in LIKE:
             empty = torch.empty_like(*args, **{k: v for k, v in kwargs.items() if k != "generator"})

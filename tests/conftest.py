@@ -146,9 +146,9 @@ def gate(tmp_path: Path) -> Callable[..., Verdict]:
     return judge
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def worker() -> Iterator[Worker]:
-    """One process for all runs in which nothing dies."""
+    """One server for all runs in which nothing dies."""
     worker = Worker(Setup(threads=1, device="cpu", memory_share=0.8))
     yield worker
     worker.stop()
