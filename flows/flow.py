@@ -1,5 +1,7 @@
 """The shared interface: a Flow makes a density of a Bijection."""
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import warnings
@@ -36,7 +38,7 @@ class Flow(nn.Module):
 
     objective = "likelihood"
     compiler: Compiler | None = None
-    recipe: "Recipe | None" = None  # how it is built again, see `flows.saved`
+    recipe: Recipe | None = None  # how it is built again, see `flows.saved`
     columns: tuple[Any, ...] | None = None  # of the table that it was fitted to
 
     def __init__(
@@ -193,7 +195,7 @@ class Flow(nn.Module):
         self.recipe = self.recipe and self.recipe.behind(transform)
         return self
 
-    def scale_context(self, scaling: "Standardization") -> Self:
+    def scale_context(self, scaling: Standardization) -> Self:
         """Standardise every context from now on, in place: calls take it in raw units."""
         self.context_scaling = scaling
         return self

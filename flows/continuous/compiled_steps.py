@@ -1,5 +1,7 @@
 """Evaluations of a field as functions of tensors alone; they and their steps by torch.compile."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,11 +60,11 @@ class Compiled:
         arguments = (self.evaluation, self.field, t, x.contiguous(), context, *self.fixed[1:])
         return self.functions(rate_of_an_ode, kind, (t[None], x, context), *arguments)
 
-    def steps(self) -> "Steps":
+    def steps(self) -> Steps:
         """Steps of the ODE, which have the graph of all stages where gradients are enabled."""
         return Steps(self, _rate_of_ode, self.field)
 
-    def adjoint(self, moving: bool, of_integrals: Parts) -> "Steps":
+    def adjoint(self, moving: bool, of_integrals: Parts) -> Steps:
         """Steps of the adjoint, ``moving`` where times have a gradient too."""
         key, modules = (self.evaluation, self.field), self.functions.modules
         if key not in modules:  # one for all solves, or each would be compiled for anew

@@ -4,6 +4,8 @@ Solves dy/dt = f(t, y) with integrals beside it. Times and step sizes are floats
 step is the one number that is read from tensors.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -310,7 +312,7 @@ class Reached(NamedTuple):
         """Whether another step follows."""
         return ~self.landed & (self.t.abs() + self.dt > self.t.abs()) & (self.attempts < limit)
 
-    def advanced(self, end: Tensor, way: float, stepper: Stepper, rate: Rate) -> "Reached":
+    def advanced(self, end: Tensor, way: float, stepper: Stepper, rate: Rate) -> Reached:
         """The same after one more attempt, chosen as `adaptive` does."""
         method, control = stepper.method, stepper.control
         lands = way * self.t + self.dt >= way * end

@@ -1,5 +1,7 @@
 """A vector field at one time and batch: its value, and products with its Jacobian."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable
 from functools import cache

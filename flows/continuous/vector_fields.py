@@ -3,6 +3,8 @@
 Their layers are affine maps of x whose weights may depend on time, of a kind in `TIME`.
 """
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
@@ -275,7 +277,7 @@ class MLPField(MLP):
                 kept["paths"] = paths
         return shallow.value_and_trace(self.activation, x, paths, layers)
 
-    def for_solve(self) -> "MLPField":
+    def for_solve(self) -> MLPField:
         """A view for one solve, in which products of weights that t does not change are kept.
 
         They have a graph: no field for an adjoint, which takes a new one at each evaluation.
