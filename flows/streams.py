@@ -24,9 +24,8 @@ lending = threading.RLock()  # held while a global stream has another state
 
 
 @lru_cache(2**12)
-def _draws(function: Callable[..., Any]) -> bool:
-    """Whether a function of torch may draw, by its name; a backward pass runs others that may."""
-    name = getattr(function, "__name__", "")
+def _draws(name: str) -> bool:
+    """Whether the function of a name may draw; a backward pass runs others that may."""
     return name in {*DRAWING, *LIKE, "backward"} or any(part in name for part in OTHERS)
 
 
@@ -51,9 +50,9 @@ class Stream(TorchFunctionMode):
     ) -> Any:
         name, kwargs = getattr(function, "__name__", ""), kwargs or {}
         free = kwargs.get("generator") is None
-        if not _draws(function) and "generator" not in kwargs:
-            pass
-        elif free and (name in DRAWING or "generator" in kwargs) and name not in LIKE:
+        if not _draws(name) and "generator" not in kwargs:
+            return function(*args, **kwargs)
+        if free and (name in DRAWING or "generator" in kwargs) and name not in LIKE:
             kwargs = {**kwargs, "generator": self._of(args, kwargs)}
         elif free and name in LIKE:
             empty = torch.empty_like(*args, **{k: v for k, v in kwargs.items() if k != "generator"})
