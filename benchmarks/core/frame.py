@@ -1,7 +1,7 @@
 """The long frame: all records of results folders, a row a case; plans; which times count."""
 
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -111,9 +111,8 @@ def long_frame(
         [{**_row(folder, record, roles, defaults), "run": name} for record, roles in cases]
     )
     for column in [str(c) for c in rows if str(c).startswith("setting.")]:
-        name = column.removeprefix("setting.")
         for row in rows.index[rows[column].isna()]:  # measured before there was the setting
-            default = defaults.get(_study(cases[row][0]), {}).get(name)
+            default = defaults.get(_study(cases[row][0]), {}).get(column.removeprefix("setting."))
             if default is not None and not isinstance(default, dict | list):
                 rows.loc[row, column] = default
     return rows.astype(dict.fromkeys(rows.select_dtypes("str"), object)).copy()  # in few blocks
@@ -129,9 +128,10 @@ def holds(cases: pd.DataFrame, name: str) -> np.ndarray:
     return np.array([name in store.hashes_of(row) for row in _places(cases)], dtype=bool)
 
 
-def _places(cases: pd.DataFrame) -> list[dict[Hashable, Any]]:
+def _places(cases: pd.DataFrame) -> list[dict[str, Any]]:
     """What names the arrays of each row."""
-    return cases.reindex(columns=["arrays", "array_hashes"]).to_dict("records")
+    columns = (cases.get(name, [None] * len(cases)) for name in ("arrays", "array_hashes"))
+    return [{"arrays": file, "array_hashes": known} for file, known in zip(*columns, strict=True)]
 
 
 def labels(folders: Sequence[Path]) -> list[str]:
