@@ -109,7 +109,7 @@ class Compiler:
         Their shape and dtype were checked when it was compiled, and NaN has no finite result.
         """
         exact = getattr(x, "dtype", None) in (torch.float32, torch.float64)
-        if self.solving or not exact or compiling():
+        if self.solving or not exact or compiling() or x.dim() != 2:
             return None
         arguments = (transform, base, x, None)
         result = self.functions.native(function, 0, [x, None], *arguments, known=True)

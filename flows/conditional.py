@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from flows.flow import Flow
+from flows.preprocessing import Standardization
+from flows.registry import check_whole
 
 
 class Conditional(Flow):
@@ -26,10 +28,10 @@ class Conditional(Flow):
 
     def parts(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """y (N, D) and x (N, C) of rows; ValueError for another number of columns."""
-        if rows.dim() != 2 or rows.shape[1] != self.dim:
+        if not isinstance(rows, Tensor) or rows.dim() != 2 or rows.shape[1] != self.dim:
             raise ValueError(
-                f"expected rows of shape (N, {self.dim}), the {self.width} columns of y before "
-                f"those of its context, got {tuple(rows.shape)}"
+                f"expected a Tensor of rows (N, {self.dim}), the {self.width} columns of y before "
+                f"those of its context, got {tuple(getattr(rows, 'shape', ()))}"
             )
         return rows[:, : self.width], rows[:, self.width :]
 
@@ -46,6 +48,7 @@ class Conditional(Flow):
         return self.flow.loss(*self.parts(x))
 
     def _given(self, n: int) -> Tensor:
+        check_whole(0, n=n)
         contexts: Any = self.contexts
         return contexts[torch.arange(n, device=contexts.device) % len(contexts)]
 
@@ -67,7 +70,18 @@ class Conditional(Flow):
         self.flow.initialize(*self.parts(x))
         return self
 
-    def prepend(self, transform: nn.Module) -> Self:
+    def prepend(self, transform: Any) -> Self:
         """Put a Bijection between y and the flow, in place."""
         self.flow.prepend(transform)
         return self
+
+    def scale_context(self, scaling: Standardization) -> Self:
+        """Standardise every x from now on, in place."""
+        self.flow.scale_context(scaling)
+        return self
+
+    def compiled(self, *, backend: str = "inductor") -> Self:
+        """A view whose flow of y runs as `Flow.compiled` has it."""
+        view = self.using()
+        view.flow = self.flow.compiled(backend=backend)
+        return view

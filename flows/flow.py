@@ -189,9 +189,9 @@ class Flow(nn.Module):
             )
         return self
 
-    def prepend(self, transform: nn.Module) -> Self:
+    def prepend(self, transform: Any) -> Self:
         """Put a Bijection between the data and this flow, in place (a fixed whitening, say)."""
-        self.transform = CompositeTransform([transform, self.transform])
+        self.transform = CompositeTransform([module_of(transform), self.transform])
         self.recipe = self.recipe and self.recipe.behind(transform)
         return self
 

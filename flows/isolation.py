@@ -61,7 +61,7 @@ def _settings() -> Iterator[Setting]:
     def torch_stream(state: bytes) -> None:
         torch.set_rng_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
 
-    yield Setting("default device", device, lambda _: torch.set_default_device(None))
+    yield Setting("default device", device, lambda m: torch.set_default_device(m and m.device))
     yield Setting("default dtype", torch.get_default_dtype, torch.set_default_dtype)
     yield Setting("threads", torch.get_num_threads, torch.set_num_threads)
     yield Setting("grad mode", torch.is_grad_enabled, torch.set_grad_enabled)

@@ -138,7 +138,8 @@ class _Columns(Preprocessing):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         function, _, log_slope = self.maps
         u = (x - self.shift) / self.factor
-        v = u.clamp(*self.edges)
+        most = torch.finfo(x.dtype).max  # of float16 below the edges
+        v = u.clamp(*(min(max(edge, -most), most) for edge in self.edges))
         rate = log_slope(v)
         z = function(v) + (u - v) * rate.exp()
         ladj = torch.where(self.active, rate - self.factor.log(), 0.0)
@@ -320,7 +321,7 @@ class RadialGaussianization(_Curves):
         radii = data.square().sum(1)
         logs = _thinned((0.5 * radii[radii > 0].log()).sort().values.numpy(), RADII)
         spread = logs.std() if len(logs) else 0.0
-        if not spread > 1e-9:
+        if not spread > max(1e-9, 10 * torch.finfo(x.dtype).eps):
             raise ValueError("cannot map radii: all rows are at one distance from their mean")
 
         def chi(below: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

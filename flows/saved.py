@@ -71,6 +71,8 @@ def save(flow: Flow, folder: str | Path, **notes: Any) -> None:
             "this flow was not made by flows.build and flows.preprocessing.fit alone, so that no "
             "name builds it again: keep it by torch.save(flow, file)"
         )
+    if taken := {"schema", "versions", "sha256", *KINDS} & notes.keys():
+        raise ValueError(f"no note can be named {min(taken)!r}: flow.json has a field of that name")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     like = flow.reference()

@@ -209,3 +209,13 @@ def test_a_context_leaves_a_column_for_what_is_given_it(context_dim: int) -> Non
     loader = drawn("mine", "made up", lambda n, g: torch.randn(n, 3), context_dim=context_dim)
     with pytest.raises(ValueError, match=r"'mine'.*from 0 to 2"):
         loader(None, 0)
+
+
+def test_a_compiled_view_has_the_same_density(normal: Callable[..., Tensor]) -> None:
+    flow = flows.build("maf", 2, hidden=4, context_dim=1).double()
+    conditional, rows = Conditional(flow, normal(5, 1)), normal(4, 3, seed=1)
+    compiled = conditional.compiled(backend="eager").log_prob(rows)
+    assert torch.allclose(compiled, conditional.log_prob(rows), atol=1e-12)
+    for refused in (lambda: conditional.sample(-1), lambda: conditional.log_prob(rows.numpy())):
+        with pytest.raises(ValueError, match=r"whole number|expected a Tensor"):
+            refused()

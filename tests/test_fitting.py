@@ -112,11 +112,40 @@ def test_tables_are_data_and_others_are_refused(capsys: pytest.CaptureFixture[st
         (rows(300), {"validation": np.zeros((5, 3))}, "3 columns"),
         (rows(300), {"updates": 0}, "updates = 0"),
         (rows(300), {"cpu_seconds": -1}, "cpu_seconds = -1"),
+        (rows(300), {"updates": math.nan}, "updates = nan"),
+        (rows(300), {"learning_rate": 0.0}, "learning_rate = 0.0"),
+        (rows(300), {"batch": 2.5}, "batch = 2.5"),
+        (frame, {"validation": frame[["a"]]}, "lacks columns b"),
         (rows(300), {"preprocessing": "whitn"}, "whitn"),
         (rows(300), {"depht": 2}, "depht"),
     ):
         with pytest.raises(ValueError, match=reason):
             flows.fit("realnvp", data, **FEW | more)
+
+
+def test_columns_of_a_validation_table_are_taken_by_name() -> None:
+    frame = pd.DataFrame(rows(300), columns=["a", "b"])
+    few = FEW | {"updates": 2}
+    fits = [flows.fit("maf", frame, validation=frame[[*names]], **few) for names in ("ab", "ba")]
+    assert fits[0].best == fits[1].best
+
+
+def test_a_trained_flow_goes_on_from_its_weights() -> None:
+    """Those that were set from the data too."""
+    first = flows.fit("maf", rows(300), **FEW)
+    before = copy.deepcopy(first.flow).log_prob(torch.tensor(rows(5), dtype=torch.float32))
+    again = {"updates": 1, "learning_rate": 1e-12, "progress": False}
+    flow = flows.fit(first.flow, rows(300), **again).flow
+    after = flow.log_prob(torch.tensor(rows(5), dtype=torch.float32))
+    assert after.detach() == pytest.approx(before.detach(), abs=1e-4)
+
+
+def test_a_flow_that_is_refused_stays_as_it_was() -> None:
+    flow = flows.build("maf", 2, hidden=4)
+    with pytest.raises(ValueError, match="no context"):
+        flows.fit(flow, (rows(300), rows(300)), preprocessing="whiten")
+    assert flow.recipe is not None
+    assert not flow.recipe.preprocessing
 
 
 SIZES = {"hidden": 8, "depth": 1, "layers": 2, "context_dim": 2}
@@ -177,6 +206,8 @@ def test_what_cannot_be_kept_or_read_is_refused(tmp_path: Path) -> None:
                     flows.load(above)
             else:
                 assert flows.load(above).dim == 3
+    with pytest.raises(ValueError, match="'dim'"):
+        flows.save(flow, tmp_path, dim=2)
     flow.prepend(flows.build("realnvp", 3).transform)
     with pytest.raises(ValueError, match=r"flows\.build"):
         flows.save(flow, tmp_path)

@@ -148,7 +148,9 @@ def _judged(
             if not isinstance(flow, str) or (isinstance(error, ValueError) and not suffix):
                 raise  # what was asked for is wrong, not the flow
             return alone("construction", "fail", described(error)), None
-        if fault := _fault(subject):
+        with Stream(subject.seed):
+            fault = _fault(subject)
+        if fault:
             return alone("interface", "fail", fault), subject
         for row in ROWS:
             if dtype in row.dtypes:

@@ -223,7 +223,7 @@ def state_through_safetensors(subject: Subject) -> Finding:
 
 def deepcopy(subject: Subject) -> Finding:
     """Change of log_prob in a copy, and in the flow when the copy's parameters are moved."""
-    original = subject.own if subject.original is None else subject.original
+    original = copy.deepcopy(subject.original or subject.own)  # calls may change its buffers
     before, twin = _log_prob_of(original, subject), copy.deepcopy(original)
     in_copy = (_log_prob_of(twin, subject) - before).abs().max().item()
     jitter(twin, 0.1)
