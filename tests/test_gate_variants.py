@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -460,6 +461,20 @@ def test_parts_that_a_base_commit_has_otherwise_are_named(tmp_path: Path) -> Non
     assert first.name in fault
     first.write_bytes(original)
     assert not list(faults(base, "HEAD"))
+
+
+def test_a_part_that_is_gone_is_a_fault_and_ends_a_comparison(tmp_path: Path) -> None:
+    base = renewed(tmp_path, measured())
+    for version, log_prob in ((2, -1.5), (3, -1.75)):
+        renew(folder(tmp_path / f"{version}", measured(log_prob, flow=version)), base)
+    whole = shutil.copytree(base, tmp_path / "whole")
+    lost = store.tables(base)[1]
+    lost.unlink()
+    with pytest.warns(UserWarning, match=lost.name):
+        (fault,) = faults(base)
+    assert lost.name in fault
+    with pytest.raises(ValueError, match=lost.name):
+        compare(base, whole)
 
 
 def test_a_case_is_measured_as_if_it_were_the_first() -> None:

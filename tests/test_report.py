@@ -144,7 +144,9 @@ def test_an_interrupted_report_leaves_the_page_whole(
 def test_a_report_overwrites_nothing_but_a_report(results: Path, tmp_path: Path) -> None:
     (tmp_path / "mine" / "figures").mkdir(parents=True)
     (tmp_path / "file").write_text("")
-    for out in (tmp_path / "mine", tmp_path / "file", results):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("<title>A page of someone</title>")
+    for out in (tmp_path / "mine", tmp_path / "file", tmp_path / "site", results):
         with pytest.raises(ValueError, match=re.escape(str(out))):
             report.write(results, out=out)
     out = tmp_path / "other"

@@ -19,12 +19,13 @@ import pytest
 
 from benchmarks import report
 from benchmarks.core import locks, store
+from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.execution import suite
 from benchmarks.execution.merging import merge
 from benchmarks.execution.plan import Shard, state
 from benchmarks.execution.process import Terminated, Worker
-from benchmarks.execution.run import CHECKPOINTS, Asked, cores_for, run
+from benchmarks.execution.run import CHECKPOINTS, Asked, Recorder, cores_for, run
 from benchmarks.execution.suite import Suite
 from flows.plugins import load_plugin
 from runs import (
@@ -134,13 +135,32 @@ def test_what_killed_runs_have_left_is_removed(finished, copy):
     folder = copy / CHECKPOINTS
     folder.mkdir()
     gone = [folder / f"{done}-mark.pt", folder / f"{done}-mark-other.pt"]
-    gone += [folder / ".k-m.pt.h-5-6", copy / ".suite.json.host-1-2"]
-    kept = [folder / f"{failed}-mark.pt", folder / "0123-mark.pt"]
+    thread, nobody = threading.get_ident(), 1 << 30  # no process has this number
+    gone += [folder / f".k-m.pt.h-{nobody}-{thread}", copy / f".suite.json.host-{nobody}-{thread}"]
+    kept = [folder / f"{failed}-mark.pt", folder / "0123-mark.pt", copy / ".notes-2024-05"]
+    kept += [copy / f".suite.json.host-{os.getpid()}-{thread}"]  # of a writer that lives
     for path in (*gone, *kept):
         path.write_bytes(b"x")
     run(chosen, copy, Silent())
     assert not any(path.exists() for path in gone)
     assert all(path.exists() for path in kept)
+
+
+@pytest.mark.parametrize("error", [IndexError("no such"), ValueError("no such")])
+def test_what_a_study_raises_before_a_case_fails_it_alone(tmp_path, worker, monkeypatch, error):
+    suite, progress = trainings(seeds=(0,)), Silent()
+    broken, *others = suite.cases()
+
+    def resolved(_: Recorder, case: Case) -> Case:
+        if case.key == broken.key:
+            raise error
+        return case
+
+    monkeypatch.setattr(Recorder, "_resolved", resolved)
+    now = run(suite, tmp_path, progress, worker=worker)
+    assert now.failed == {broken.key}
+    assert "no such" in now.records[broken.key].reason
+    assert now.done == {case.key for case in others}
 
 
 def test_a_phase_leaves_the_rest_out(tmp_path, worker):

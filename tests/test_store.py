@@ -8,6 +8,7 @@ import zipfile
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -325,6 +326,31 @@ def test_a_run_measures_nothing_over_a_record_of_a_newer_schema(tmp_path):
     assert str(SCHEMA + 1) in now.reason(case.key)
 
 
+def test_nothing_is_merged_over_a_record_of_a_newer_schema(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    put(source, 1)
+    edit(put(target, 1), schema=SCHEMA + 1)
+    before = content(target / store.RECORDS)
+    with (
+        pytest.warns(UserWarning, match="newer"),
+        pytest.raises(store.FolderError, match="newer record"),
+    ):
+        merge([source], target)
+    assert content(target / store.RECORDS) == before
+
+
+def test_what_is_packed_while_a_folder_is_read_is_read(tmp_path, monkeypatch):
+    put(tmp_path, 1)
+
+    def packing(folder: Path, whole: bool) -> Any:
+        monkeypatch.undo()
+        store.pack(folder)
+        return store._readable(folder, whole)
+
+    monkeypatch.setattr(store, "_readable", packing)
+    assert set(values(tmp_path)) == {1}
+
+
 def test_a_packed_record_of_a_newer_schema_is_named_and_kept(tmp_path, monkeypatch):
     put(tmp_path, 1)
     monkeypatch.setattr("benchmarks.core.record.SCHEMA", SCHEMA + 1)
@@ -334,6 +360,7 @@ def test_a_packed_record_of_a_newer_schema_is_named_and_kept(tmp_path, monkeypat
     monkeypatch.undo()
     with pytest.warns(UserWarning, match=table.name):
         assert set(values(tmp_path)) == {1}
+    assert store.newer(tmp_path).keys() == {record.key}
     put(tmp_path, 3)
     with pytest.warns(UserWarning, match=table.name):
         store.pack(tmp_path)

@@ -62,6 +62,8 @@ def test_a_results_folder_stands_for_the_suite_that_was_run_there(tmp_path):
     groups = json.loads(result.stdout)
     assert [entry["key"] for entry in groups["missing"]] == new != []
     assert len(groups["done"]) + len(groups["stale"]) == len(cases) - len(new)
+    (folder / "suite.json").write_text(json.dumps(plan | {"suite": {}}))  # as of a merge
+    assert "several suites" in flowgauge("status", folder, status=2).stderr
     (folder / "suite.json").write_text("[]")
     assert "is not a plan" in flowgauge("status", folder, status=2).stderr
 

@@ -77,7 +77,7 @@ class OutOfTime(Exception):
 @on_table
 def choose(
     selection: Any,
-    minutes: Annotated[float, Option(min=0.5, help=MINUTES)] = 10.0,
+    minutes: Annotated[float, Option(min=0.5, max=1e5, help=MINUTES)] = 10.0,
     json_file: JsonFile = None,
     out: Annotated[File, Option(help=OUT)] = None,
     flow: Annotated[Texts, Option(help=FLOW, autocompletion=complete_flows)] = None,

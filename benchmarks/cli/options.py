@@ -83,7 +83,7 @@ def flows_of(patterns: Sequence[str]) -> list[str]:
 
     names: list[str] = []
     for pattern in split(patterns):
-        if pattern.endswith(".toml") or (Path(pattern).is_file() and Path(pattern).suffix != ".py"):
+        if pattern.endswith(".toml") or (os.path.isfile(pattern) and Path(pattern).suffix != ".py"):
             raise ValueError(
                 f"{pattern!r} is no flow: `flowgauge run` takes suites, `choose` tables; name "
                 "flows, or a file .py that registers them"
@@ -99,7 +99,7 @@ def flows_of(patterns: Sequence[str]) -> list[str]:
 
 def split(texts: Sequence[str] | None) -> list[str]:
     """Names of a repeatable option that also takes several, a,b; a file's is left as it is."""
-    pieces = ([t] if ":" in t or Path(t).is_file() else t.split(",") for t in texts or ())
+    pieces = ([t] if ":" in t or os.path.isfile(t) else t.split(",") for t in texts or ())
     return [name for piece in pieces for name in map(str.strip, piece)]
 
 

@@ -149,7 +149,8 @@ def merge(
     """Join results folders into one, such as those of shards that ran on several hosts.
 
     Where two have different records of one case, the current one is taken, then the newer one; the
-    other is kept in OUT/superseded. Exit status: 0, 2 for wrong usage.
+    other is kept in OUT/superseded. Weights that were kept stay in the folders. Exit status: 0, 2
+    for wrong usage.
     """
     with usage_errors():
         from benchmarks.core import store

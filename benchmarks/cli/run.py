@@ -124,7 +124,7 @@ def measure(
         note(f"{counted(old, 'case')} failed in an earlier run: --retry measures again")
     if elsewhere := len(result.elsewhere & result.done):
         note(f"{elsewhere} cases have times of another machine class or torch: --renew-times")
-    failed = len(asked.left_over(result))
+    failed = len(asked.left_over(result, suite.operators))
     say(f"{len(result.done)} done, {failed} not; {text}")
     raise Exit(1 if failed else 0)
 
@@ -306,12 +306,10 @@ class Display:
     def begin(
         self, cases: Sequence[Case], kept: int, budget: float, begun: Mapping[str, float]
     ) -> None:
-        """Start a run of these cases, and name those whose flow cannot be constructed.
+        """Start a run of these cases.
 
         ``begun`` are the seconds, of the ``budget``, that checkpoints of trainings hold.
         """
-        from benchmarks.execution.plan import faults_of_flows
-
         self.total, self.labels = len(cases), labels(cases)
         spent, self.begun = sum(begun.values()), begun
         self.bar.update(self.bar_task, total=budget, completed=spent, count=f"0/{self.total}")
@@ -319,8 +317,6 @@ class Display:
         count = f"{counted(len(cases), 'case')} to measure{estimate}; {kept} kept from before"
         trainings = f", and {duration(spent)} of {counted(len(begun), 'training')}"
         self.console.print(count + trainings * bool(begun))
-        for key, reason in faults_of_flows(cases, each_dim=False).items():
-            self.console.print(f"note: {self.labels[key]}: {reason}", style="yellow")
 
     def task(self, task: Task) -> None:
         """Name the tasks that are being measured."""

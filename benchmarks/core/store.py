@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -33,7 +34,7 @@ from benchmarks.core.record import Altered, Newer, Record, parsed
 
 RECORDS = "records"  # the subfolder of loose records
 PART = re.compile(r"(?:records|arrays)-(\d{4})\.(?:parquet|zip)")
-TEMPORARY = re.compile(r"\..+-\d+-\d+")  # of `written`
+TEMPORARY = re.compile(r"\..+\..+-(\d+)-\d{9,}")  # of `written`: a process and its thread
 FREE, RATIO = 1 << 26, 100  # bytes that a file may unpack to: free ones, and for each of its own
 BROKEN = (  # what is raised for a file that is damaged, of an unknown compression, or too large
     *(OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, OverflowError, SyntaxError),
@@ -80,8 +81,8 @@ def read(folder: Path, *, whole: bool = False) -> dict[str, Record]:
     `corrupt` lists the files. FolderError for a part that cannot be read, and for a record
     whose numbers are not those that were measured.
     """
-    packed = {record.key: record for record in history(folder)}
-    return packed | {record.key: record for _, record in _readable(folder, whole)}
+    fresh = {record.key: record for _, record in _readable(folder, whole)}  # first: packing may
+    return {record.key: record for record in history(folder)} | fresh  # move them meanwhile
 
 
 def _readable(folder: Path, whole: bool) -> Iterator[tuple[Path, Record]]:
@@ -108,7 +109,7 @@ def history(folder: Path) -> list[Record]:
     for table in tables(folder):
         records, reasons = _part(table, table.stat().st_mtime_ns)
         result += records
-        for text in reasons:
+        for text in sorted({*reasons.values()}):
             warnings.warn(f"a record of {str(table)!r} is left out: {text}", stacklevel=2)
     newest, there = {record.key: record for record in result}.values(), archives(folder).keys()
     if lost := next((r for r in newest if not there >= {*r.arrays.values()}), None):
@@ -164,8 +165,10 @@ def corrupt(folder: Path, *, unread: bool = True) -> dict[Path, str]:
 
 
 def newer(folder: Path) -> dict[str, str]:
-    """Keys of the loose records of a newer schema, with the reason: they must not be replaced."""
-    return {path.stem: str(e) for path, e in _each_loose(folder) if isinstance(e, Newer)}
+    """Keys of the records of a newer schema, with the reason: they must not be replaced."""
+    loose = {path.stem: str(e) for path, e in _each_loose(folder) if isinstance(e, Newer)}
+    parts = (_part(table, table.stat().st_mtime_ns)[1] for table in tables(folder))
+    return {key: reason for part in parts for key, reason in part.items()} | loose
 
 
 def newer_parts(folder: Path) -> list[Path]:
@@ -212,9 +215,9 @@ def _loose(path: Path) -> Record:
 
 
 @lru_cache(maxsize=32)
-def _part(table: Path, changed: int) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+def _part(table: Path, changed: int) -> tuple[tuple[Record, ...], dict[str, str]]:
     """The records of a part, read once while the file stays as it is; reasons for newer ones."""
-    records, reasons = [], set()
+    records, reasons = [], dict[str, str]()
     names = ["key", "record"]
     options = {"read_dictionary": names, "page_checksum_verification": True}
     with reading(table), pq.ParquetFile(table, **options) as file:
@@ -226,12 +229,12 @@ def _part(table: Path, changed: int) -> tuple[tuple[Record, ...], tuple[str, ...
                 try:
                     records.append(parsed(text, key))
                 except Newer as error:
-                    reasons.add(str(error))
+                    reasons[key] = str(error)
                 except Altered as error:
                     raise _altered(table, error, f"record {key}: ") from error
         if missing:  # what says how many there are has no checksum
             raise ValueError(f"{missing} of its {file.metadata.num_rows} records are missing")
-    return tuple(records), tuple(sorted(reasons))
+    return tuple(records), reasons
 
 
 def _check_size(path: Path, size: int) -> None:
@@ -517,5 +520,6 @@ def sweep(*folders: Path) -> None:
         for path in (*folder.glob(".*"), *folder.glob("*.npz")):
             orphan = path.suffix == ".npz" and folder.name == RECORDS
             orphan = orphan and not path.with_suffix(".json").exists()
-            if orphan or TEMPORARY.fullmatch(path.name):
+            left = TEMPORARY.fullmatch(path.name)
+            if orphan or (left and not psutil.pid_exists(int(left[1]))):
                 path.unlink(missing_ok=True)

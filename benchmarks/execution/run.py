@@ -14,7 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -107,9 +107,11 @@ class Recorder:
             order.files[key] = Files(checkpoint_of(self.folder, key, needs).absolute(), weights)
             try:
                 order.cases[key] = resolved = self._resolved(case)
-            except (Skipped, ValueError) as reason:
+            except Exception as reason:  # a plug-in's study raises any
                 status: Status = "skipped" if isinstance(reason, Skipped) else "failed"
-                outcome = Measured(Result(failure=str(reason)), 0.0, None, status)
+                known = isinstance(reason, Skipped | ValueError)
+                result = Result(failure=str(reason)) if known else Result.of(reason)
+                outcome = Measured(result, 0.0, None, status)
                 settled.append((case, self.write(order, key, outcome)))
                 continue
             first = not self.keep_weights and key not in self.before
@@ -197,9 +199,10 @@ class Asked:
         """Whether a task is of the phase."""
         return self.phase == "both" or task.alone == (self.phase == "alone")
 
-    def left_over(self, now: plan.State) -> set[str]:
+    def left_over(self, now: plan.State, operators: bool = False) -> set[str]:
         """The keys of cases that the run should have measured and that are not done."""
-        return {case.key for case in now.cases if self.admits(plan.Task((case,)))} - now.done
+        tasks = {case.key: plan.Task((case,), operators) for case in now.cases}
+        return {key for key, task in tasks.items() if self.admits(task)} - now.done
 
     def wanted(self, suite: Suite, now: plan.State) -> set[str]:
         """The keys of cases to measure."""
@@ -253,7 +256,7 @@ def run(
             with _engine(suite, asked, worker) as engine:
                 _measure(engine, recorder, work)
             now = plan.state(suite, folder, asked.shard)
-        if not asked.left_over(now):
+        if not asked.left_over(now, suite.operators):
             for path in (folder / CHECKPOINTS).glob(f"{PLATEAU}-*"):  # what trainings share
                 path.unlink(missing_ok=True)
     return now
@@ -327,11 +330,16 @@ class Pool:
         backlog = deque(plan.longest_first(tasks) if len(workers) > 1 else tasks)
         events = queue.SimpleQueue[Callable[[], None] | BaseException | None]()
 
+        def left() -> Iterator[plan.Task]:
+            """The tasks that no other worker has taken."""
+            with suppress(IndexError):
+                while True:
+                    yield backlog.popleft()
+
         def serve(worker: Worker) -> None:
             """Measure tasks until none is left."""
             try:
-                while True:
-                    task = backlog.popleft()
+                for task in left():
                     events.put(partial(progress.task, task))
                     order, settled = recorder.begin(task)
                     for case, record in settled:
@@ -339,7 +347,8 @@ class Pool:
                     for key, outcome in order.measured(worker):
                         record = recorder.write(order, key, outcome)
                         events.put(partial(progress.case, task, order.planned[key], record))
-            except (IndexError, Cancelled):
+                events.put(None)
+            except Cancelled:
                 events.put(None)
             except BaseException as error:
                 events.put(error)

@@ -20,6 +20,7 @@ from benchmarks.core.formats import brief
 from benchmarks.core.study import Common, Study, registry
 from benchmarks.datasets import check_seed
 from benchmarks.datasets.tables import admit
+from flows.plugins import FOREIGN, described
 from flows.registry import SIZES, choices
 
 NAME = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,200}")  # that of a folder too
@@ -126,7 +127,12 @@ class Suite(Settings, frozen=True):
                 admit(name)
             check_sizes(getattr(model, "sizes", {}), where)
             check_number(part, model, common, where)
-            cases = list(islice(part.cases(model, common), MOST + 1))
+            try:
+                cases = list(islice(part.cases(model, common), MOST + 1))
+            except ValueError:
+                raise
+            except FOREIGN as error:  # of a plug-in's study
+                raise ValueError(f"{where}: {described(error)}") from error
             if len(cases) > MOST:
                 raise ValueError(f"{where}: {MOST:,} cases are the most: ask for fewer")
             for case in cases:  # a flow's defaults too
@@ -212,9 +218,13 @@ def planned(name: str) -> Path | None:
 def _of_plan(path: Path) -> dict[str, Any]:
     """What a suite said when it was run."""
     try:
-        return dict(from_json(path.read_bytes())["suite"])
+        suite = dict(from_json(path.read_bytes())["suite"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(path)!r} is not a plan: it has no suite") from error
+    if not suite:
+        where = f"and --out {path.parent}"
+        raise ValueError(f"{str(path)!r} joins several suites: name one of them, {where}")
+    return suite
 
 
 def file_of(name: str) -> Path:

@@ -85,6 +85,8 @@ def faults(target: Path, base: str | None = None) -> Iterator[str]:
 
     ValueError if ``base`` is not a commit of the repository that holds the baseline.
     """
+    for path in store.gone(target):
+        yield f"{path.name} is gone: a part of the baseline is never removed"
     yield from contradictions(store.history(target))
     listing = git(target, "ls-tree", "-r", f"{base}^{{commit}}", "--", ".") if base else ""
     for about, _, name in (line.partition("\t") for line in listing.splitlines()):

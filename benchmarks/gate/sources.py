@@ -99,7 +99,9 @@ def read(path: Path, *, whole: bool = False) -> Source:
 def _records(folder: Path, whole: bool) -> list[Record]:
     for file, reason in store.corrupt(folder).items():
         raise ValueError(f"{str(file)!r}: {reason}")
-    if unread := [*store.newer(folder), *map(str, store.newer_parts(folder))]:
+    if lost := store.gone(folder):
+        raise ValueError(f"{str(lost[0])!r} is gone, and what it held: restore it")
+    if unread := [*store.newer(folder)]:
         raise ValueError(
             f"{str(folder)!r} has records of a newer schema, {unread[0]!r} among them: "
             "update flowgauge"

@@ -70,7 +70,9 @@ def _root(paths: list[Path], out: str | Path | None) -> Path:
     root = Path(out)
     if root.exists() and not root.is_dir():
         raise ValueError(f"{str(root)!r} is no folder: a report is written into one")
-    if root.exists() and (names := {*os.listdir(root)}) and not names & {PAGE, EXPLORER}:
+    pages = [root / name for name in (PAGE, EXPLORER) if (root / name).is_file()]
+    ours = any(b"flowgauge</title>" in page.read_bytes() for page in pages)
+    if root.exists() and os.listdir(root) and not ours:
         raise ValueError(
             f"{str(root)!r} holds files, and no report: name a new folder, or that of a report"
         )

@@ -195,8 +195,8 @@ def command(run: Run, key: str) -> tuple[str, str]:
         about = f"The protocol of {study!r} has left the code; its suite has that of its successor."
         suite, part = run.plan.name, ""
         plan = files("benchmarks.suites") / f"{suite}.toml"
-    if not plan.is_file():
-        return "", "No plan is left to measure it by."
+    if not plan.is_file() or (study not in EARLIER and not run.plan.suite):
+        return "", "No plan of one suite is left to measure it by."
     words = [f"flowgauge run {shlex.quote(suite)} --study {EARLIER.get(study, study)}"]
     words += {f"--plugin {shlex.quote(each['file'])}": "" for each in record.plugins.values()}
     return f"{' '.join(words)} {part}--out results/again", about
