@@ -21,8 +21,9 @@ from benchmarks.core.naming import named
 MARK = "↑"
 CURVE = "validation_ll"  # the array of a training's validations
 NOTE = (
-    f"{MARK}: undertrained. A continuation at a constant learning rate shows that as many updates "
-    "again would raise the validation log-likelihood by more than what counts as level."
+    f"{MARK}: undertrained. A continuation at a constant learning rate, or the constant part of a "
+    "course, shows that as many updates again would raise the validation log-likelihood by more "
+    "than what counts as level."
 )
 MARKS = "undertrained"  # the column of a table that has them
 LAST = "val_ll_last"  # at the end of a training, where a row has the best of another

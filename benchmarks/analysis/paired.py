@@ -150,8 +150,13 @@ def compare(
 def rivals(
     models: Mapping[str, pd.DataFrame], metric: str = "test_ll", gap: float = math.inf
 ) -> tuple[str, dict[str, Comparison]]:
-    """The name of the model with the highest mean, and it compared with each of the others."""
-    best = max(models, key=lambda model: float(models[model][metric].mean()), default="")
+    """The name of the model with the highest mean, and it compared with each of the others.
+
+    A model that lacks splits which another has is not the best: its mean is over other rows.
+    """
+    splits = {name: _splits(cases).nunique() for name, cases in models.items()}
+    whole = [name for name in models if splits[name] == max(splits.values())]
+    best = max(whole, key=lambda name: float(models[name][metric].mean()), default="")
     others = {name: cases for name, cases in models.items() if name != best}
     return best, {name: compare(models[best], cases, metric, gap) for name, cases in others.items()}
 

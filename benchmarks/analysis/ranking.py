@@ -63,6 +63,8 @@ class Ranking:
         models, sets = self.likelihoods.shape
         with np.errstate(invalid="ignore"):  # of ties alone
             statistic = scipy.stats.friedmanchisquare(*self.likelihoods.to_numpy()).statistic
+        if math.isnan(statistic):
+            return math.nan
         rest = max(0.0, sets * (models - 1) - statistic)  # 0 where all sets agree
         ratio = (sets - 1) * statistic / rest if rest else math.inf
         return float(scipy.stats.f.sf(ratio, models - 1, (models - 1) * (sets - 1)))

@@ -130,7 +130,8 @@ def hutchinson(frame: pd.DataFrame) -> Verdict:
     if rows.empty:
         raise NotMeasured("estimates of traces in the study numerics")
     means, spreads = int(rows["batch"].sum()), len(rows)
-    allowed = scipy.stats.norm.isf(level_of("hutchinson") / 2 / np.array([means, spreads]))
+    share = level_of("hutchinson") / 2  # of means, and of spreads; each has two sides
+    allowed = scipy.stats.norm.isf(share / 2 / np.array([means, spreads]))
     bias = rows["trace_bias"].max()
     spread = ((rows["trace_rmse"] - rows["trace_rmse_theory"]).abs() / rows["trace_rmse_se"]).max()
     holds = [bias <= allowed[0] and spread <= allowed[1]]

@@ -225,10 +225,12 @@ def preprocessings(dataset: str) -> tuple[str, ...]:
 def baselines(dataset: str, **options: Any) -> list[BaselineEntry]:
     """Return every baseline after each of the `MAPS` preprocessings that suit a data set most.
 
+    And in any case a Gaussian of the whitened data, whose likelihood a gap is counted from.
     ``options`` are those of a baseline that searches.
     """
     maps = preprocessings(dataset)[:MAPS]
-    return [
+    plain = [] if "whiten" in maps else [BaselineEntry(flow="gaussian")]
+    return plain + [
         BaselineEntry(flow=name, preprocessing=first, **(options if method.bounded else {}))
         for first in maps
         for name, method in BASELINES.items()

@@ -198,7 +198,7 @@ def _uses(name: str, scored: pd.DataFrame) -> Table:
     note = (
         "Medians over seeds, at the largest budget of each model or, of a seed, the smaller one "
         "that validates best. Densities are evaluated by the "
-        "exact trace and the solver of the training, and NFE is that of a chunk of rows."
+        "exact trace and the solver of the training; NFE is that of the scores, more accurate."
     )
     note = " ".join([note, *note_on_samples(scored)])
     frame = frame.dropna(axis=1, how="all")
@@ -317,8 +317,8 @@ def _closed_on(every: Best) -> Iterator[tuple[float, pd.DataFrame]]:
     gap = paired.compare(best, last[last["model"] == "gaussian"]).estimate.value
     for budget, scored in budgets.items():
         models = [cases for name, cases in scored.groupby("model") if name != "gaussian"]
-        lags = [paired.compare(best, seeds).estimate for seeds in models]
-        lags = [lag if lag.error == lag.error else Estimate(0.0, 0.0, 1.0) for lag in lags]
+        every_lag = [paired.compare(best, seeds) for seeds in models]
+        lags = [Estimate(0.0, 0.0, 1.0) if c.basis == "none" else c.estimate for c in every_lag]
         shares = [Estimate(1 - lag.value / gap, lag.error / gap, lag.freedom) for lag in lags]
         medians = [seeds.reindex(columns=COSTED).median() for seeds in models]
         values: dict[str, Any] = {
