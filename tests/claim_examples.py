@@ -305,12 +305,18 @@ def _examples(one: str, other: str) -> list[tuple[Outcome, Example]]:
     ]
 
 
-def _mode_collapse(share: float) -> pd.DataFrame:
-    """Trainings of two flows whose least visited mode has this share of its due mass."""
+def _mode_collapse(share: float, failed: str = "") -> pd.DataFrame:
+    """Trainings of two flows whose least visited mode has this share of its due mass.
+
+    The first one by likelihood of the flow that ``failed`` did.
+    """
     trainings = {"flow": ["cnf", "maf"], "dataset": "8gaussians", "updates": 500}
     masses = {"least_mass": share, "modes_missed": float(8 * (share < 0.1)), "gap_mass": 0.02}
     objectives = {"setting.objective": ["likelihood", "reverse_kl"]}
-    return made_up("modes", {**trainings, **objectives, **masses})
+    rows = made_up("modes", {**trainings, **objectives, **masses})
+    of_flow = (rows["flow"] == failed) & (rows["setting.objective"] == "likelihood")
+    rows.loc[rows.index[of_flow][:1], "status"] = "failed"
+    return rows
 
 
 def timed_example(seconds: dict[str, float], scatter: float = 0.01) -> pd.DataFrame:
@@ -397,6 +403,7 @@ EXAMPLES: dict[str, list[tuple[Outcome, Example]]] = {
     "mode-collapse": [
         ("confirmed", partial(_mode_collapse, 0.9)),
         ("refuted", partial(_mode_collapse, 0.01)),
+        ("undecided", partial(_mode_collapse, 0.9, failed="cnf")),
     ],
     **{
         f"continuous-faster-{call}": [

@@ -26,7 +26,7 @@ from benchmarks.analysis.inference import (
     standard_error,
     standings,
 )
-from benchmarks.analysis.paired import by_ranks, compare, gap_of, robust, standing
+from benchmarks.analysis.paired import by_ranks, compare, gap_of, rivals, robust, standing
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import series
 from benchmarks.plotting import draw
@@ -235,6 +235,11 @@ def test_where_one_row_decides_a_mean_the_ranks_say_so() -> None:
     assert summary["median"] == pytest.approx(1.0, abs=0.05)
     assert summary["trimmed"] == pytest.approx(1.0, abs=0.05)
     assert summary["worst"] == "-1,000,000: row 17 of split 3"
+
+
+def test_a_model_that_lacks_hard_splits_is_not_the_best() -> None:
+    one, other = models(np.array([[1.0, 0.0, 0.0], [0.9, -0.2, -0.2]]))
+    assert rivals({"one": one, "other": other.iloc[:1]})[0] == "one"
 
 
 def test_a_gaussian_is_not_level_with_two_modes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,7 @@ def test_demsars_example_is_met() -> None:
     ties = 1 - (3 * (2**3 - 2) + 4**3 - 4) / (14 * (4**3 - 4))
     assert ranking.p == pytest.approx(stats.f.sf(13 * chi / (42 * ties - chi), 3, 39))
     assert ranking.alike == [(0, 3)]
+    assert math.isnan(ranked(np.ones((4, 6))).p)  # all are tied
 
 
 @settings(max_examples=40)
