@@ -467,14 +467,14 @@ def test_a_part_that_is_gone_is_a_fault_and_ends_a_comparison(tmp_path: Path) ->
     base = renewed(tmp_path, measured())
     for version, log_prob in ((2, -1.5), (3, -1.75)):
         renew(folder(tmp_path / f"{version}", measured(log_prob, flow=version)), base)
-    whole = shutil.copytree(base, tmp_path / "whole")
+    untouched = shutil.copytree(base, tmp_path / "untouched")
     lost = store.tables(base)[1]
     lost.unlink()
     with pytest.warns(UserWarning, match=lost.name):
         (fault,) = faults(base)
     assert lost.name in fault
     with pytest.raises(ValueError, match=lost.name):
-        compare(base, whole)
+        compare(base, untouched)
 
 
 def test_a_case_is_measured_as_if_it_were_the_first() -> None:

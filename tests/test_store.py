@@ -333,7 +333,7 @@ def test_nothing_is_merged_over_a_record_of_a_newer_schema(tmp_path):
     before = content(target / store.RECORDS)
     with (
         pytest.warns(UserWarning, match="newer"),
-        pytest.raises(store.FolderError, match="newer record"),
+        pytest.raises(store.FolderError, match="newer schema"),
     ):
         merge([source], target)
     assert content(target / store.RECORDS) == before

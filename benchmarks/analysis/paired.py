@@ -155,8 +155,8 @@ def rivals(
     A model that lacks splits which another has is not the best: its mean is over other rows.
     """
     splits = {name: _splits(cases).nunique() for name, cases in models.items()}
-    whole = [name for name in models if splits[name] == max(splits.values())]
-    best = max(whole, key=lambda name: float(models[name][metric].mean()), default="")
+    candidates = [name for name in models if splits[name] == max(splits.values())]
+    best = max(candidates, key=lambda name: float(models[name][metric].mean()), default="")
     others = {name: cases for name, cases in models.items() if name != best}
     return best, {name: compare(models[best], cases, metric, gap) for name, cases in others.items()}
 

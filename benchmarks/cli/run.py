@@ -306,10 +306,7 @@ class Display:
     def begin(
         self, cases: Sequence[Case], kept: int, budget: float, begun: Mapping[str, float]
     ) -> None:
-        """Start a run of these cases.
-
-        ``begun`` are the seconds, of the ``budget``, that checkpoints of trainings hold.
-        """
+        """Start a run of cases; ``begun`` are the seconds that checkpoints hold, by key."""
         self.total, self.labels = len(cases), labels(cases)
         spent, self.begun = sum(begun.values()), begun
         self.bar.update(self.bar_task, total=budget, completed=spent, count=f"0/{self.total}")

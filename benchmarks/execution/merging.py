@@ -48,12 +48,13 @@ def merge(sources: Sequence[Path], target: Path) -> list[Conflict]:
     with _draft(place) if new else locks.held(place):
         store.sweep(place, *place.glob("*"), *place.glob(f"{SUPERSEDED}/*/{store.RECORDS}"))
         base = [place] if store.is_folder(place) else []
-        found = {folder: store.read(folder) for folder in (*base, *folders)}
-        if kept := store.newer(place).keys() & {key for f in folders for key in found[f]}:
-            what = f"{str(target)!r} has a newer record of {min(kept)}, which must not be replaced"
-            raise store.FolderError(f"{what}: update flowgauge, or merge into another folder")
+        records_of = {folder: store.read(folder) for folder in (*base, *folders)}
+        incoming = {key for folder in folders for key in records_of[folder]}
+        if protected := store.newer(place).keys() & incoming:
+            what = f"{str(target)!r} has a record of {min(protected)} of a newer schema"
+            raise store.FolderError(f"{what}: update flowgauge, or merge elsewhere")
         store.set_aside(place)
-        plans = [plan_of(folder, records) for folder, records in found.items()]
+        plans = [plan_of(folder, records) for folder, records in records_of.items()]
         text = json.dumps(_joined(plans).model_dump(mode="json"), indent=1)
         store.replace(place / "suite.json", text.encode())
         conflicts = [conflict for source in folders for conflict in _add(source, place)]

@@ -222,8 +222,7 @@ def _of_plan(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(path)!r} is not a plan: it has no suite") from error
     if not suite:
-        where = f"and --out {path.parent}"
-        raise ValueError(f"{str(path)!r} joins several suites: name one of them, {where}")
+        raise ValueError(f"{str(path)!r} joins several suites: name one of them, and --out")
     return suite
 
 

@@ -194,7 +194,7 @@ def _who_closes(sets: dict[str, pd.DataFrame], best: dict[str, tables.Best]) -> 
     last = budgets[max(budgets)]
     flows = last[~last["baseline"]].sort_values("share", key=_values, ascending=False)
     leaders = flows.groupby(flows["test_nfe"].notna(), sort=False).head(OF_A_KIND)["model"]
-    note = CLOSED.format(", ".join(tables.counted_in(sets)), 1 - LEVEL)
+    note = CLOSED.format(", ".join(tables.with_gap(sets)), 1 - LEVEL)
     title = "What training FLOPs buy: the gap to the best that each flow closes"
     every = pd.concat(budgets.values(), ignore_index=True)
     return [Figure.of("frontier-leaders", title, note, _draw_closed, every, list(leaders))]

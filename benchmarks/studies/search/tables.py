@@ -286,7 +286,7 @@ def closed(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> Best:
     `COSTED`, ``baseline`` and `RECORDS`. Budgets are those at which all sets have `SHARED` splits;
     pixels that were searched without a logit are left out.
     """
-    of_sets = [rows for name in counted_in(sets) if (rows := dict(_closed_on(best[name])))]
+    of_sets = [rows for name in with_gap(sets) if (rows := dict(_closed_on(best[name])))]
     common = set(of_sets[0]).intersection(*of_sets) if of_sets else set[float]()
     ways: dict[str, Any] = {"share": lambda shares: mean_of(shares.tolist())}
     ways |= dict.fromkeys(COSTED, lambda costs: np.exp(np.log(costs).mean()))
@@ -302,6 +302,11 @@ def closed(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> Best:
 def counted_in(sets: Mapping[str, pd.DataFrame]) -> list[str]:
     """The data sets that a score over all of them has: pixels searched without a logit are none."""
     return [name for name, rows in sets.items() if not lacks_logit(rows)]
+
+
+def with_gap(sets: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Those of `counted_in` that have a Gaussian, from which a gap is counted."""
+    return [name for name in counted_in(sets) if "gaussian" in set(sets[name]["model"])]
 
 
 def _closed_on(every: Best) -> Iterator[tuple[float, pd.DataFrame]]:
@@ -345,7 +350,7 @@ def leaders(sets: Mapping[str, pd.DataFrame], best: Mapping[str, Best]) -> list[
         columns[value] = Column(label, "%", scale=100, digits=".1f", error=error)
     frame = frame.join(budgets[largest][list(COSTED)])
     frame = frame.sort_values(f"closed.{largest:g}", ascending=False)
-    names = ", ".join(counted_in(sets))
+    names = ", ".join(with_gap(sets))
     note = (
         f"Share of the gap between a Gaussian and the best model, by validation at the largest "
         f"budget, that a model closes: mean over {names}, ± half of its {1 - LEVEL:.0%} interval, "
