@@ -154,8 +154,8 @@ def rivals(
 
     A model that lacks splits which another has is not the best: its mean is over other rows.
     """
-    splits = {name: _splits(cases).nunique() for name, cases in models.items()}
-    candidates = [name for name in models if splits[name] == max(splits.values())]
+    counts = {name: splits_in(cases) for name, cases in models.items()}
+    candidates = [name for name in models if counts[name] == max(counts.values())]
     best = max(candidates, key=lambda name: float(models[name][metric].mean()), default="")
     others = {name: cases for name, cases in models.items() if name != best}
     return best, {name: compare(models[best], cases, metric, gap) for name, cases in others.items()}
@@ -242,9 +242,14 @@ def _splits(cases: pd.DataFrame) -> pd.Series:
     return cases["data_seed"] * (facts_of(cases).get("split") != "published")
 
 
+def splits_in(cases: pd.DataFrame) -> int:
+    """The number of splits that cases of one data set are on."""
+    return int(_splits(cases).nunique())
+
+
 def _shares_rows(cases: pd.DataFrame) -> bool:
     """Whether all cases are scored on the rows of one split."""
-    return _splits(cases).nunique() == 1
+    return splits_in(cases) == 1
 
 
 def _has_rows(cases: pd.DataFrame) -> bool:

@@ -16,6 +16,7 @@ import scipy  # whose statistics take long to import
 
 from benchmarks.analysis.contests import lacks_logit
 from benchmarks.analysis.criteria import LEVEL, MARGIN
+from benchmarks.analysis.paired import splits_in
 
 SETS, MODELS = 5, 3  # the least that are ranked
 
@@ -39,8 +40,11 @@ class Ranking:
         sets = [rows for _, rows in cases.groupby("dataset", sort=False) if not lacks_logit(rows)]
         if len(sets) < SETS:
             return None
-        means = pd.concat(sets).groupby(["series", "dataset"], sort=False)["test_ll"].mean()
-        part = complete(means.unstack(sort=False))
+        cells = pd.concat(sets).groupby(["series", "dataset"], sort=False)
+        counts = pd.Series({cell: splits_in(rows) for cell, rows in cells})
+        full = counts == counts.groupby(level=1).transform("max")  # else means are of other splits
+        means = cells["test_ll"].mean()
+        part = complete(means.where(full.reindex(means.index)).unstack(sort=False))
         if len(part) < MODELS or len(part.columns) < SETS:
             return None
         names = (("dataset", part.columns), ("series", part.index))

@@ -457,10 +457,14 @@ def going_on(names: Sequence[str], case: Case) -> list[str]:
 
 
 def _by_mean(finals: Sequence[Record]) -> list[str]:
-    """Families in the order of the mean validation likelihood of their finals, the best first."""
+    """Families by the mean validation likelihood of their finals, the best first.
+
+    Those that lack finals come last: their means are of other splits.
+    """
     labels = [str(record.case.settings["label"]) for record in finals]
-    means = pd.Series([_validated(record) for record in finals]).groupby(labels).mean()
-    return means.sort_values(ascending=False).index.tolist()
+    scores = pd.Series([_validated(record) for record in finals]).groupby(labels)
+    order = scores.agg(["count", "mean"]).sort_values(["count", "mean"], ascending=False)
+    return [str(label) for label in order.index]
 
 
 def promise(trial: Record, arrays: Arrays, budget: float) -> float:
