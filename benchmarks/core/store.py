@@ -166,9 +166,9 @@ def corrupt(folder: Path, *, unread: bool = True) -> dict[Path, str]:
 
 def newer(folder: Path) -> dict[str, str]:
     """Keys of the records of a newer schema, with the reason: they must not be replaced."""
-    loose = {path.stem: str(e) for path, e in _each_loose(folder) if isinstance(e, Newer)}
+    fresh = {path.stem: str(e) for path, e in _each_loose(folder) if isinstance(e, Newer)}
     parts = (_part(table, table.stat().st_mtime_ns)[1] for table in tables(folder))
-    return {key: reason for part in parts for key, reason in part.items()} | loose
+    return {key: reason for part in parts for key, reason in part.items()} | fresh
 
 
 def newer_parts(folder: Path) -> list[Path]:
