@@ -308,7 +308,7 @@ def _examples(one: str, other: str) -> list[tuple[Outcome, Example]]:
 def _mode_collapse(share: float, failed: str = "") -> pd.DataFrame:
     """Trainings of two flows whose least visited mode has this share of its due mass.
 
-    The first one by likelihood of the flow that ``failed`` did.
+    One by likelihood has failed, of the flow of this name.
     """
     trainings = {"flow": ["cnf", "maf"], "dataset": "8gaussians", "updates": 500}
     masses = {"least_mass": share, "modes_missed": float(8 * (share < 0.1)), "gap_mass": 0.02}

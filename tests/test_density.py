@@ -13,7 +13,7 @@ from scipy import stats
 
 from benchmarks import datasets
 from benchmarks.analysis import paired
-from benchmarks.analysis.contests import contests
+from benchmarks.analysis.contests import contests, efforts
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.improvement import ERROR, FREEDOM, GAIN, MARK, MARKS, gain_of, improving
 from benchmarks.analysis.improvement import gain_per_doubling as estimate
@@ -30,7 +30,7 @@ from benchmarks.studies.density.figures import training
 from benchmarks.training.baselines import BASELINES
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
-from claim_examples import EXAMPLES, densities
+from claim_examples import EXAMPLES, densities, timed_example
 from records import record_of
 
 ROWS = 400
@@ -282,8 +282,21 @@ def test_a_longer_budget_on_fewer_splits_takes_nothing_from_a_verdict(claim: Cla
 def test_a_gain_that_does_not_come_back_to_the_best_weights_is_none() -> None:
     seeds = pd.DataFrame([{"dim": 2, "val_ll": -1.0, **KNOWN, GAIN: 0.5}])
     for end, expected in ((-1.0, True), (-1.4, True), (-1.5, False), (-9.0, False)):
-        curve = {"validation_ll": np.array([-2.0, -1.0, end])}
-        assert improving(seeds.assign(arrays=[curve])) is expected
+        for rows in (0.0, 0.7, -0.7):  # what those of the curve have more than all
+            curve = {"validation_ll": np.array([-2.0, -1.0, end]) + rows}
+            assert improving(seeds.assign(arrays=[curve])) is expected
+
+
+def test_costs_do_not_depend_on_the_rows_of_a_curve() -> None:
+    example = timed_example({"cnf": 0.1, "glow": 1.0})
+    example = example[example["dataset"] == example["dataset"].iloc[0]].assign(val_ll=-1.0)
+    first, second = (rows.assign(series=name) for name, rows in example.groupby("flow"))
+    for rows in (0.0, 0.3, -0.3):  # what those of the first curves have more than all
+        points = {"validation_ll": np.array([-2.0, -1.2, -1.0])}
+        points["validation_cpu_seconds"] = np.array([0.0, 1.0, 2.0])
+        arrays = [{**points, "validation_ll": points["validation_ll"] + rows}] * len(first)
+        sides = efforts([first.assign(arrays=arrays), second.assign(arrays=[points] * len(second))])
+        assert [set(side["cost"]) for side in sides] == [{2.0}, {2.0}]
 
 
 def test_the_best_of_a_kind_is_chosen_on_the_splits_that_all_of_it_have() -> None:

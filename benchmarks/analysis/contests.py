@@ -145,7 +145,8 @@ def efforts(sides: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
 
     The series of a side that validates best says what it reaches; cases of other splits are left
     out. By the first of `EFFORT` that each side has: FLOPs of older records. NaN without one,
-    infinite where a case never comes to the level.
+    infinite where a case never comes to the level. A curve may be on fewer rows than the likelihood
+    of all: the level counts from the best of each.
     """
     levels = pd.concat([reached(side) for side in sides], axis=1, join="inner").min(axis=1)
     sides = [side[side["data_seed"].isin(levels.index)] for side in sides]
@@ -153,7 +154,9 @@ def efforts(sides: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
         costs = []
         for side in sides:
             curves = arrays_by_case(side, improvement.CURVE, axis)
-            pairs = zip(curves, levels[side["data_seed"]], strict=True)
+            tops = np.array([curve[improvement.CURVE].max() for curve in curves])
+            spare = validations(side).to_numpy() - levels[side["data_seed"]].to_numpy()
+            pairs = zip(curves, tops - spare, strict=True)
             costs.append([improvement.cost_at(curve, axis, level) for curve, level in pairs])
         if all(np.isfinite(cost).any() for cost in costs):
             return [side.assign(cost=cost) for side, cost in zip(sides, costs, strict=True)]
@@ -162,7 +165,6 @@ def efforts(sides: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
 
 def reached(side: pd.DataFrame) -> pd.Series:
     """Validation likelihood, nats, that each seed of the best series comes to, by split."""
-    best = [float(c[improvement.CURVE].max()) for c in arrays_by_case(side, improvement.CURVE)]
-    seeds = side.assign(best=best).groupby(["series", "data_seed"])["best"].min()
+    seeds = side.assign(best=validations(side)).groupby(["series", "data_seed"])["best"].min()
     levels: pd.Series = seeds.xs(str(seeds.groupby("series").mean().idxmax()))
     return levels

@@ -74,8 +74,13 @@ def gain_of(seeds: pd.DataFrame) -> Estimate | None:
 
 
 def last(cases: pd.DataFrame) -> pd.Series:
-    """Validation likelihood at the end of each training, nats; NaN where it is not known."""
-    return of_curves(cases, LAST, lambda curve: curve[-1])
+    """Validation likelihood at the end of each training, nats; NaN where it is not known.
+
+    A curve may be on fewer rows than ``val_ll``: its end counts from its own best.
+    """
+    known = cases.get(LAST, pd.Series(np.nan, cases.index)).astype(float)
+    falls = of_curves(cases.drop(columns=LAST, errors="ignore"), LAST, lambda c: c[-1] - c.max())
+    return known.fillna(of_curves(cases, "val_ll", np.max) + falls)
 
 
 def of_curves(cases: pd.DataFrame, column: str, score: Callable[[np.ndarray], float]) -> pd.Series:
