@@ -151,9 +151,10 @@ def test_any_noise_of_a_zuko_flow_is_the_base(normal: Normal) -> None:
 
 
 def test_what_is_no_zuko_flow_of_these_dimensions_is_refused() -> None:
-    for dim, context_dim in ((DIM + 1, 0), (DIM, 2)):
+    maf, cnf = zuko.flows.MAF(DIM), zuko.flows.CNF(DIM)
+    for theirs, dim, context_dim in ((maf, DIM + 1, 0), (maf, DIM, 2), (cnf, DIM + 1, 0)):
         with pytest.raises(ValueError, match=f"dim={dim}.*context_dim={context_dim}"):
-            adapter.from_zuko(zuko.flows.MAF(DIM), dim, context_dim)
+            adapter.from_zuko(theirs, dim, context_dim)
     with pytest.raises(ValueError, match="dim=1"):
         flows.build("zuko_realnvp", 1)
 

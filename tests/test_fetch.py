@@ -149,6 +149,15 @@ def test_an_interrupted_download_goes_on(server, tmp_path_factory, cuts, ranges)
     assert server.requests[-1] == (f"bytes={size}-" if size else None)
 
 
+def test_what_no_checksum_shows_to_be_wrong_is_fetched_again(server, tmp_path) -> None:
+    one = source(server.url, b"")._replace(checksum=None)
+    for server.content in (b"<html>down</html>", tar(GOOD, ("data/large", CONTENT))[:50_000]):
+        with pytest.raises(FetchError, match="cannot be unpacked"):
+            fetch(one, tmp_path)
+    server.content = tar(GOOD)
+    assert fetch(one, tmp_path) == [tmp_path / "power/data.npy"]
+
+
 def test_a_part_of_another_file_is_dropped(server, tmp_path) -> None:
     server.content = tar(GOOD)
     (tmp_path / "downloads").mkdir()

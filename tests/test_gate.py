@@ -192,6 +192,14 @@ def test_a_time_is_worse_by_a_rank_test_too_and_on_a_quiet_machine(new, outcome,
     assert verdict.fails == (outcome == "worse")
 
 
+@pytest.mark.parametrize(("times", "outcome"), [(6, "worse"), (7, "incomparable")])
+def test_a_time_that_no_test_could_find_worse_has_not_stayed(times: int, outcome: str) -> None:
+    """Ranks of five samples have no p below 0.05 after the correction for seven tests."""
+    pair = timed([1.0, 1.01, 1.02, 1.03, 1.04]), timed([10.0, 10.1, 10.2, 10.3, 10.4])
+    verdicts = list(comparison.judge_times([pair] * times, 1.1))
+    assert {each.outcome for each in verdicts} == {outcome}
+
+
 def test_exit_status_and_the_three_outputs_agree(tmp_path):
     base = folder(tmp_path / "base", cost(2), cost(3), density(0, -5.0))
     new = folder(tmp_path / "new", cost(2), cost(3, flops=120), density(0, -5.005))

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 import flows
 from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
+from benchmarks.core.study import Result
 from benchmarks.measure import clock, machine
-from benchmarks.measure.calls import COUNTED, calls, measured
+from benchmarks.measure.calls import COUNTED, calls, measured, timed
 from benchmarks.measure.clock import REFERENCE, interleave
 from benchmarks.measure.memory import peak_bytes, saved_bytes
 from benchmarks.studies.contender import Contender
@@ -56,6 +57,18 @@ def test_every_call_is_timed_and_a_fault_costs_no_other() -> None:
     assert timed == {f"{name}_seconds" for name in (*COUNTED, *first, "build", "reference")}
     assert all(np.min(metrics[name]) > 0 for name in timed)
     assert metrics["log_prob_error"] == 0.5
+
+
+def test_a_call_that_fails_while_it_is_timed_costs_no_other() -> None:
+    cases = [made("realnvp", dim, settings={"seconds": 1e-9}) for dim in (2, 3, 4)]
+
+    def prepare(case: Case) -> tuple[dict[str, Callable[[], Any]], Result]:
+        left = [0] * (6 if case.dim == 3 else 10**5)
+        return {"step": left.pop}, Result()
+
+    good, bad, other = (dict(timed(cases, prepare))[case.key] for case in cases)
+    assert "pop from empty list" in bad.failure
+    assert all(one.metrics["step_seconds"] for one in (good, other))
 
 
 def test_the_random_stream_does_not_decide_a_count() -> None:

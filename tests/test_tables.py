@@ -113,6 +113,7 @@ def test_any_usual_way_of_writing_numbers_is_read(apart, decimal, named, tmp_pat
         ("x.csv", "größe,b\n1,2\n".encode("latin-1"), "UTF-8"),
         ("x.csv", b"1,2\n" * 9 + b"1,2,3\n", "2 fields in line 10, saw 3"),
         ("x.csv", b'a,b\n1,"2\n', "cannot be read"),
+        ("x.csv", b"a,b\n" + b"1,2,\n" * 9, "more values than there are names"),
         ("x.parquet", b"no", "cannot be read"),
         ("x.npz", b"no", "not an .npz archive"),
         ("x.xls", b"no", "write it as one of .csv"),

@@ -23,6 +23,7 @@ from rich.text import Text
 from typer import Argument, Exit, Option
 
 from benchmarks.cli.console import (
+    PRINTED,
     check_writable,
     clean_interrupt,
     console,
@@ -250,6 +251,8 @@ def _check_flows(
         members[name].complete({k: v for k, v in values.items() if k != "parameters"})
     check_values({"dim": list(dims), "set": values}, "check")
     check_sizes({"dim": list(dims), **values}, "check")
+    if csv_file == PRINTED:
+        raise ValueError("--csv -: name a file, which is written after each flow")
     check_writable(csv_file)
     table: list[dict[str, Any]] = []
     with helper() as child:

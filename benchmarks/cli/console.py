@@ -136,13 +136,19 @@ def clean_interrupt(outcome: str) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def check_writable(path: Path | None) -> None:
-    """OSError where a file cannot be written, before anything is measured; its content stays."""
-    if path is not None and path != PRINTED:
-        existed = path.exists()
-        path.open("a").close()
-        if not existed:
-            path.unlink()
+def check_writable(*files: Path | None) -> None:
+    """OSError where a file cannot be written, before anything is measured; its content stays.
+
+    ValueError where two are standard output.
+    """
+    if files.count(PRINTED) > 1:
+        raise ValueError("one file alone can be -, which prints it")
+    for path in files:
+        if path is not None and path != PRINTED:
+            existed = path.exists()
+            path.open("a").close()
+            if not existed:
+                path.unlink()
 
 
 def write(path: Path | None, text: str) -> None:

@@ -59,9 +59,8 @@ def compare(
         from benchmarks.gate import verdict as forms
         from benchmarks.gate.comparison import compare as judge
 
+        check_writable(markdown, json, junit, github_benchmark)
         verdict = judge(base, new, factor=factor, allow=allow or ())
-        if markdown == json == PRINTED:
-            raise ValueError("--markdown - and --json -: only one of them can be printed")
         files = {
             forms.as_markdown: markdown,
             forms.as_json: json,
@@ -151,8 +150,7 @@ def ab(
     with usage_errors(), clean_interrupt("nothing is kept"):
         from benchmarks.gate import ab as revisions
 
-        for file in (json, markdown):
-            check_writable(file)
+        check_writable(json, markdown)
         with errors.status("laying out both revisions") as status:
             results = revisions.compare(
                 base,

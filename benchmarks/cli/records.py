@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.table import Table
 from typer import Argument, Exit, Option
 
-from benchmarks.cli.console import PRINTED, console, say, usage_errors, write
+from benchmarks.cli.console import PRINTED, console, errors, say, usage_errors, write
 from benchmarks.cli.options import (
     DataRoot,
     File,
@@ -90,7 +90,7 @@ def _watch(plan: Any, folder: Path, shard: Shard) -> None:
         groups = state(plan, folder, shard).named()
         line = ", ".join(f"{len(cases)} {group}" for group, cases in groups.items())
         if line != before:
-            console.print(line)
+            say(line, on=errors)
         if not (groups["stale"] or groups["missing"]):
             return
         before = line

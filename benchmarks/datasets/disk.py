@@ -143,7 +143,12 @@ def fetch(
         return []
     try:
         archive = _archive(source, root, progress or (lambda done, total: None))
-        paths = _unpacked(archive, targets, root, checked=source.checksum is not None)
+        try:
+            paths = _unpacked(archive, targets, root, checked=source.checksum is not None)
+        except FetchError:
+            if source.checksum is None and archive.parent == root / "downloads":
+                archive.unlink()  # nothing else tells that it is not what the source has
+            raise
         _record(root, paths)
     except OSError as error:
         raise FetchError(f"{str(root)!r} cannot hold the data: {error}") from error

@@ -331,6 +331,8 @@ def read_text(path: Path) -> dict[str, pd.DataFrame]:
         table = pd.read_csv(io.StringIO(text), skiprows=skipped, low_memory=False, **layout)
     except pd.errors.ParserError as error:
         raise ValueError(str(error).strip().rpartition("error: ")[2]) from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first values for labels
+        raise ValueError("its rows have more values than there are names: name all columns")
     separator = None if layout["sep"] == r"\s+" else layout["sep"]
     comment = comments.rstrip("# \r\n").rpartition("\n")[2].strip("# \r\n")
     names = [name.strip() for name in comment.split(separator)]

@@ -146,7 +146,7 @@ def _commit(root: Path, ref: str) -> str:
 
 def _overlay(root: Path, tree: Path) -> bool:
     """Copy changed and untracked files into a worktree of HEAD; True if there are any."""
-    changed = git(root, "diff", "--name-only", "--no-renames", "-z", "HEAD")
+    changed = git(root, "diff", "--name-only", "--no-renames", "--ignore-submodules", "-z", "HEAD")
     untracked = git(root, "ls-files", "--others", "--exclude-standard", "-z")
     names = [name for name in f"{changed}\0{untracked}".split("\0") if name]
     for name in names:
@@ -168,7 +168,7 @@ def package_folders(revisions: Sequence[Revision]) -> list[list[str]]:
     if all(other == needs[0] for other in needs):
         return [[] for _ in revisions]
     folders = []
-    for revision, requirements in zip(revisions, needs, strict=True):
+    for revision, requirements in zip(revisions, declared, strict=True):
         folder = revision.path.with_name(f"{revision.path.name}-venv")
         venv.create(folder, with_pip=True, symlinks=True)
         (packages,) = folder.glob("lib/python*/site-packages")

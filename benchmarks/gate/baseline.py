@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
-from benchmarks.core import store
+from benchmarks.core import locks, store
 from benchmarks.core.formats import number
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import counted, labels
@@ -47,28 +47,28 @@ def renew(folder: Path, target: Path) -> int:
     source = sources.read(folder, whole=True)
     sources.check_comparable(source, source)
     fresh = {record.key: record for record in source.records}
-    before = store.read(target) if store.is_folder(target) else {}
-    if before and not before.keys() & fresh.keys():
-        raise ValueError(
-            f"{str(folder)!r} shares no case with the baseline in {str(target)!r}: give the "
-            "results of its suite, or another --target"
-        )
-    names = labels(record.case for record in fresh.values())
-    for key, record in fresh.items():
-        if key in before and (fault := refusal(before[key], record)):
-            raise ValueError(f"{names[record.case.key]}: {fault}")
-    new = [
-        _without_times(record)
-        for key, record in fresh.items()
-        if key not in before or raised(before[key], record)
-    ]
-    if fault := next(contradictions([*store.history(target), *new]), ""):
-        raise ValueError(f"{fault}: raise a version once more")
-    target.mkdir(parents=True, exist_ok=True)
-    if new:
-        store.write_part(target, [(record, {}) for record in new])
-    if (path := folder / "suite.json").is_file():
-        store.replace(target / "suite.json", path.read_bytes())
+    with locks.held(target):
+        before = store.read(target)
+        if before and not before.keys() & fresh.keys():
+            raise ValueError(
+                f"{str(folder)!r} shares no case with the baseline in {str(target)!r}: give the "
+                "results of its suite, or another --target"
+            )
+        names = labels(record.case for record in fresh.values())
+        for key, record in fresh.items():
+            if key in before and (fault := refusal(before[key], record)):
+                raise ValueError(f"{names[record.case.key]}: {fault}")
+        new = [
+            _without_times(record)
+            for key, record in fresh.items()
+            if key not in before or raised(before[key], record)
+        ]
+        if fault := next(contradictions([*store.history(target), *new]), ""):
+            raise ValueError(f"{fault}: raise a version once more")
+        if new:
+            store.write_part(target, [(record, {}) for record in new])
+        if (path := folder / "suite.json").is_file():
+            store.replace(target / "suite.json", path.read_bytes())
     return len(new)
 
 
@@ -195,7 +195,7 @@ def headlines(pairs: Iterable[Guarded]) -> Iterator[str]:
         costs = {n: r for n, r in ratios.items() if n in METRICS and METRICS[n].unit in COSTS}
         costs = {n: r for n, r in costs.items() if METRICS[n].unit or METRICS[n].kind == "exact"}
         values = [n for n in ratios if n not in costs and n.removeprefix("array ") not in COUNTS]
-        ordered = sorted(costs, key=lambda name: COSTS.index(METRICS[name].unit))
+        ordered = sorted(costs, key=lambda n: (COSTS.index(METRICS[n].unit), -len(costs[n])))
         factors = ", ".join(_factor(name, costs[name]) for name in ordered[:NAMED])
         share = [ratio > 1 for each in costs.values() for ratio in each]
         more = "more" if all(share) else "less" if not any(share) else "more here and less there"

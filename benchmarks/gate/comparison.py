@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -285,11 +285,17 @@ def difference(old: BySeed, new: BySeed, errors: BySeed, counts: bool = False) -
 def judge_times(pairs: Iterable[Pair], factor: float) -> Iterator[Comparison]:
     """Compare every time that both results have, in units of the reference workload.
 
-    One is worse by a factor and by a rank test. Rates are inverted, so that more is slower.
+    One is worse by a factor and by a rank test. Rates are inverted, so that more is slower. What is
+    not could not have been where samples are too few for the number of tests: it is not compared.
     """
-    for each in _corrected(comparison for pair in pairs for comparison in _times(*pair)):
+    items = [item for pair in pairs for item in _times(*pair)]
+    tests = sum(each.p is not None for each, _ in items)
+    for each, (_, least) in zip(_corrected(each for each, _ in items), items, strict=True):
         if each.p is None or each.base is None or each.new is None:
             yield each
+            continue
+        if each.p >= LEVEL and least * tests >= LEVEL:
+            yield replace(each, outcome="incomparable", note=f"too few samples for {tests} tests")
             continue
         ratio = each.new / each.base
         moved = each.p < LEVEL and not 1 / factor <= ratio <= factor
@@ -298,7 +304,8 @@ def judge_times(pairs: Iterable[Pair], factor: float) -> Iterator[Comparison]:
         yield replace(each, change=change, outcome=outcome, fails=outcome == "worse")
 
 
-def _times(before: Entry, after: Entry) -> Iterator[Comparison]:
+def _times(before: Entry, after: Entry) -> Iterator[tuple[Comparison, float]]:
+    """Each time that both results have, and the least p that its samples may have."""
     for name, values in before.metrics.items():
         judged = before.kind(name) == "time" and values.metric.better != "neither"
         if not judged or name not in after.metrics:
@@ -306,16 +313,16 @@ def _times(before: Entry, after: Entry) -> Iterator[Comparison]:
         time = partial(Comparison, before.label, name, "time", unit="reference")
         old, new = before.relative(name), after.relative(name)
         if old is None or new is None:
-            yield time("incomparable", note="no reference workload beside it")
+            yield time("incomparable", note="no reference workload beside it"), 1.0
         elif note := _incomparable(before, after, old, new):
-            yield time("incomparable", note=note)
-        elif not _suffice(len(old), len(new)):
+            yield time("incomparable", note=note), 1.0
+        elif (least := _least(len(old), len(new))) >= LEVEL:
             note = f"too few samples ({len(old)} against {len(new)})"
-            lost = _suffice(*[max(len(old), len(new))] * 2)
-            yield time("unjudged" if lost else "incomparable", note=note, fails=lost)
+            lost = _least(*[max(len(old), len(new))] * 2) < LEVEL
+            yield time("unjudged" if lost else "incomparable", note=note, fails=lost), least
         else:
             p = float(scipy.stats.mannwhitneyu(old, new).pvalue)
-            yield time("stayed", base=float(np.median(old)), new=float(np.median(new)), p=p)
+            yield time("stayed", base=float(np.median(old)), new=float(np.median(new)), p=p), least
 
 
 def _incomparable(before: Entry, after: Entry, old: np.ndarray, new: np.ndarray) -> str:
@@ -331,9 +338,11 @@ def _incomparable(before: Entry, after: Entry, old: np.ndarray, new: np.ndarray)
     return ""
 
 
-def _suffice(one: int, other: int) -> bool:
-    """Whether so many samples of two sides can differ: p where they do not overlap."""
-    return 2 / math.comb(one + other, other) < LEVEL
+@cache
+def _least(one: int, other: int) -> float:
+    """The least p of so many samples of two sides: where they do not overlap."""
+    sides = range(one), range(one, one + other)
+    return float(scipy.stats.mannwhitneyu(*sides).pvalue) if one and other else 1.0
 
 
 def _corrected(comparisons: Iterable[Comparison]) -> list[Comparison]:

@@ -13,7 +13,7 @@ import flows
 from benchmarks.core.case import Case
 from benchmarks.core.study import Result
 from benchmarks.measure import process
-from benchmarks.measure.clock import REFERENCE, Heap, Work, interleave, seconds_of
+from benchmarks.measure.clock import REFERENCE, Heap, Work, WorkError, interleave, seconds_of
 from benchmarks.measure.memory import peak_bytes, saved_bytes, steady
 from benchmarks.measure.operations import Operations, counted, parts
 from benchmarks.measure.peers import ForeignError
@@ -197,7 +197,7 @@ def timed(
     Yields results by key, with the seconds of each work and of the reference workload as metrics.
     The settings of all cases have the seconds to spend, within ``meanwhile``; 0 times nothing.
     ``heap`` and ``warm`` are those of `interleave`. A case that fails gives a failed result and
-    does not affect the others: without a peer that fails while it is timed, all are timed anew.
+    does not affect the others: without one that fails while it is timed, they are timed anew.
     """
     works: dict[str, Mapping[str, Work]] = {}
     results: dict[str, Result] = {}
@@ -219,11 +219,16 @@ def timed(
             with meanwhile():
                 samples = interleave(turns, **how)
             break
-        except ForeignError as error:
-            peers = {key: results[key].notes.get("peer", {}) for key in works}
-            for key in [k for k, peer in peers.items() if peer.get("module") == error.module]:
+        except WorkError as failure:
+            if (failed := failure.name.rpartition("/")[0]) not in works:
+                raise  # the reference workload
+            keys, cause = [failed], failure.error
+            if isinstance(cause, ForeignError):  # the process of all that are of its package
+                peers = {key: results[key].notes.get("peer", {}) for key in works}
+                keys = [k for k, peer in peers.items() if peer.get("module") == cause.module]
+            for key in keys:
                 del works[key]
-                yield key, replace(Result.of(error), seconds=results[key].seconds)
+                yield key, replace(Result.of(cause), seconds=results[key].seconds)
     for key, named in works.items():
         result = results[key]
         if samples:

@@ -147,6 +147,14 @@ def steady_heap() -> bool:
     return mallopt is not None and all([mallopt(-3, 2**25), mallopt(-1, 2**31 - 1)])
 
 
+class WorkError(RuntimeError):
+    """A work that raised an error while it was timed."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(f"{name}: {error}")
+        self.name, self.error = name, error
+
+
 def interleave(
     works: Mapping[str, Work],
     *,
@@ -166,7 +174,7 @@ def interleave(
     interquartile range of every work is within `STEADY` of its median; but at least ``rounds[0]``.
     ``heap="steady"`` calls `steady_heap` first; "default" leaves the allocator as it is. Each turn
     of a work begins with ``warm`` unrecorded calls: where works run in several processes, threads
-    of the one before still wait for more.
+    of the one before still wait for more. Raises WorkError for a work that fails.
     """
     if not seconds:
         return {}
@@ -174,19 +182,26 @@ def interleave(
         steady_heap()
     works = {**works, REFERENCE: reference_workload(device)}
     order = random.Random(seed)
-    first = {name: _shortest(work, device) for name, work in works.items()}
-    slowest = max(first.values())
-    times = {name: max(1, min(8, int(slowest / 4 / max(t, 1e-9)))) for name, t in first.items()}
+    first, name = dict[str, float](), REFERENCE
     samples: dict[str, list[float]] = {name: [] for name in works}
-    started, done = time.perf_counter(), 0
-    with uncollected():
-        while done < rounds[0] or (done < rounds[1] and time.perf_counter() - started < seconds):
-            for name in order.sample(list(works), len(works)):
-                samples[name] += turn(works[name], warm + times[name], device)[warm:]
-            gc.collect(0)  # reference cycles of the calls would fill the memory
-            done += 1
-            if done >= steady and all(spread(times) <= STEADY for times in samples.values()):
-                break
+    try:
+        for name in works:
+            first[name] = _shortest(works[name], device)
+        slowest = max(first.values())
+        times = {n: max(1, min(8, int(slowest / 4 / max(t, 1e-9)))) for n, t in first.items()}
+        started, done = time.perf_counter(), 0
+        with uncollected():
+            while done < rounds[0] or (
+                done < rounds[1] and time.perf_counter() - started < seconds
+            ):
+                for name in order.sample(list(works), len(works)):
+                    samples[name] += turn(works[name], warm + times[name], device)[warm:]
+                gc.collect(0)  # reference cycles of the calls would fill the memory
+                done += 1
+                if done >= steady and all(spread(times) <= STEADY for times in samples.values()):
+                    break
+    except Exception as error:
+        raise WorkError(name, error) from error
     return samples
 
 

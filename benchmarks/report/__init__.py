@@ -34,8 +34,8 @@ def draw(*folders: str | Path, out: str | Path | None = None) -> tuple[Path, Rep
     from benchmarks.report.content import collect
 
     paths = [Path(folder) for folder in folders]
-    root = _root(paths, out)
     report = collect(paths)  # before a folder is made: paths may hold no records
+    root = _root(paths, out)
     places = [root / name for name in FOLDERS]
     for folder in places:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,8 +55,8 @@ def explore(*folders: str | Path, out: str | Path | None = None) -> Path:
     from benchmarks.report import explorer, runs
 
     paths = [Path(folder) for folder in folders]
-    place = _root(paths, out) / EXPLORER
     page = explorer.page(runs.read(paths))
+    place = _root(paths, out) / EXPLORER
     place.parent.mkdir(parents=True, exist_ok=True)
     store.replace(place, page.encode())
     return place

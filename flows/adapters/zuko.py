@@ -182,22 +182,22 @@ def from_zuko(flow: nn.Module, dim: int, context_dim: int = 0) -> Flow:
     if not isinstance(flow, ZukoFlow):
         raise TypeError(f"from_zuko takes a zuko Flow, got {type(flow).__name__}")
     odes = [module for module in flow.modules() if isinstance(module, FFJTransform)]
-    if not odes:  # one might never end
+    base: Any = flow.base()
+    fits = base.event_shape == (dim,)
+    if fits and not odes:  # an ODE might never end
         like = next(iter((*flow.parameters(), *flow.buffers())), torch.empty(0))
         context = like.new_zeros(1, context_dim) if context_dim else None
         try:
             with torch.no_grad():
                 flow(context).log_prob(like.new_zeros(1, dim))
-        except RuntimeError as error:
-            raise ValueError(
-                f"this zuko flow does not take dim={dim} with context_dim={context_dim}: give "
-                "those that it was made with"
-            ) from error
-    base: Any = flow.base()
+        except RuntimeError:
+            fits = False
+    if not fits:
+        raise ValueError(f"{dim=}, {context_dim=}: this zuko flow was made with others: give those")
     normal = isinstance(base, Independent) and isinstance(base.base_dist, Normal)
     if normal:
         loc, scale = base.base_dist.loc, base.base_dist.scale
-        normal = base.event_shape == (dim,) and bool((loc == 0).all() and (scale == 1).all())
+        normal = bool((loc == 0).all() and (scale == 1).all())
     normal = normal and not any(True for _ in flow.base.parameters())
     transform = ZukoODE(flow, odes) if odes else ZukoTransform(flow)
     return Flow(transform, dim, context_dim, None if normal else ZukoBase(flow))
