@@ -22,6 +22,7 @@ from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, row_f
 from benchmarks.measure.operations import counting
 from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
 from benchmarks.training.loop import train
+from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
 from benchmarks.training.weights import keep
 from flows.budget import trainable
@@ -124,7 +125,8 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     rows = data.train.numpy(), case.seeds.init, data.val.numpy()
     fitted = fit(entry, *rows, given=data.context_dim, support=data.support)
     seconds = time.process_time() - start
-    validation = float(fitted.log_prob(data.val.numpy()).mean())
+    validated = data.val[: Training().validation_rows]  # as of a flow
+    validation = float(fitted.log_prob(validated.numpy()).mean())
     metrics: Metrics = {"parameters": fitted.parameters, "val_ll": validation}
     metrics |= {"train_process_seconds": seconds, "train_cpu_seconds": seconds}
     test, notes = data.test.numpy(), dict(fitted.notes)
