@@ -91,7 +91,7 @@ def searched(levels: Mapping[str, float], **how: Any) -> pd.DataFrame:
         rows = densities(own, **how)
         trained = rows["updates"] > 0
         columns: dict[str, Any] = {
-            "study": "frontier",
+            "study": "search",
             "key": [f"{key}-{budget:g}" for key in rows["key"]],
             STAGE: pd.Series("final", rows.index).where(trained, None),
             LABEL: rows["flow"].where(trained, None),

@@ -125,24 +125,14 @@ def test_the_command_of_a_record_measures_its_case(tmp_path: Path, monkeypatch: 
     flowgauge(*(("0" * 16 if word == key else word) for word in words), "--dry-run", status=2)
 
 
-def test_a_study_that_has_left_the_code_is_measured_by_its_successor(tmp_path: Path) -> None:
-    case = Case(study="frontier", flow="gaussian", dim=2, batch=1, dataset="magic")
-    scored = record(case, {"test_ll": -1.0, "test_ll_se": 0.1, "val_ll": -1.0})
-    final = {"stage": "final", "label": "maf", "seconds": 15.0}
-    about = {"dim": 2, "batch": 1, "dataset": "magic", "updates": 9, "settings": final}
-    trained = record(Case(study="frontier", flow="maf", **about), {"test_ll": -0.5, "val_ll": -0.5})
-    page = explore(folder(tmp_path / "frontier", scored, trained)).read_text("utf-8")
-    assert "flowgauge run frontier --study search --out" in page
-    assert "nominal 15 s" in page
-
-
 def test_an_explorer_is_written_where_a_report_may_be(results: Path, tmp_path: Path) -> None:
     for _ in range(2):  # into a new folder, and again
         flowgauge("report", results, "--explorer", "--out", tmp_path / "new")
     assert [p.name for p in (tmp_path / "new").iterdir()] == [EXPLORER]
     flowgauge("report", results, "--explorer", "--out", tmp_path, status=2)  # beside other files
     only = folder(tmp_path / "only", record(Case(study="probe", flow="maf", dim=2, batch=1), {}))
-    flowgauge("report", only, "--explorer", status=2)  # nothing to show
+    flowgauge("report", only, "--explorer", "--out", tmp_path / "none", status=2)  # nothing to show
+    assert not (tmp_path / "none").exists()
 
 
 # ---- in a browser -------------------------------------------------------------------------------

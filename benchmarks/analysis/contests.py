@@ -13,7 +13,6 @@ import pandas as pd
 from benchmarks.analysis import improvement
 from benchmarks.analysis.criteria import UPDATES
 from benchmarks.analysis.paired import Comparison, compare, gap_of
-from benchmarks.core.exhibit import EARLIER
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import BUDGET, LABEL, is_baseline, named
 
@@ -86,10 +85,8 @@ def common_budgets(*sides: pd.DataFrame) -> list[float]:
 
 
 def budget_of(seconds: float, cases: pd.DataFrame) -> str:
-    """ "60 s" of a search, "nominal 60 s" of one of an earlier protocol; else empty."""
-    searched = cases.loc[cases.get(LABEL, pd.Series(None, cases.index)).notna(), "study"]
-    nominal = "nominal " if searched.isin(EARLIER).any() else ""
-    return f"{nominal}{seconds:g} s" if len(searched) else ""
+    """ "60 s" of a search; else empty."""
+    return f"{seconds:g} s" if LABEL in cases and cases[LABEL].notna().any() else ""
 
 
 def within(cases: pd.DataFrame, budget: float | pd.Series) -> pd.DataFrame:

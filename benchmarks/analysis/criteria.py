@@ -5,7 +5,7 @@ Since 2026-11-29, version 9 of the claims' criteria (records were known by then)
 - `FEWEST`: a longer budget on fewer splits took evidence away. Each budget is judged by itself.
 - `MARGIN` no longer grows with the dimension: see `margin`.
 - A signed-rank test stands beside Student's t, since one row can decide a mean.
-- What was still improving is a note: all flows of a search had equal nominal seconds.
+- What was still improving is a note: all flows of a search had equal seconds.
 """
 
 import math

@@ -42,14 +42,14 @@ def scored(frame: pd.DataFrame) -> pd.DataFrame:
     on a data set, only its models are kept: they had equal effort. Pixels without a logit are left
     out. Raises NotMeasured if no row is left.
     """
-    rows = trained(done(frame, ("density", "frontier", "search"), "test_ll"))
+    rows = trained(done(frame, ("density", "search"), "test_ll"))
     rows = rows.assign(**{improvement.LAST: improvement.last(rows), "kind": contests.kinds(rows)})
     parts = [group for _, group in rows.groupby("dataset") if not contests.lacks_logit(group)]
     rows = pd.concat(parts).sort_index() if parts else rows[:0]
     if STAGE not in rows:
         return rows
     sets = rows.loc[rows[STAGE].notna(), "dataset"].unique()
-    return rows[(rows["study"].isin(["frontier", "search"])) | ~rows["dataset"].isin(sets)]
+    return rows[(rows["study"] == "search") | ~rows["dataset"].isin(sets)]
 
 
 # ---- leads --------------------------------------------------------------------------------------

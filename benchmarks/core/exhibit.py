@@ -13,7 +13,6 @@ import pandas as pd
 
 from benchmarks.core.metrics import METRICS, defined
 
-EARLIER = {"frontier": "search"}  # studies whose records another shows
 RECORDS = "records"  # the column of a table's frame that is not shown: each row's records' keys
 
 
@@ -261,7 +260,7 @@ class Folder:
 
 def showing(study: str) -> Any:
     """What shows the records of a study: a `Folder`, the study of a plug-in, or None."""
-    package = f"benchmarks.studies.{EARLIER.get(study, study)}"
+    package = f"benchmarks.studies.{study}"
     if study.isidentifier() and find_spec(package):
         return Folder(package)
     if "benchmarks.core.study" in sys.modules or entry_points(group="flowgauge.studies"):

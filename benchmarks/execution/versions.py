@@ -23,7 +23,6 @@ from typing import Any
 
 from benchmarks import datasets, protocols
 from benchmarks.core.case import Case
-from benchmarks.core.exhibit import EARLIER
 from benchmarks.core.record import Record, Standing
 from benchmarks.core.study import registry as studies
 from benchmarks.core.study import study_of
@@ -96,8 +95,6 @@ def standing(record: Record) -> Standing:
     try:
         now = dependencies(record.case)
     except (Absent, ValueError) as error:
-        if later := EARLIER.get(record.case.study):
-            return Standing(unchecked=f"of an earlier protocol of the study {later}")
         if record.case.study not in studies:
             return Standing(str(error), str(error))
         return Standing(unchecked=_absent_member(record.case) or str(error))

@@ -18,9 +18,10 @@ from benchmarks.analysis import improvement, nfe, paired, sizes
 from benchmarks.analysis.contests import budget_of
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.models import models_of
-from benchmarks.core.exhibit import EARLIER, Column, per_row
+from benchmarks.core.exhibit import Column, per_row
 from benchmarks.core.frame import place
 from benchmarks.core.metrics import METRICS
+from benchmarks.core.record import Record
 from benchmarks.report.html import environment
 from benchmarks.report.runs import CaseState, Run
 from benchmarks.studies.cost.tables import CALLS
@@ -136,7 +137,7 @@ def _models(run: Run) -> Iterator[Point]:
 def _boards(frame: pd.DataFrame) -> Iterator[tuple[str, str, dict[str, pd.DataFrame], float]]:
     """Data set, budget, scored cases by model and the gap that sets the margin of "level"."""
     for (study, data), rows in frame.groupby(["study", "dataset"], sort=False):
-        if EARLIER.get(str(study), study) == "search" and not search.is_race(rows):
+        if study == "search" and not search.is_race(rows):
             scored = search.finals(search.labelled(rows.reset_index(drop=True)))
             gap = paired.gap_of(cases for _, cases in scored.groupby("model"))
             for seconds, group in search.by_budget(scored).items():
@@ -178,25 +179,17 @@ def _evaluations(run: Run) -> Iterator[Point]:
 def _facts(run: Run, case: CaseState) -> Iterator[tuple[str, Any]]:
     """What the page shows of a record: how it is measured again, medians, and its fields."""
     record = run.records[case.key]
-    yield from zip(("again", "about"), command(run, case.key), strict=True)
-    yield from (("state", case.state), ("remark", case.reason))
+    yield from (("again", command(run, record)), ("state", case.state), ("remark", case.reason))
     medians = {name: values.median for name, values in record.metrics.items()}
     yield "metrics", {n: v if math.isfinite(v) else str(v) for n, v in medians.items()}
     yield "times", run.cautions.get(case.key, "")
     yield from record.model_dump(mode="json", include={*FIELDS.split()}).items()
 
 
-def command(run: Run, key: str) -> tuple[str, str]:
-    """The command that measures a record again, empty where none can; and a remark on it."""
-    record, suite, about = run.records[key], str(run.folder), ""
-    study, part = record.case.study, f"--shard {record.key} "
-    plan: Any = run.folder / "suite.json"
-    if study in EARLIER:
-        about = f"The protocol of {study!r} has left the code; its suite has that of its successor."
-        suite, part = run.plan.name, ""
-        plan = files("benchmarks.suites") / f"{suite}.toml"
-    if not plan.is_file() or (study not in EARLIER and not run.plan.suite):
-        return "", "No plan of one suite is left to measure it by."
-    words = [f"flowgauge run {shlex.quote(suite)} --study {EARLIER.get(study, study)}"]
+def command(run: Run, record: Record) -> str:
+    """The command that measures a record again; empty without a plan of one suite."""
+    if not (run.folder / "suite.json").is_file() or not run.plan.suite:
+        return ""
+    words = [f"flowgauge run {shlex.quote(str(run.folder))} --study {record.case.study}"]
     words += {f"--plugin {shlex.quote(each['file'])}": "" for each in record.plugins.values()}
-    return f"{' '.join(words)} {part}--out results/again", about
+    return f"{' '.join(words)} --shard {record.key} --out results/again"

@@ -89,16 +89,6 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         exact = exactness(models_of(name, longest), "frontier") if len(longest) else None
         ordered += [_costs(name, scored[name]), _uses(name, longest)]
         ordered += [*filter(None, [exact]), trials(name, rows)]
-    earlier = (
-        " Earlier protocol: a budget is the updates that the rate timed first gives in nominal "
-        "seconds; the tables of choices and costs have the share that was spent."
-    )
-    if (frame["study"] != "search").any():
-        nominal = {"seconds": Column("Nominal budget", "s", digits="g")}
-        ordered = [
-            replace(table, note=table.note + earlier, columns={**table.columns, **nominal})
-            for table in ordered
-        ]
     ordered = [table for table in ordered if len(table.frame)]
     if sets and ordered:
         ordered[0] = replace(ordered[0], first=baselines_ahead(best))
