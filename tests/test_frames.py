@@ -62,7 +62,7 @@ def _keys(*sides: list[Case]) -> list[list[str]]:
 def test_a_case_is_the_same_wherever_it_is_measured() -> None:
     places: list[dict[str, Any]] = [
         {}, {"threads": 2}, {"device": "cuda"}, {"dtype": "float64"},
-        {"settings": {"seconds": 3.0}},
+        {"settings": {"seconds": 3.0}}, {"needs": ("a" * 16,), "resolves": "b" * 16},
     ]  # fmt: skip
     keys = _keys(*([_case(**place)] for place in places))
     assert len({key for (key,) in keys}) == 1

@@ -255,4 +255,4 @@ def _plain(case: Case, uniform: Iterable[str], means: Collection[str]) -> Case:
     where = {name: WHERE[name] for name in uniform}
     where |= {"device": COUNTED} if case.device == COUNTED else {}
     settings = {name: value for name, value in case.settings.items() if name not in means}
-    return case.changed(**where, settings=settings)
+    return case.changed(**where, settings=settings, needs=(), resolves="")
