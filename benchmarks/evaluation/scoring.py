@@ -125,8 +125,8 @@ def score_baseline(case: Case, data: Dataset) -> Result:
     rows = data.train.numpy(), case.seeds.init, data.val.numpy()
     fitted = fit(entry, *rows, given=data.context_dim, support=data.support)
     seconds = time.process_time() - start
-    validated = data.val[: Training().validation_rows]  # as of a flow
-    validation = float(fitted.log_prob(validated.numpy()).mean())
+    training = Training.model_validate(case.settings.get("training", {}))
+    validation = float(fitted.log_prob(data.val[: training.validation_rows].numpy()).mean())
     metrics: Metrics = {"parameters": fitted.parameters, "val_ll": validation}
     metrics |= {"train_process_seconds": seconds, "train_cpu_seconds": seconds}
     test, notes = data.test.numpy(), dict(fitted.notes)

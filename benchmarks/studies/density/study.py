@@ -32,7 +32,8 @@ class Density(TrainingStudy):
 
     def cases(self, options: DensityOptions, common: Common) -> Iterator[Case]:
         """For each data set the baselines, then a case for each flow and seed."""
-        settings = {"scoring": options.scoring.model_dump()}
+        validated = options.training.model_dump(include={"validation_rows"})
+        settings = {"scoring": options.scoring.model_dump(), "training": validated}
         roles = {"expected": options.seconds}
         for name in options.datasets:
             yield from fitted(options.baselines, common, name, settings, study=self.name)

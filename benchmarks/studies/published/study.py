@@ -38,14 +38,14 @@ class Published(TrainingStudy):
 
     def cases(self, options: PublishedOptions, common: Common) -> Iterator[Case]:
         """For each data set, whether its files are there or not, the baselines and the flows."""
-        scoring = {"scoring": options.scoring.model_dump()}
+        validated = options.training.model_dump(include={"validation_rows"})
+        settings = {"scoring": options.scoring.model_dump(), "training": validated}
         for name in options.datasets:
-            yield from fitted(options.baselines, common, name, scoring, study=self.name)
-            for each in options.flows:
-                by, seconds = each.protocol or options.protocol, options.update_seconds
-                roles = {"by": by, "expected": seconds}
-                alone = options.model_copy(update={"flows": (each,)})
-                yield from alone.repeated(common, name, scoring, roles=roles, study=self.name)
+            yield from fitted(options.baselines, common, name, settings, study=self.name)
+            for one in options.flows:
+                roles = {"by": one.protocol or options.protocol, "expected": options.update_seconds}
+                alone = options.model_copy(update={"flows": (one,)})
+                yield from alone.repeated(common, name, settings, roles=roles, study=self.name)
 
     def budget(self, case: Case) -> float:
         """Seconds: what the suite expects of a training, and its scoring."""

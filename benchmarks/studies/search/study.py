@@ -530,7 +530,8 @@ class Search(TrainingStudy):
         """For each data set the baselines, then the trials and finals of all families in turn."""
         for name in (*options.datasets, *filter(_present, options.if_present)):
             untimed = options.scoring.model_copy(update={"seconds": 0.0})  # a fit takes minutes
-            settings = {"scoring": untimed.model_dump()}
+            validated = options.training.model_dump(include={"validation_rows"})
+            settings = {"scoring": untimed.model_dump(), "training": validated}
             fits = baselines(name) if options.baselines is None else options.baselines
             yield from fitted(fits, common, name, settings, study=self.name)
             families = entered(options.flows or FAMILIES, name)
@@ -574,8 +575,7 @@ class Search(TrainingStudy):
 
     def _in_race(self, case: Case, earlier: Sequence[Record], arrays: Arrays) -> Case:
         """A case of a family that goes on; `Skipped` for one that has dropped out."""
-        settings = case.settings
-        final = settings["stage"] == "final"
+        settings, final = case.settings, case.settings["stage"] == "final"
         standing = Standing.of(earlier, arrays, case)
         label, place = str(settings["label"]), int(settings["place"])
         if label not in standing.trials:
@@ -590,10 +590,9 @@ class Search(TrainingStudy):
                 "if both go on as they do"
             )
         most = int(settings["most"])
-        jobs = self.purse.jobs if self.purse else 1
         least = 1 if final else (most + 1) // 2
         of_family = {name: min(least, len(standing.trials[name])) for name in standing.kept}
-        spare = -sum(of_family.values()) % jobs
+        spare = -sum(of_family.values()) % (self.purse.jobs if self.purse else 1)
         for name in standing.kept:  # further configurations, of the best families first
             more = min(spare, most - of_family[name], len(standing.trials[name]) - of_family[name])
             of_family[name] += more
