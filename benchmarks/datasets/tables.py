@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
-from pandas.api.types import is_complex_dtype, is_integer_dtype, is_numeric_dtype
+from pandas.api.types import is_complex_dtype, is_numeric_dtype
 
 from benchmarks.core.formats import brief, number
 from benchmarks.core.naming import counted
@@ -308,11 +308,10 @@ def _read(path: Path, size: int, changed: int) -> dict[str, pd.DataFrame]:
 def read_text(path: Path) -> dict[str, pd.DataFrame]:
     """Read values separated by semicolons, tabs, bars, spaces or commas, with or without names.
 
-    Unless the separator is a comma, decimals may be written with one. Both are decided by the first
-    two lines (`csv.Sniffer`, which pandas' ``sep=None`` uses, fails on numbers without a line of
-    names and on a single column). Lines before them that begin with "#" are passed over; the last
-    names the columns if it has as many words. Columns that share a name get numbers behind it, and
-    are listed in ``attrs["shared"]``.
+    Unless the separator is a comma, decimals may be written with one: with the mark that makes most
+    columns of the first hundred lines numbers. The first two decide the rest (`csv.Sniffer` fails
+    on a single column). Lines before them that begin with "#" are passed over; the last names the
+    columns if it has as many words. Columns of one name get numbers: ``attrs["shared"]``.
     """
     with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
         content = file.read(FREE + RATIO * path.stat().st_size + 1)
@@ -322,7 +321,8 @@ def read_text(path: Path) -> dict[str, pd.DataFrame]:
     except UnicodeDecodeError:
         raise ValueError("it is not text in UTF-8: save it in that encoding") from None
     comments = str(re.match(r"(?:#.*(?:\n|$)|\s*\n)*", text)[0])  # type: ignore[index]  # or ""
-    lines = [match[0] for match in islice(re.finditer(r".*\S.*", text[len(comments) :]), 2)]
+    rows = islice(re.finditer(r".*\S.*", text[len(comments) :]), 100)
+    lines = [row[0].strip(" \r") for row in rows]
     if not lines:
         raise ValueError("it is empty")
     layout, first = _layout(lines)
@@ -356,18 +356,18 @@ def _layout(lines: Sequence[str]) -> tuple[dict[str, Any], pd.DataFrame]:
         for decimal in decimals:
             how = {"sep": separator, "decimal": decimal, "skipinitialspace": True}
             once: Any = {"na_values": ["?", "", "nan", "NaN"], "keep_default_na": False, **how}
+            once["on_bad_lines"] = "skip"  # read whole, the table names them
             with suppress(pd.errors.ParserError):
-                texts = [io.StringIO(line.strip(" \r\n")) for line in (lines[0], lines[-1])]
+                texts = map(io.StringIO, (lines[0], lines[:2][-1], "\n".join(lines[1:] or lines)))
                 ways.append((how, *(pd.read_csv(text, header=None, **once) for text in texts)))
         if not ways:
             continue
-        how, first, last = max(ways, key=lambda way: _numeric(way[2]).sum())
-        same = first.shape[1] == last.shape[1] > 1
-        if separator == "," or (same and (separator != r"\s+" or _numeric(last).all())):
+        how, first, second, _ = max(ways, key=lambda way: _numeric(way[3]).sum())
+        same = first.shape[1] == second.shape[1] > 1
+        if separator == "," or (same and (separator != r"\s+" or _numeric(second).all())):
             words = first.notna().to_numpy()[0] & ~_numeric(first)
-            numbers = _numeric(last) if len(lines) > 1 else [True] * len(words)
-            counting = all(map(is_integer_dtype, first.dtypes))
-            counting = counting and list(first.iloc[0]) == list(range(len(words)))
+            numbers = _numeric(second) if len(lines) > 1 else [True] * len(words)
+            counting = list(first.astype(str).iloc[0]) == list(map(str, range(len(words))))
             has_header = counting or any(a and b for a, b in zip(words, numbers, strict=False))
             return how | {"header": 0 if has_header else None, "na_values": ["?"]}, first
     raise ValueError("its first lines have no common separator: write commas")
