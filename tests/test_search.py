@@ -139,10 +139,12 @@ def test_configurations_begin_with_what_works_and_fill_their_space(count, name):
             assert {one.options[option] for one in others} == set(values)
 
 
-def test_families_have_points_of_their_own():
+def test_families_have_points_of_their_own_and_a_data_set_says_what_suits_it():
     draws = [configurations(Entrant(flow=n), 5, "8gaussians", 6) for n in ("maf", "realnvp")]
     first, second = ([one.training["learning_rate"] for one in own[FIRST:]] for own in draws)
     assert set(first).isdisjoint(second)
+    (foremost,) = configurations(Entrant(flow="maf"), 3, "patches2", 1)
+    assert (foremost.training["preprocessing"],) == datasets.load("patches2").suits
 
 
 @pytest.mark.parametrize("name", flows.own())
@@ -150,9 +152,7 @@ def test_families_have_points_of_their_own():
 def test_what_works_of_a_flow_can_be_built_and_is_among_what_there_is(name, dim):
     known = tuning(name, dim)
     assert all(known.working[option] in levels for option, levels in known.options.items())
-    assert {option for option in LEVELS if option in flows.members[name].defaults} <= {
-        *known.options
-    }
+    assert {o for o in LEVELS if o in flows.members[name].defaults} <= set(known.options)
     options = {**known.fixed, **known.working, "hidden": 8}
     member = flows.members[name]
     flows.build(name, dim, **{n: v for n, v in options.items() if n in member.defaults})

@@ -49,7 +49,7 @@ class Dataset:
     grey levels of images, each a step of 1 / levels. `split` is what a seed decides: a new draw of
     all rows, one of disjoint draws from a table, a random split of it, or nothing, since the
     published split is kept. `support` (2, width) are lower and upper bounds of each column,
-    infinite where there is none (`bounds`), for a preprocessing that needs them.
+    infinite where there is none (`bounds`). `suits` are preprocessings that a search tries first.
     Raises ValueError for another shape or type, and for rows outside of the support.
     """
 
@@ -75,6 +75,7 @@ class Dataset:
     original: Dataset | None = None  # of a copy, for what is computed once for all copies
     context_dim: int = 0
     support: Tensor | None = None
+    suits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for part in ("train", "val", "test"):
@@ -133,9 +134,7 @@ class Dataset:
         if self.columns is not None:
             facts["columns"] = list(self.columns)
         if self.scaling is not None:  # log-densities of the raw columns are lower by this
-            factor = self.scaling.factor
-            factor = factor[: self.dim] if self.context_dim else factor
-            facts["log_scale"] = factor.log().sum().item()
+            facts["log_scale"] = self.scaling.factor[: self.dim].log().sum().item()
         if self.context_dim:
             facts["context_dim"] = self.context_dim
         return facts | ({"remarks": list(self.remarks)} if self.remarks else {})
@@ -219,10 +218,10 @@ def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
 def _original(name: str, root: Path | None = None, seed: int = 0) -> Dataset:
     """Return the cached data set, which callers get copies of."""
     try:
-        state = tuple((path, path.stat()) for path in files(name, root))
+        found = [(path, path.stat()) for path in files(name, root)]
+        stamps = tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in found)
     except OSError:  # the loader raises it too, with more to say
-        state = ()
-    stamps = tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in state)
+        stamps = ()
     check_seed(name, seed)
     return _cached(registry[name], root, seed, stamps)
 

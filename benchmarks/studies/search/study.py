@@ -197,13 +197,14 @@ class SearchOptions(Settings, frozen=True):
 
 
 @cache
-def _facts(dataset: str) -> tuple[int, torch.Tensor | None]:
-    """Rows to train on, and bounds of the columns; 10**6 and None where files are absent."""
+def _facts(dataset: str) -> tuple[int, torch.Tensor | None, tuple[str, ...]]:
+    """Rows to train on, bounds of the columns, and what suits; 10**6 where files are absent."""
     try:
         data = datasets.load(dataset)
     except Absent:
-        return 10**6, None
-    return len(data.train), None if data.support is None else data.support[:, : data.dim]
+        return 10**6, None, ()
+    support = None if data.support is None else data.support[:, : data.dim]
+    return len(data.train), support, data.suits
 
 
 @cache
@@ -212,14 +213,12 @@ def preprocessings(dataset: str) -> tuple[str, ...]:
 
     Columns with two bounds have a logit, those with a lower one a logarithm.
     """
-    _, support = _facts(dataset)
-    if support is None:
-        return PREPROCESSINGS
-    lower, upper = support.isfinite()
+    _, support, suits = _facts(dataset)
+    lower, upper = torch.zeros(2, 1) > 0 if support is None else support.isfinite()
     bounded = {"logit": lower & upper, "log": lower & ~upper}
     steps = [step for step, columns in bounded.items() if columns.any()]
     maps = (f"{step}+{name}" for name in PREPROCESSINGS[:2] for step in steps)
-    return (*maps, *PREPROCESSINGS)
+    return tuple(dict.fromkeys((*suits, *maps, *PREPROCESSINGS)))
 
 
 def baselines(dataset: str, **options: Any) -> list[BaselineEntry]:
