@@ -131,12 +131,12 @@ class Dataset:
         names = ("about", "units", "entropy", "split")
         facts: dict[str, Any] = {name: getattr(self, name) for name in names}
         facts["rows"] = {part: len(getattr(self, part)) for part in ("train", "val", "test")}
-        if self.columns is not None:
-            facts["columns"] = list(self.columns)
+        facts |= {} if self.columns is None else {"columns": list(self.columns)}
         if self.scaling is not None:  # log-densities of the raw columns are lower by this
-            facts["log_scale"] = self.scaling.factor[: self.dim].log().sum().item()
-        if self.context_dim:
-            facts["context_dim"] = self.context_dim
+            factor = self.scaling.factor
+            factor = factor[: self.dim] if self.context_dim else factor
+            facts["log_scale"] = factor.log().sum().item()
+        facts |= {"context_dim": self.context_dim} if self.context_dim else {}
         return facts | ({"remarks": list(self.remarks)} if self.remarks else {})
 
 
