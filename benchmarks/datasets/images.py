@@ -124,7 +124,7 @@ def _patches(name: str, k: int) -> Loader:
             # no support: without their mean pixels have no bounds that any comes near
             groups=places["test"][:, 0].clone(),
             val_groups=places["val"][:, 0].clone(),
-            suits=("radial",),  # whose docstring has the source
+            suits=("radial",),  # Lyu and Simoncelli, 2009: see flows.preprocessing
         )
 
     return load

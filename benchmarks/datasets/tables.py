@@ -311,7 +311,7 @@ def read_text(path: Path) -> dict[str, pd.DataFrame]:
     Unless the separator is a comma, decimals may be written with one: with the mark that makes most
     columns of the first hundred lines numbers. The first two decide the rest (`csv.Sniffer` fails
     on a single column). Lines before them that begin with "#" are passed over; the last names the
-    columns if it has as many words. Columns of one name get numbers: ``attrs["shared"]``.
+    columns if it has as many words. Equal names are numbered, and listed in ``attrs["shared"]``.
     """
     with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
         content = file.read(FREE + RATIO * path.stat().st_size + 1)
@@ -356,7 +356,7 @@ def _layout(lines: Sequence[str]) -> tuple[dict[str, Any], pd.DataFrame]:
         for decimal in decimals:
             how = {"sep": separator, "decimal": decimal, "skipinitialspace": True}
             once: Any = {"na_values": ["?", "", "nan", "NaN"], "keep_default_na": False, **how}
-            once["on_bad_lines"] = "skip"  # read whole, the table names them
+            once["on_bad_lines"] = "skip"  # which the reading of the whole table refuses
             with suppress(pd.errors.ParserError):
                 texts = map(io.StringIO, (lines[0], lines[:2][-1], "\n".join(lines[1:] or lines)))
                 ways.append((how, *(pd.read_csv(text, header=None, **once) for text in texts)))

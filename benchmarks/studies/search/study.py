@@ -198,7 +198,7 @@ class SearchOptions(Settings, frozen=True):
 
 @cache
 def _facts(dataset: str) -> tuple[int, torch.Tensor | None, tuple[str, ...]]:
-    """Rows to train on, bounds of the columns, and what suits; 10**6 where files are absent."""
+    """Rows to train on (10**6 if files are absent), bounds of columns, and maps that suit."""
     try:
         data = datasets.load(dataset)
     except Absent:
@@ -214,7 +214,7 @@ def preprocessings(dataset: str) -> tuple[str, ...]:
     Columns with two bounds have a logit, those with a lower one a logarithm.
     """
     _, support, suits = _facts(dataset)
-    lower, upper = torch.zeros(2, 1) > 0 if support is None else support.isfinite()
+    lower, upper = (torch.empty(2, 0) if support is None else support).isfinite()
     bounded = {"logit": lower & upper, "log": lower & ~upper}
     steps = [step for step, columns in bounded.items() if columns.any()]
     maps = (f"{step}+{name}" for name in PREPROCESSINGS[:2] for step in steps)
