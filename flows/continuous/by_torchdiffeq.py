@@ -11,7 +11,6 @@ from torch import Tensor
 
 from flows.bijection import Pair
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
-from flows.continuous.native import Norm
 
 if TYPE_CHECKING:
     from flows.continuous.solve import Solver
@@ -20,13 +19,7 @@ FINAL = ("dopri5", "dopri8", "bosh3")  # whose last evaluation is at the solutio
 
 
 def solve(
-    solver: Solver,
-    norm: Norm,
-    dynamics: Dynamics,
-    x: Tensor,
-    context: Parts,
-    span: Pair,
-    by_adjoint: bool,
+    solver: Solver, dynamics: Dynamics, x: Tensor, context: Parts, span: Pair, by_adjoint: bool
 ) -> Parts:
     """x and its integrals at the second of two times, by torchdiffeq.
 
@@ -52,7 +45,8 @@ def solve(
         adjoint |= {"norm": "seminorm"} if solver.gradient == "seminorm" else {}
         further |= {"adjoint_options": adjoint, "adjoint_params": tuple(dynamics.parameters)}
     count = 1 + dynamics.integrals
-    further["options"] = options(times[1:]) | {"norm": lambda state: norm(state[0], state[1:count])}
+    steering = {"norm": lambda state: solver.norm(state[0], state[1:count])}
+    further["options"] = options(times[1:]) | steering
     run = odeint_adjoint if by_adjoint else odeint
     solution = run(watched, (x, *zeros, *context), times, **further)
     if len(solution[0]) < 2:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from flows.bijection import Pair
 from flows.continuous.dynamics import Dynamics, Parts, Progress
 from flows.functorch import constants, transforming
 from flows.threads import threads_back, threads_for
+
+if TYPE_CHECKING:
+    from flows.continuous.solve import Solver
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,10 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True)
 class Control:
-    """How steps are chosen: torchdiffeq's control, and its first step where none is given."""
+    """How steps are chosen: torchdiffeq's control."""
 
     rtol: float
     atol: float
-    first_step: float | None = None
     safety: float = 0.9
     shrink: float = 0.2
     grow: float = 10.0
@@ -272,13 +274,22 @@ def fixed(
 
 
 def adaptive(
-    clock: Clock, progress: Progress, stepper: Stepper, take: Take, rate: Rate, state: State
+    clock: Clock,
+    progress: Progress,
+    stepper: Stepper,
+    take: Take,
+    rate: Rate,
+    state: State,
+    first: float | None,
 ) -> State:
-    """The state at the end, by steps with errors within the tolerance, the last to land there."""
+    """The state at the end, by steps with errors within the tolerance, the last to land there.
+
+    torchdiffeq's heuristic chooses the ``first`` step where it is None.
+    """
     control = stepper.control
     t, way = clock.start, math.copysign(1.0, clock.end - clock.start)
     rates = rate(clock.first, state.y)
-    dt = control.first_step or stepper.first_step(rate, state, rates, clock.first, way)
+    dt = first or stepper.first_step(rate, state, rates, clock.first, way)
     while t != clock.end:
         progress.check_step(t, dt)
         lands = way * t + dt >= way * clock.end
@@ -339,76 +350,59 @@ def _where(condition: Tensor, chosen: Any, other: Any) -> Any:
     return chosen and tuple(_where(condition, *pair) for pair in pairs)
 
 
-@dataclass(frozen=True)
-class Engine:
-    """How to solve: a method, and for a length of time the number of equal steps and their control.
+def solve(
+    solver: Solver, dynamics: Dynamics, x: Tensor, context: Parts, span: Pair, by_adjoint: bool
+) -> Parts:
+    """x and its integrals at the second of two times, with a graph where gradients are enabled.
 
-    ``norm`` steers the steps. An adjoint's are steered by that of x, of its gradient, and of the
-    gradients of the end time and of each parameter; the parameters' not where ``seminorm``.
+    ``by_adjoint`` makes it one node of the graph, which solves backward in time.
     """
+    if by_adjoint:
+        inputs = (*span, x, *context, *dynamics.parameters)
+        return _Adjoint.apply(solver, dynamics, len(context), *inputs)
 
-    method: Method
-    steps: Callable[[float], int]
-    control: Callable[[float], Control]
-    norm: Norm
-    seminorm: bool = False
+    def rate(t: Tensor, x: Tensor) -> tuple[Tensor, Rates]:
+        dx, *rates = dynamics(t, x, *context)
+        return dx, tuple(rates)
 
-    def solve(
-        self, dynamics: Dynamics, x: Tensor, context: Parts, times: Pair, by_adjoint: bool = False
-    ) -> Parts:
-        """x and its integrals at the second of two times, with a graph where gradients are enabled.
+    first = State(x, tuple(x.new_zeros(len(x)) for _ in range(dynamics.integrals)))
+    steps = dynamics.compiled and dynamics.compiled.steps()
+    y, q = _run(solver, solver.norm, dynamics, rate, first, span, steps)
+    threads_back(len(x) * dynamics.weights, (y, *q))
+    return y, *q
 
-        ``by_adjoint`` makes it one node of the graph, which solves backward in time.
-        """
-        if by_adjoint:
-            inputs = (*times, x, *context, *dynamics.parameters)
-            return _Adjoint.apply(self, dynamics, len(context), *inputs)
 
-        def rate(t: Tensor, x: Tensor) -> tuple[Tensor, Rates]:
-            dx, *rates = dynamics(t, x, *context)
-            return dx, tuple(rates)
+def _run(
+    solver: Solver, norm: Norm, dynamics: Dynamics, rate: Rate, state: State, span: Pair, steps: Any
+) -> State:
+    """The state at the end of one solve; SolveError where it is not finite.
 
-        zeros = tuple(x.new_zeros(len(x)) for _ in range(dynamics.integrals))
-        first = State(x, zeros)
-        steps = dynamics.compiled and dynamics.compiled.steps()
-        y, q = self.run(rate, self.norm, dynamics, first, times, steps)
-        threads_back(len(x) * dynamics.weights, (y, *q))
-        return y, *q
-
-    def run(
-        self, rate: Rate, norm: Norm, dynamics: Dynamics, state: State, times: Pair, steps: Any
-    ) -> State:
-        """The state at the end of one solve; SolveError where it is not finite.
-
-        ``steps`` take a Stepper's place where they are compiled, and else are None.
-        """
-        clock, progress = Clock(*times), dynamics.progress
-        span = abs(clock.end - clock.start)
-        control = self.control(span)
-        stepper = Stepper(self.method, norm, control)
-        take = partial(stepper.attempt, rate)
-        if steps:  # one function for first steps of any length
-            compiled = replace(stepper, control=replace(control, first_step=None))
-            take = partial(steps.attempt, compiled)
-        with threads_for(state.y.shape[-2] * dynamics.weights):
-            if not self.method.error:
-                state = fixed(clock, progress, self.method, take, state, self.steps(span))
-            elif end := steps and steps.solve(compiled, clock, control.first_step, state):
-                state = end
-            else:
-                state = adaptive(clock, progress, stepper, take, rate, state)
-        progress.check_state(clock.end, (state.y, *state.q))
-        return state
+    ``steps`` take a Stepper's place where they are compiled, and else are None.
+    """
+    clock, progress = Clock(*span), dynamics.progress
+    length = abs(clock.end - clock.start)
+    method = TABLEAUS.get(solver.method) or embedded(solver.method)
+    stepper, first = Stepper(method, norm, Control(solver.rtol, solver.atol)), solver.first(length)
+    take = partial(steps.attempt, stepper) if steps else partial(stepper.attempt, rate)
+    with threads_for(state.y.shape[-2] * dynamics.weights):
+        if solver.fixed:
+            state = fixed(clock, progress, method, take, state, solver.steps(length))
+        elif end := steps and steps.solve(stepper, clock, first, state):
+            state = end
+        else:
+            state = adaptive(clock, progress, stepper, take, rate, state, first)
+    progress.check_state(clock.end, (state.y, *state.q))
+    return state
 
 
 class _Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, engine: Engine, dynamics: Dynamics, contexts: int, *tensors: Tensor
+        ctx: Any, solver: Solver, dynamics: Dynamics, contexts: int, *tensors: Tensor
     ) -> Parts:
         (start, end, x), inputs = tensors[:3], tensors[3:]
-        result = engine.solve(dynamics, x, inputs[:contexts], (start, end))
-        ctx.engine, ctx.dynamics, ctx.contexts = engine, dynamics, contexts
+        result = solve(solver, dynamics, x, inputs[:contexts], (start, end), False)
+        ctx.solver, ctx.dynamics, ctx.contexts = solver, dynamics, contexts
         ctx.save_for_backward(start, end, *inputs, *result)
         return result
 
@@ -421,12 +415,12 @@ class _Adjoint(torch.autograd.Function):
         dynamics.progress.begin_adjoint()
         context, parameters = saved[: ctx.contexts], saved[ctx.contexts : count]
         moving = any(ctx.needs_input_grad[3:5])
-        adjoint = _Augmented(ctx.engine, dynamics, context, parameters, moving, gradients)
+        adjoint = _Augmented(ctx.solver, dynamics, context, parameters, moving, gradients)
         before, of_end = adjoint.state(end, saved[count:])
         compiled = dynamics.compiled
         steps = compiled and compiled.adjoint(adjoint.moving, tuple(adjoint.of_integrals))
-        times = end, start
-        after = ctx.engine.run(adjoint.rate, adjoint.norm, dynamics, before, times, steps)
+        way = end, start
+        after = _run(ctx.solver, adjoint.norm, dynamics, adjoint.rate, before, way, steps)
         return None, None, None, *adjoint.gradients_of(after, of_end)
 
 
@@ -462,7 +456,7 @@ class _Augmented:
     Chen et al., Neural Ordinary Differential Equations, 2018, arXiv:1806.07366, appendix C.
     """
 
-    engine: Engine
+    solver: Solver
     dynamics: Dynamics
     context: Sequence[Tensor]
     parameters: Sequence[Tensor]
@@ -472,8 +466,8 @@ class _Augmented:
     def __post_init__(self) -> None:
         self.of_x, *self.of_integrals = self.gradients
         self.sizes = [p.numel() for p in self.parameters]
-        steering = () if self.engine.seminorm else tuple(self.sizes)
-        self.norm = _Norm(self.engine.norm, len(self.of_integrals), self.moving, steering)
+        steering = () if self.solver.gradient == "seminorm" else tuple(self.sizes)
+        self.norm = _Norm(self.solver.norm, len(self.of_integrals), self.moving, steering)
 
     def state(self, end: Tensor, result: Parts) -> tuple[State, Tensor | None]:
         """The adjoint's state at the end of the solve, and the gradient of the end time."""

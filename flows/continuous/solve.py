@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from flows.continuous import by_torchdiffeq
+from flows.continuous import by_torchdiffeq, native
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
-from flows.continuous.native import TABLEAUS, Control, Engine, Norm, embedded
+from flows.continuous.native import TABLEAUS, Norm
 from flows.registry import Described, check_choice, check_positive
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
@@ -112,6 +112,11 @@ class Solver(Described):
         return torch.is_grad_enabled() and self.gradient != "backprop"
 
     @property
+    def norm(self) -> Norm:
+        """What steers the steps."""
+        return _NORMS[self.error_norm]
+
+    @property
     def native(self) -> bool:
         """Whether the native engine solves."""
         return self.method in NATIVE and self.engine != "torchdiffeq"
@@ -137,17 +142,8 @@ class Solver(Described):
         if not len(x):  # nothing to step through: one evaluation for the graph
             dx, *rates = dynamics(start, x, *beside)
             return x + dx, *rates
-        norm = _NORMS[self.error_norm]
-        arguments = (dynamics, x, beside, (start, end), self.by_adjoint)
-        if not self.native:
-            return by_torchdiffeq.solve(self, norm, *arguments)
-        method = TABLEAUS[self.method] if self.fixed else embedded(self.method)
-
-        def control(span: float) -> Control:
-            return Control(self.rtol, self.atol, self.first(span))
-
-        engine = Engine(method, self.steps, control, norm, self.gradient == "seminorm")
-        return engine.solve(*arguments)
+        solve = native.solve if self.native else by_torchdiffeq.solve
+        return solve(self, dynamics, x, beside, (start, end), self.by_adjoint)
 
     def first(self, span: float) -> float | None:
         """Length of the first step of a solve over ``span``; None where the heuristic decides."""
