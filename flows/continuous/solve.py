@@ -1,14 +1,16 @@
 """Solving the ODE of a continuous flow: two engines behind one frozen description."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import partial
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from flows.continuous import by_torchdiffeq, native
+from flows.bijection import Pair
+from flows.continuous import native
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
 from flows.continuous.native import TABLEAUS, Norm
 from flows.registry import Described, check_choice, check_positive
@@ -17,6 +19,7 @@ ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 _ADAMS = ("explicit_adams", "implicit_adams", "fixed_adams")
 FIXED = (*TABLEAUS, *_ADAMS)
 SCIPY = ("scipy_solver",)
+FINAL = ("dopri5", "dopri8", "bosh3")  # whose last evaluation is at the solution itself
 NATIVE = (*ADAPTIVE, *TABLEAUS)
 DIRECT = 0.2  # the first step of "direct", as a share of the time
 Gradient = Literal["adjoint", "seminorm", "backprop"]
@@ -142,7 +145,7 @@ class Solver(Described):
         if not len(x):  # nothing to step through: one evaluation for the graph
             dx, *rates = dynamics(start, x, *beside)
             return x + dx, *rates
-        solve = native.solve if self.native else by_torchdiffeq.solve
+        solve = native.solve if self.native else _by_torchdiffeq
         return solve(self, dynamics, x, beside, (start, end), self.by_adjoint)
 
     def first(self, span: float) -> float | None:
@@ -154,3 +157,100 @@ class Solver(Described):
     def steps(self, span: float) -> int:
         """Number of equal steps of at most ``step_size`` over ``span``; rounding adds none."""
         return max(1, math.ceil(span / (self.step_size or 1.0) * (1 - 1e-6)))
+
+
+def _by_torchdiffeq(
+    solver: Solver, dynamics: Dynamics, x: Tensor, context: Parts, span: Pair, by_adjoint: bool
+) -> Parts:
+    """As `flows.continuous.native.solve`, by the solvers that released FFJORD runs on."""
+    from torchdiffeq import odeint, odeint_adjoint  # here: it imports SciPy's solvers
+
+    times = torch.stack(span)
+    first, last = times.tolist()
+    watched = _Watched(dynamics, solver, first)
+    zeros = [x.new_zeros(len(x)) for _ in range(dynamics.integrals)]
+
+    def options(end: Tensor) -> dict[str, Any]:
+        """Options of torchdiffeq for steps that end at ``end`` (1,)."""
+        if solver.fixed:
+            return {"grid_constructor": partial(_grid, solver)}
+        return (
+            {} if watched.scipy else {"step_t": end, "first_step": solver.first(abs(last - first))}
+        )
+
+    further: dict[str, Any] = {"method": solver.method, "rtol": solver.rtol, "atol": solver.atol}
+    if by_adjoint:
+        way = 1.0 if last > first else -1.0  # torchdiffeq negates times that fall
+        adjoint = options(way * times[:1].detach())
+        adjoint |= {"norm": "seminorm"} if solver.gradient == "seminorm" else {}
+        further |= {"adjoint_options": adjoint, "adjoint_params": tuple(dynamics.parameters)}
+    count = 1 + dynamics.integrals
+    steering = {"norm": lambda state: solver.norm(state[0], state[1:count])}
+    further["options"] = options(times[1:]) | steering
+    run = odeint_adjoint if by_adjoint else odeint
+    solution = run(watched, (x, *zeros, *context), times, **further)
+    if len(solution[0]) < 2:
+        raise SolveError(f"{solver.method} gave up before t={last:.6g}")
+    # torchdiffeq interpolates up to the end too, by a graph that holds the last evaluation
+    final = solver.method in FINAL and not by_adjoint
+    result = watched.state if final else tuple(part[-1] for part in solution)
+    result = result[:count]
+    dynamics.progress.check_state(last, result)
+    dynamics.progress.begin_adjoint()
+    watched.start = last
+    return result
+
+
+def _grid(solver: Solver, _: Any, state: Tensor, times: Tensor) -> Tensor:
+    """Equal steps of at most ``step_size``; rounding may add one to torchdiffeq's own."""
+    t0, t1 = times[0], times[-1]
+    steps = solver.steps(abs(t1.item() - t0.item()))
+    inner = torch.arange(1, steps, dtype=times.dtype, device=times.device) / steps
+    return torch.cat([t0[None], t0 + (t1 - t0) * inner, t1[None]])
+
+
+class _Watched:
+    """A Dynamics as torchdiffeq calls it, at (t, (x, integrals..., context...)), with callbacks.
+
+    A fixed-step solver has no callback after an adjoint's last step, scipy's none at all, and no
+    limit of evaluations.
+    """
+
+    def __init__(self, dynamics: Dynamics, solver: Solver, start: float) -> None:
+        self.dynamics, self.progress, self.start = dynamics, dynamics.progress, start
+        self.fixed, self.scipy = solver.fixed, solver.method == "scipy_solver"
+        self.state: Parts = ()  # that of the last evaluation
+
+    def __call__(self, t: Tensor, state: Parts) -> Parts:
+        """The derivative of every part of the state; a context is constant."""
+        self.state, progress = state, self.progress
+        context = state[1 + self.dynamics.integrals :]
+        rates = self.dynamics(t, state[0], *context)
+        if self.scipy or (self.fixed and progress.backward):
+            progress.check_finite(float(t.detach()))
+        if self.scipy and progress.evaluations > progress.max_steps:
+            raise SolveError(
+                f"the solve passed its limit of {progress.max_steps} evaluations near "
+                f"t={float(t.detach()):.6g}: raise max_steps, which counts evaluations for "
+                "scipy_solver, or rtol and atol"
+            )
+        return *rates, *(torch.zeros_like(part) for part in context)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """The callbacks that the solver has, which torchdiffeq looks up by their names."""
+        event = name.removeprefix("callback_").removesuffix("_adjoint")
+        if event == "step" and not self.scipy:
+            return self._check
+        if event in ("accept_step", "reject_step") and not (self.scipy or self.fixed):
+            return lambda *_: self.progress.count_step(event == "accept_step")
+        raise AttributeError(name)
+
+    def _check(self, t: Tensor, state: Parts, dt: Tensor) -> None:
+        """Raise SolveError before a step of a solve that cannot end."""
+        if not self.fixed:  # torchdiffeq detaches the size of all steps but the first, whose graph
+            dt.detach_()  # would reach every time and add a derivative of the solver's error
+        now = float(t.detach())  # under "backprop" the step sizes have a graph
+        if now == self.start:  # a graph may go back twice
+            self.progress.steps = 0
+        self.progress.check_step(now, float(dt.detach()))
+        self.progress.check_state(now, state)  # norms may overlook NaN: Python's max(0, NaN) is 0
