@@ -476,20 +476,19 @@ def repeated(function: Call, going: Call, carried: Any, arguments: Sequence[Any]
 
 def _numbered(result: Any, tensors: list[Tensor]) -> Any:
     """A result of tuples with the place of each tensor among all in its stead."""
-    if isinstance(result, Tensor):
-        tensors.append(result)
+
+    def number(tensor: Tensor) -> int:
+        tensors.append(tensor)
         return len(tensors) - 1
-    if result is None:
-        return None
-    kind = partial(tuple.__new__, type(result)) if isinstance(result, tuple) else list
-    return kind, [_numbered(part, tensors) for part in result]
+
+    return tree_map_only(Tensor, number, result)
 
 
 def _filled(form: Any, tensors: Sequence[Tensor]) -> Any:
     """A result of that form, of these tensors."""
     if isinstance(form, int):
         return tensors[form]
-    return form and form[0]([_filled(part, tensors) for part in form[1]])
+    return form and tuple.__new__(type(form), [_filled(part, tensors) for part in form])
 
 
 def _held(modules: Sequence[nn.Module], *kinds: str) -> Any:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils._pytree import tree_map
 
 from flows.bijection import Pair
 from flows.continuous.dynamics import Dynamics, Parts, Progress
@@ -109,29 +110,7 @@ class Attempt(NamedTuple):
     ratio: Tensor | None
 
 
-@dataclass(frozen=True)
-class Control:
-    """How steps are chosen: torchdiffeq's control."""
-
-    rtol: float
-    atol: float
-    safety: float = 0.9
-    shrink: float = 0.2
-    grow: float = 10.0
-
-    def factor(self, ratio: float, order: int) -> float:
-        """The next step over the last, which had ``ratio`` of the error that it may have."""
-        if ratio == 0:
-            return self.grow
-        least = 1.0 if ratio < 1 else self.shrink
-        return min(self.grow, max(self.safety * float(ratio ** (-1 / order)), least))
-
-    def scaled(self, values: Tensor, *sizes: Tensor) -> Tensor:
-        """Values over the tolerance of numbers with the larger of the given sizes."""
-        size = sizes[0].abs()
-        for other in sizes[1:]:
-            size = torch.maximum(size, other.abs())
-        return values / size.mul_(self.rtol).add_(self.atol)
+SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # of torchdiffeq's control of steps
 
 
 @dataclass(frozen=True)
@@ -140,7 +119,22 @@ class Stepper:
 
     method: Method
     norm: Norm
-    control: Control
+    rtol: float
+    atol: float
+
+    def factor(self, ratio: float) -> float:
+        """The next step over the last, which had ``ratio`` of the error that it may have."""
+        if ratio == 0:
+            return GROW
+        least = 1.0 if ratio < 1 else SHRINK
+        return min(GROW, max(SAFETY * float(ratio ** (-1 / self.method.order)), least))
+
+    def _scaled(self, values: Tensor, *sizes: Tensor) -> Tensor:
+        """Values over the tolerance of numbers with the larger of the given sizes."""
+        size = sizes[0].abs()
+        for other in sizes[1:]:
+            size = torch.maximum(size, other.abs())
+        return values / size.mul_(self.rtol).add_(self.atol)
 
     def attempt(self, rate: Rate, step: Step) -> Attempt:
         """Take a step."""
@@ -172,7 +166,7 @@ class Stepper:
             if rates[0] is None:
                 return before.new_zeros(())
             error = _sum(before.new_zeros(()), step.length, self.method.error, rates)
-            return self.control.scaled(error, before, after)
+            return self._scaled(error, before, after)
 
         columns = zip(*of_q, strict=True)
         q = [scaled(*parts) for parts in zip(step.state.q, end.q, columns, strict=True)]
@@ -187,10 +181,10 @@ class Stepper:
 
         def size(y: Tensor, q: Rates) -> Tensor:
             parts = [
-                before.new_zeros(()) if value is None else self.control.scaled(value, before)
+                before.new_zeros(()) if value is None else self._scaled(value, before)
                 for value, before in zip(q, state.q, strict=True)
             ]
-            return self.norm(self.control.scaled(y, state.y), parts)
+            return self.norm(self._scaled(y, state.y), parts)
 
         value, slope = size(state.y, state.q), size(of_y, of_q)
         tiny = torch.full_like(value, 1e-6)
@@ -286,7 +280,6 @@ def adaptive(
 
     torchdiffeq's heuristic chooses the ``first`` step where it is None.
     """
-    control = stepper.control
     t, way = clock.start, math.copysign(1.0, clock.end - clock.start)
     rates = rate(clock.first, state.y)
     dt = first or stepper.first_step(rate, state, rates, clock.first, way)
@@ -296,12 +289,12 @@ def adaptive(
         h = clock.end - t if lands else way * dt
         length, times = clock.step(t, h, stepper.method.nodes, (0.0, float(lands)))
         attempt = take(Step(state, rates, length, times, lands))
-        ratio = float(attempt.ratio)  # type: ignore[arg-type]  # a control has errors estimated
+        ratio = float(attempt.ratio)  # type: ignore[arg-type]  # estimated, as the method is adaptive
         progress.count_step(ratio <= 1)
         if math.isnan(ratio):  # a step that went too far, or a field that is not finite here
-            dt = abs(h) * control.shrink if bool(torch.isfinite(rates[0]).all()) else 0.0
+            dt = abs(h) * SHRINK if bool(torch.isfinite(rates[0]).all()) else 0.0
             continue
-        dt = abs(h) * control.factor(ratio, stepper.method.order)
+        dt = abs(h) * stepper.factor(ratio)
         if ratio <= 1:
             t = clock.end if lands else t + h
             state, rates = attempt.end, attempt.rates
@@ -325,29 +318,25 @@ class Reached(NamedTuple):
 
     def advanced(self, end: Tensor, way: float, stepper: Stepper, rate: Rate) -> Reached:
         """The same after one more attempt, chosen as `adaptive` does."""
-        method, control = stepper.method, stepper.control
+        method = stepper.method
         lands = way * self.t + self.dt >= way * end
         h = torch.where(lands, end - self.t, way * self.dt)
         times = [(self.t + node * h).to(self.state.y) for node in method.nodes]
         attempt = stepper.attempt(rate, Step(self.state, self.rates, h.to(self.state.y), times))
-        ratio = attempt.ratio.to(h)  # type: ignore[union-attr]  # a control has errors estimated
-        least = torch.where(ratio < 1, 1.0, control.shrink)
-        factor = (control.safety * ratio ** (-1 / method.order)).maximum(least)
-        broken = torch.where(torch.isfinite(self.rates[0]).all(), control.shrink, 0.0)
-        dt = h.abs() * torch.where(ratio.isnan(), broken, factor.clamp(max=control.grow))
+        ratio = attempt.ratio.to(h)  # type: ignore[union-attr]  # estimated, as the method is adaptive
+        least = torch.where(ratio < 1, 1.0, SHRINK)
+        factor = (SAFETY * ratio ** (-1 / method.order)).maximum(least)
+        broken = torch.where(torch.isfinite(self.rates[0]).all(), SHRINK, 0.0)
+        dt = h.abs() * torch.where(ratio.isnan(), broken, factor.clamp(max=GROW))
         accepted = ratio <= 1
+
+        def chosen(after: Tensor | None, before: Tensor) -> Tensor | None:
+            return after if after is None else torch.where(accepted, after, before)
+
         reached = torch.where(lands, end, self.t + h), attempt.end, attempt.rates
-        t, state, rates = _where(accepted, reached, (self.t, self.state, self.rates))
+        t, state, rates = tree_map(chosen, reached, (self.t, self.state, self.rates))
         counts = self.accepted + accepted, self.attempts + 1
-        return Reached(t, dt, accepted & lands, State(*state), rates, *counts)
-
-
-def _where(condition: Tensor, chosen: Any, other: Any) -> Any:
-    """torch.where of each tensor in two tuples of one form."""
-    if isinstance(chosen, Tensor):
-        return torch.where(condition, chosen, other)
-    pairs = chosen and zip(chosen, other, strict=True)
-    return chosen and tuple(_where(condition, *pair) for pair in pairs)
+        return Reached(t, dt, accepted & lands, state, rates, *counts)
 
 
 def solve(
@@ -382,7 +371,7 @@ def _run(
     clock, progress = Clock(*span), dynamics.progress
     length = abs(clock.end - clock.start)
     method = TABLEAUS.get(solver.method) or embedded(solver.method)
-    stepper, first = Stepper(method, norm, Control(solver.rtol, solver.atol)), solver.first(length)
+    stepper, first = Stepper(method, norm, solver.rtol, solver.atol), solver.first(length)
     take = partial(steps.attempt, stepper) if steps else partial(stepper.attempt, rate)
     with threads_for(state.y.shape[-2] * dynamics.weights):
         if solver.fixed:
