@@ -312,30 +312,17 @@ _solve_unit_lower = partial(torch.linalg.solve_triangular, upper=False, unitrian
 
 
 class _Linear(transforms.linear.Linear):
-    """Mixin of the linear layers: an optional cache that follows the parameters.
+    """Mixin of the linear layers: the cache of the original serves no call.
 
-    The original keeps its cached weight after an edit, a loaded state or a change of dtype, and
-    a second backward pass through it fails. Here it serves calls without gradient alone, and is
-    renewed when a parameter has changed (except through ``.data``, which leaves no trace).
+    It keeps its weight after an edit, a loaded state or a change of dtype, and a second backward
+    pass through it fails.
     """
 
     def forward(self, inputs: Tensor, context: Any = None) -> Pair:
-        return (super().forward if self._cached() else self.forward_no_cache)(inputs)
+        return self.forward_no_cache(inputs)
 
     def inverse(self, inputs: Tensor, context: Any = None) -> Pair:
-        return (super().inverse if self._cached() else self.inverse_no_cache)(inputs)
-
-    def _cached(self) -> bool:
-        """Whether the cache may serve a call; renew it if a parameter has changed."""
-        if not self.using_cache or torch.is_grad_enabled():
-            return False
-        if any(p.is_inference() for p in self.parameters()):
-            return False
-        state = [(p.data_ptr(), p._version, p.dtype) for p in self.parameters()]
-        if state != getattr(self, "cached_state", None):
-            self.cache.invalidate()
-            self.cached_state = state
-        return True
+        return self.inverse_no_cache(inputs)
 
 
 class NaiveLinear(_Linear, transforms.NaiveLinear):
@@ -356,11 +343,6 @@ class NaiveLinear(_Linear, transforms.NaiveLinear):
         outputs = widened(torch.linalg.solve, self._weight, (inputs - self.bias).T).T
         return outputs, (-self.logabsdet()).expand(len(outputs))
 
-    weight_inverse_and_logabsdet = transforms.linear.Linear.weight_inverse_and_logabsdet
-
-    def weight_inverse(self) -> Tensor:
-        return widened(torch.linalg.inv, self._weight)
-
     def logabsdet(self) -> Tensor:
         return widened(lambda weight: torch.linalg.slogdet(weight)[1], self._weight)
 
@@ -369,17 +351,13 @@ class LULinear(_Linear, transforms.LULinear):
     """W = L U with a log-determinant in O(D), inverted by two triangular solves, O(N D²).
 
     The original calls torch.triangular_solve, deprecated
-    (https://github.com/bayesiains/nflows/pull/58), and builds its identity in float32 on the CPU
-    whatever the parameters are. It writes L and U by index, entry by entry.
+    (https://github.com/bayesiains/nflows/pull/58), and writes L and U by index, entry by entry.
     """
-
-    _unit: Tensor
-    _places: Tensor
 
     def __init__(self, features: int) -> None:
         super().__init__(features)
         unit = torch.stack([torch.eye(features), torch.zeros(features, features)])
-        self.register_buffer("_unit", unit.flatten(), persistent=False)
+        self._unit = nn.Buffer(unit.flatten(), persistent=False)
         rows, columns = torch.cat(
             [
                 torch.tril_indices(features, features, -1),
@@ -388,7 +366,7 @@ class LULinear(_Linear, transforms.LULinear):
             ],
             1,
         )
-        self.register_buffer("_places", rows * features + columns, persistent=False)
+        self._places = nn.Buffer(rows * features + columns, persistent=False)
 
     def forward_no_cache(self, inputs: Tensor) -> Pair:
         lower, upper, diagonal = self._factors()
@@ -396,14 +374,10 @@ class LULinear(_Linear, transforms.LULinear):
         return outputs, diagonal.log().sum().expand(len(inputs))
 
     def inverse_no_cache(self, inputs: Tensor) -> Pair:
-        outputs = self._solve((inputs - self.bias).T).T
+        right = (inputs - self.bias).T
+        lower, upper, _ = self._factors()
+        outputs = widened(_solve_upper, upper, widened(_solve_unit_lower, lower, right)).T
         return outputs, (-self.logabsdet()).expand(len(inputs))
-
-    def weight_inverse(self) -> Tensor:
-        return self._solve(torch.eye(self.features).to(self.bias))
-
-    def _create_lower_upper(self) -> Pair:
-        return self._factors()[:2]
 
     def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
         """L (D, D), U (D, D) and the diagonal of U (D,)."""
@@ -413,28 +387,17 @@ class LULinear(_Linear, transforms.LULinear):
         lower, upper = both.view(2, self.features, self.features).unbind()
         return lower, upper, diagonal
 
-    def _solve(self, right: Tensor) -> Tensor:
-        lower, upper = self._create_lower_upper()
-        half = widened(_solve_unit_lower, lower, right)
-        return widened(_solve_upper, upper, half)
-
 
 class QRLinear(_Linear, transforms.QRLinear):
     """W = Q R, Q of Householder reflections: O(N D² + K N D), log-determinant O(D).
 
-    The original calls torch.triangular_solve, deprecated, and builds its identity in float32 on
-    the CPU whatever the parameters are.
+    The original calls torch.triangular_solve, deprecated.
     """
 
     def inverse_no_cache(self, inputs: Tensor) -> Pair:
         half, _ = self.orthogonal.inverse(inputs - self.bias)
         outputs = widened(_solve_upper, self._create_upper(), half.T).T
         return outputs, (-self.logabsdet()).expand(len(outputs))
-
-    def weight_inverse(self) -> Tensor:
-        identity = torch.eye(self.features).to(self.bias)
-        upper = widened(_solve_upper, self._create_upper(), identity)
-        return self.orthogonal(upper)[0]
 
 
 class SVDLinear(_Linear, transforms.SVDLinear):
