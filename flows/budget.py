@@ -1,6 +1,6 @@
 """Parameter budgets: the width at which a family has a given number of parameters."""
 
-import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -18,10 +18,9 @@ def width(member: Member, dim: int, parameters: int, options: Mapping[str, Any])
     """The ``hidden`` whose number of trainable parameters is nearest to ``parameters``.
 
     ``options`` are the other options of the flow. The number rises with the width, so the two
-    widths around the budget are found by doubling and then by interpolation, since the number is
-    nearly a square of the width, in turns with halving. Each trial builds the flow and leaves
-    torch's random stream as it was. Raises ValueError where no width comes within 5 %, with the
-    reason and the nearest that there is.
+    widths around the budget are found by doubling and then by halving. Each trial builds the flow
+    and leaves torch's random stream as it was. Raises ValueError where no width comes within 5 %,
+    with the reason and the nearest that there is.
     """
     about = f"flow {member.name!r} cannot have {parameters!r} parameters"
     if isinstance(parameters, bool) or not isinstance(parameters, int) or parameters < 1:
@@ -47,13 +46,8 @@ def width(member: Member, dim: int, parameters: int, options: Mapping[str, Any])
         low, high = high, 2 * high
         if count(high) <= count(low):
             raise ValueError(f"{about}: it has {count(low)} at hidden={low} and hidden={high}")
-    halve = False
-    while high - low > 1:
-        low_root, high_root, root = (math.sqrt(n) for n in (count(low), count(high), parameters))
-        share = 0.5 if halve else (root - low_root) / (high_root - low_root)
-        middle = min(max(low + round(share * (high - low)), low + 1), high - 1)
-        halve = not halve
-        low, high = (middle, high) if count(middle) < parameters else (low, middle)
+    high = bisect_left(range(high), parameters, low, key=count)
+    low = max(1, high - 1)
     nearest = min((low, high), key=lambda hidden: abs(count(hidden) - parameters))
     if abs(count(nearest) - parameters) <= WITHIN * parameters:
         return nearest
