@@ -32,8 +32,7 @@ def family(
 
     The member takes the sizes of ``uses``, whose values are those of `Sizes` but for ``defaults``,
     ``options`` with their defaults, and those that ``make`` takes by keyword. ``about`` is its
-    docstring if ``make`` has none.
-    Building it raises ValueError for fewer columns than ``least``.
+    docstring if ``make`` has none. Building it raises ValueError for fewer columns than ``least``.
     """
 
     def decorate(make: Make) -> Make:

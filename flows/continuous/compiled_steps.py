@@ -13,10 +13,10 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map_only
 
 from flows.compiled import Functions, leaves, repeated
-from flows.continuous import regularizers as penalty
 from flows.continuous.dynamics import Parts, Progress
 from flows.continuous.native import Attempt, Clock, Rate, Rates, Reached, State, Step, Stepper
 from flows.continuous.point import Point
+from flows.continuous.regularizers import REGULARIZERS
 from flows.continuous.trace import Probes, Trace
 
 # what all evaluations of a solve share: context, probes of the trace and of the penalties
@@ -39,7 +39,8 @@ class Evaluation:
         dx, total = self.trace.rate(point, probes)
         if not self.weights:
             return dx, total
-        return dx, total, penalty.weighted(dict(self.weights), point, beside or ())
+        terms = [w * REGULARIZERS[name](point, beside or ()) for name, w in self.weights]
+        return dx, total, torch.stack(terms).sum(0)
 
 
 @dataclass(frozen=True)

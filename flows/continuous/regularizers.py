@@ -48,12 +48,6 @@ Regularizer = Callable[[Point, Probes], Tensor]
 REGULARIZERS: dict[str, Regularizer] = {"kinetic": kinetic, "jacobian": jacobian, "hjb": hjb}
 
 
-def weighted(weights: dict[str, float], point: Point, probes: Probes) -> Tensor:
-    """The weighted sum (N,) of regularisers by name."""
-    terms = [weight * REGULARIZERS[name](point, probes) for name, weight in weights.items()]
-    return torch.stack(terms).sum(0)
-
-
 def checked_weights(weights: Any) -> dict[str, float]:
     """Positive weights by name; ValueError for an unknown name or a negative weight."""
     for name, weight in dict(weights).items():

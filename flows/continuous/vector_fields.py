@@ -170,8 +170,7 @@ def _close(links: Sequence[Any]) -> Tensor:
 class MLP(nn.Module):
     """An MLP of t and x with the given ``widths``, from the input's to the output's.
 
-    ``time`` says how t enters each layer (`TIME`). A context (N, C) enters
-    the first layer as a bias.
+    ``time`` says how t enters each layer (`TIME`); a context (N, C) enters the first as a bias.
     """
 
     def __init__(
