@@ -226,8 +226,7 @@ def _prepared(
             "this flow has no weights that can be trained: build it outside of inference_mode, "
             "and let its parameters require gradients by flow.requires_grad_()"
         )
-    like = flow.reference()
-    like = torch.empty(0) if like is None else like
+    like = flow.like()
     flow.validate(*_split(train[:1].to(like), width))  # before anything is changed
     norms = [module for module in flow.modules() if isinstance(module, ActNorm)]
     known = any(norm.shift.any() or norm.log_scale.any() for norm in norms)  # of a training before

@@ -111,7 +111,7 @@ class Flow(nn.Module):
         if absent := [name for name in self.columns if name not in x.columns]:
             raise ValueError(f"x lacks columns that the flow was fitted to: {absent}")
         rows = np.asarray(x[list(self.columns)], dtype=np.float64)
-        return torch.tensor(rows).to(torch.empty(0) if (t := self.reference()) is None else t)
+        return torch.tensor(rows).to(self.like())
 
     def to_noise(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise z of data x: (N, D) -> (N, D)."""
@@ -133,8 +133,7 @@ class Flow(nn.Module):
                 "this Flow does not know its dimension: construct it with Flow(transform, dim=D)"
             )
         check_whole(0, n=n)
-        like = self.reference()
-        like = torch.empty(0) if like is None else like
+        like = self.like()
         return self.base.rsample(torch.empty(n, self.dim, dtype=like.dtype, device=like.device))
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -229,12 +228,11 @@ class Flow(nn.Module):
         ``rsample_and_log_prob``; checks and noise stay outside. The first call of each kind (with
         gradients or without, another dtype) compiles, for seconds to minutes; a second batch size
         once more, for all others. ``backend`` is one of ``torch.compiler.list_backends()``. Of an
-        ODE the steps are compiled, one graph for all of them and one for the adjoint's. On the
-        CPU "inductor" makes native functions of calls, for the first batch size. They see all
-        weights, but no other change to a module's attributes.
-        First derivatives are those of the flow; RuntimeError for second ones and torch.func, and
-        where the backend needs a compiler that the machine lacks; ValueError for an ODE that
-        torchdiffeq solves.
+        ODE the steps are compiled, one graph for all of them and one for the adjoint's. On the CPU
+        "inductor" makes native functions of calls, for the first batch size. They see all weights,
+        but no other change to a module's attributes. First derivatives are those of the flow;
+        RuntimeError for second ones and torch.func, and where the backend needs a compiler that the
+        machine lacks; ValueError for an ODE that torchdiffeq solves.
         """
         view = self.using()
         view.compiler = Compiler(view.transform, backend)
@@ -244,6 +242,10 @@ class Flow(nn.Module):
         """A floating-point tensor of this flow, whose dtype and device are the flow's; or None."""
         tensors = chain(self.parameters(), self.buffers())
         return next((t for t in tensors if t.is_floating_point()), None)
+
+    def like(self) -> Tensor:
+        """The same, and without one an empty tensor of torch's defaults."""
+        return torch.empty(0) if (tensor := self.reference()) is None else tensor
 
     def validate(self, x: Tensor, context: Tensor | None) -> Tensor | None:
         """Validate x and context; return the context with one row for each of x, or None."""

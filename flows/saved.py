@@ -75,7 +75,6 @@ def save(flow: Flow, folder: str | Path, **notes: Any) -> None:
         raise ValueError(f"no note can be named {min(taken)!r}: flow.json has a field of that name")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    like = flow.reference()
     content = {
         "schema": SCHEMA,
         **asdict(replace(flow.recipe, options={})),
@@ -83,7 +82,7 @@ def save(flow: Flow, folder: str | Path, **notes: Any) -> None:
             name: value.plain() if hasattr(value, "plain") else value
             for name, value in flow.recipe.options.items()
         },
-        "dtype": str(torch.float32 if like is None else like.dtype).removeprefix("torch."),
+        "dtype": str(flow.like().dtype).removeprefix("torch."),
         "versions": {"torch": torch.__version__},
         **notes,
     }

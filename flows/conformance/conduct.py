@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flows.compiled import log_density
-from flows.conformance.subject import ONCE, Finding, NotApplicable, Row, Subject, dtype_of, jitter
+from flows.conformance.subject import ONCE, Finding, NotApplicable, Row, Subject, jitter
 from flows.flow import Flow
 from flows.streams import Stream
 
@@ -136,7 +136,7 @@ def train_and_eval(subject: Subject) -> Finding:
 
 def _log_prob_of(flow: Flow, subject: Subject) -> Tensor:
     """With frozen noise, in the flow's own dtype."""
-    dtype, context = dtype_of(flow, subject.dtype), subject.contexts(POINTS)
+    dtype, context = flow.like().dtype, subject.contexts(POINTS)
     context = None if context is None else context.to(dtype)
     return flow.using(noise=0).log_prob(subject.x[:POINTS].to(dtype), context)
 

@@ -1,9 +1,8 @@
 """Subjects of the kit, one flow in one dtype, prepared; and rows, what is measured of them."""
 
 import copy
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import flows
+from flows.continuous import Solver
 from flows.flow import Flow
 from flows.plugins import FOREIGN
 
@@ -202,17 +202,14 @@ def tightened(
     ``changes`` are other values of the solver's. Where that fails (a field with kinks, say) they
     are solved by the flow's own settings.
     """
-    view, dtype = _settled(flow, estimated), dtype_of(flow, torch.float32)
+    view, dtype = _settled(flow, estimated), flow.like().dtype
     tight = TOLERANCE.get(dtype, 1e-5)
     odes: list[Any] = [m for m in view.modules() if hasattr(m, "tolerance") and hasattr(m, "use")]
     for ode in odes:
-        solver: Any = getattr(ode, "solver", None)
-        if dataclasses.is_dataclass(solver):
+        solver: Any = dict.fromkeys(("rtol", "atol"), max(tight, TOLERANCE_OF_OTHERS))
+        if isinstance(own := getattr(ode, "solver", None), Solver):
             steps = {"method": "dopri5", "step_size": None, "max_steps": 2000}
-            replace: Any = dataclasses.replace  # whose type knows no instance behind Any
-            solver = replace(solver, **{**steps, "rtol": tight, "atol": tight, **changes})
-        else:
-            solver = dict.fromkeys(("rtol", "atol"), max(tight, TOLERANCE_OF_OTHERS))
+            solver = replace(own, **{**steps, "rtol": tight, "atol": tight, **changes})
         ode.use(None, solver, None)
     try:
         if odes:
@@ -229,12 +226,6 @@ def _settled(flow: Flow, estimated: bool) -> Flow:
         return flow.using(trace="exact" if estimated else None, noise=0)
     except ValueError:  # an estimate without an exact counterpart
         return flow.using(noise=0)
-
-
-def dtype_of(flow: Flow, otherwise: torch.dtype) -> torch.dtype:
-    """The dtype of a flow's tensors; ``otherwise`` if it has none."""
-    reference = flow.reference()
-    return otherwise if reference is None else reference.dtype
 
 
 def tolerance_of(flow: nn.Module) -> float:
