@@ -49,7 +49,8 @@ class _Affine(Preprocessing):
 
     def __init__(self, mean: Tensor, factor: Tensor) -> None:
         super().__init__()
-        self.mean, self.factor = nn.Buffer(mean), nn.Buffer(factor)
+        self.mean: Tensor = nn.Buffer(mean)
+        self.factor: Tensor = nn.Buffer(factor)
 
 
 class Standardization(_Affine):
