@@ -32,12 +32,11 @@ class FreiaTransform(LibraryTransform):
 
         super().__init__(network, (IResNetLayer,), ActNorm)
         self.network: Any = network
-        self.residual: Any = [m for m in network.modules() if isinstance(m, IResNetLayer)]
 
     def _run(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
         contexts, graph = [] if context is None else [context], torch.is_grad_enabled()
         if not inverse and self.training and graph:
-            for layer in self.residual:
+            for layer in self.random:
                 layer.lipschitz_correction()
         with self.seeded(), torch.set_grad_enabled(graph or self.estimated):
             y, ladj = self.network(x if graph else x.detach(), c=contexts, rev=inverse)

@@ -117,14 +117,15 @@ class LibraryTransform(nn.Module):
     def __init__(self, network: nn.Module, random: tuple[type, ...], norm: type) -> None:
         super().__init__()
         modules = list(network.modules())
-        self.estimated = any(isinstance(module, random) for module in modules)
-        self.normalising = any(isinstance(module, norm) for module in modules)
+        self.random: Any = [module for module in modules if isinstance(module, random)]
+        self.norms: Any = [module for module in modules if isinstance(module, norm)]
+        self.estimated = bool(self.random)
         self.noise: int | None = None
         self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
 
     def initialize(self, x: Tensor) -> None:
         """Set ActNorm from x (N, D), as the first pass of either direction would."""
-        if self.normalising:
+        if self.norms:
             self.forward(x)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,6 @@ class TorchflowsTransform(LibraryTransform):
         self.flow: Any = flow
         self.context_dim = context_dim
         self.counters: list[NFE] = []
-        self.norms: Any = [m for m in flow.modules() if isinstance(m, ActNorm)]
         self._number = 0
         for field in fields:
             field.register_forward_hook(self._count)
@@ -48,7 +47,7 @@ class TorchflowsTransform(LibraryTransform):
         """Set ActNorm from x (N, D), by a pass in training; with a context, one of zeros."""
         mode = self.training
         context = x.new_zeros(len(x), self.context_dim) if self.context_dim else None
-        if self.normalising:
+        if self.norms:
             self.train()
             self.forward(x, context)
             self.train(mode)

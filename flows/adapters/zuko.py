@@ -1,7 +1,7 @@
 """zuko's flows as members, and any zuko flow as a Flow; zuko is imported when one is made."""
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Self
 
 import torch
@@ -128,24 +128,20 @@ class ZukoODE(ZukoTransform):
         self.noise = self.noise if noise is None else noise
 
     def _call(self, x: Tensor, transform: Any, alone: bool = False) -> Any:
-        with self._solve(x):
-            return super()._call(x, transform, alone)
-
-    @contextlib.contextmanager
-    def _solve(self, x: Tensor) -> Iterator[None]:
         """One forward solve, with zuko's global noise drawn from a seed of this module's."""
         if torch.finfo(x.dtype).bits < 32:
             raise ValueError(
                 f"a zuko ODE cannot be solved to its tolerance of {self.tolerance:g} in {x.dtype}: "
                 "use float32 or float64"
             )
+        stream: AbstractContextManager[Any] = nullcontext()
+        if self.estimated:
+            seed = torch.randint(2**62, (), generator=self.generator)
+            stream = Stream(int(seed) if self.noise is None else self.noise)
         self._solving, self._evaluations, self._number = True, 0, new_solve()
         try:
-            with contextlib.ExitStack() as stack:
-                if self.estimated:
-                    seed = torch.randint(2**62, (), generator=self.generator)
-                    stack.enter_context(Stream(int(seed) if self.noise is None else self.noise))
-                yield
+            with stream:
+                return super()._call(x, transform, alone)
         finally:
             self._solving = False
 
