@@ -8,10 +8,11 @@ to the end of the call.
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.measure.operations import VECTORS
 from benchmarks.measure.process import uncollected
+from flows.threads import one_thread
 
 functorch = torch._C._functorch
 lift_fresh = torch.ops.aten.lift_fresh.default
@@ -36,7 +38,10 @@ def saved_bytes(call: Callable[[], object], besides: Iterable[Tensor] = ()) -> i
     """
     saved = _Saved(besides)
     hooks = saved_tensors_hooks(saved.pack, lambda x: x.tensor if isinstance(x, _Held) else x)
-    with steady(), _hooks_under_torch_func(), hooks:
+    # torch.func's vjp and jacrev refuse hooks (pytorch/pytorch#122729), since those that copy would
+    # cut the graph of an outer derivative; `_alias` does not
+    guard = patch.object(torch.autograd.graph, "disable_saved_tensors_hooks", nullcontext)
+    with steady(), guard, hooks:
         call()
     return saved.peak
 
@@ -64,30 +69,11 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
     return max(live.peak, live.bytes)
 
 
-@contextlib.contextmanager
+@contextmanager
 def steady() -> Iterator[None]:
     """Use one thread and no collector of cyclic garbage."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with uncollected():
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def _hooks_under_torch_func() -> Iterator[None]:
-    """Let torch.func's vjp and jacrev run under hooks, which they refuse (pytorch/pytorch#122729).
-
-    They do since hooks that copy would cut the graph of an outer derivative; `_alias` does not.
-    """
-    guard = torch.autograd.graph.disable_saved_tensors_hooks
-    torch.autograd.graph.disable_saved_tensors_hooks = contextlib.nullcontext  # type: ignore[assignment]  # in place of a function
-    try:
+    with one_thread(True), uncollected():
         yield
-    finally:
-        torch.autograd.graph.disable_saved_tensors_hooks = guard
 
 
 class _Saved:

@@ -39,11 +39,6 @@ CACHED = type(cache(len))
 OPERATORS, ARRAYS = "operators", "array_figures"  # their names among the notes of a record
 
 
-def lu_flops(n: int) -> int:
-    """FLOPs of an n x n LU factorisation: n(n-1)(4n+1)/6, about 2n³/3."""
-    return n * (n - 1) * (4 * n + 1) // 6
-
-
 def cholesky_flops(n: int) -> int:
     """FLOPs of an n x n Cholesky factorisation, roots too: n(n+1)(2n+1)/6, about n³/3.
 
@@ -66,7 +61,7 @@ def _batch(a: Tensor) -> int:
 
 
 def _lu(a: Tensor, *rest: Any, **options: Any) -> int:
-    m, n = a.shape[-2:]  # for m = n the sum is lu_flops(n)
+    m, n = a.shape[-2:]  # for m = n the sum is n(n-1)(4n+1)/6, about 2n³/3
     return _batch(a) * sum((m - j) * (1 + 2 * (n - j)) for j in range(1, min(m, n) + 1))
 
 
