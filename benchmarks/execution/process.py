@@ -229,7 +229,7 @@ class Worker:
             variables = {**os.environ, MARK: self._family}
             self._server, self._control = connected(
                 "benchmarks.execution.process:serve",
-                env={k: v for k, v in variables.items() if k not in self.without},
+                {k: v for k, v in variables.items() if k not in self.without},
             )
         ours, theirs = Pipe()
         with theirs, suppress(OSError):

@@ -246,13 +246,12 @@ def resident_bytes(case: Case, call: str) -> int:
     and then with the batch. Everything that its allocator holds counts, freed blocks included, in
     pages. Raises as `process.call`, with the limit `TIMEOUT`.
     """
-    request = {"case": case.model_dump(mode="json"), "call": call}
-    return int(process.call(grown, request, TIMEOUT))
+    return process.call(grown, (case, call), TIMEOUT)
 
 
-def grown(request: dict[str, Any]) -> int:
+def grown(subject: tuple[Case, str]) -> int:
     """Return the growth of this process's resident set, in bytes, by a call of a case."""
-    case, call = Case.model_validate(request["case"]), request["call"]
+    case, call = subject
     torch.set_num_threads(case.threads)
     calls(case.changed(batch=1)).works[call]()
     return process.growth(calls(case).works[call])

@@ -50,8 +50,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 @cache
 def _cpu() -> str:
     """Return the processor's name; cached, since finding it starts a process."""
-    name: str = cpuinfo.get_cpu_info().get("brand_raw", platform.processor() or "unknown")
-    return name
+    return cpuinfo.get_cpu_info().get("brand_raw", platform.processor() or "unknown")
 
 
 def _blas() -> str:

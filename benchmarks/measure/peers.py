@@ -73,18 +73,15 @@ class ForeignFlow(Child):
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Facts of the flow that was built."""
-        facts: dict[str, Any] = self._ask("build", foreign.facts)
-        return facts
+        return self._ask("build", foreign.facts)
 
     def arrays(self, name: str, timeout: float = TIMEOUT, **arguments: Any) -> Arrays:
         """Run a call of the peer; return its arrays."""
-        arrays: Arrays = self._ask(name, foreign.arrays, name, arguments, timeout=timeout)
-        return arrays
+        return self._ask(name, foreign.arrays, name, arguments, timeout=timeout)
 
     def seconds(self, name: str, calls: int) -> list[float]:
         """Return the seconds of consecutive runs of a call."""
-        seconds: list[float] = self._ask(name, foreign.seconds, name, calls)
-        return seconds
+        return self._ask(name, foreign.seconds, name, calls)
 
     def fit(self, x: np.ndarray, picks: np.ndarray, rates: np.ndarray, clip: float = 0.0) -> Fitted:
         """Train on, by Adam: an update for each row of ``picks`` (U, N), numbers of rows x (M, D).

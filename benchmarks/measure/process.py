@@ -22,7 +22,7 @@ from functools import cache
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import psutil
 
@@ -32,44 +32,36 @@ ENDING = 30.0  # seconds that a process whose pipe is closed has to end
 SAFE = {"PYTHONSAFEPATH": "1"}  # for those that the children start, such as `multiprocessing` does
 CALL = """
 import sys, importlib
-module, name, count, *rest = sys.argv[1:]
-sys.path[:] = rest[int(count):]
-getattr(importlib.import_module(module), name)(*rest[:int(count)])
+module, name, *descriptors = sys.argv[1:5]
+sys.path[:] = sys.argv[5:]
+getattr(importlib.import_module(module), name)(*descriptors)
 """
 MARK = "FLOWGAUGE_FAMILY"  # the variable that names a process's family
 
 
-def command(function: str, *arguments: str, path: Sequence[str] = ()) -> list[str]:
-    """Return the command that calls ``module:name`` with texts, with this process's path.
-
-    Folders of ``path`` come first.
-    """
-    arguments = (*function.split(":"), str(len(arguments)), *arguments)
-    return [sys.executable, "-P", "-c", CALL, *arguments, *path, *sys.path]
-
-
 def connected(
     function: str,
-    *arguments: str,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str],
     path: Sequence[str] = (),
-    **how: Any,
+    output: IO[bytes] | None = None,
 ) -> tuple[subprocess.Popen[bytes], Connection]:
     """Start a process that calls ``module:name``; it, and this end of a pipe to it.
 
-    The function is called with the descriptors of the other end and of the `lifeline`, and with
-    these texts. ``env`` are all its variables, by default those of this process, ``path`` folders
-    in front of this one's import path, and ``how`` other arguments of Popen.
+    The function is called with the descriptors of the other end and of the `lifeline`. ``env`` are
+    all its variables, ``path`` folders in front of this process's import path; it prints to
+    ``output``, or where this process does.
     """
     ours, theirs = Pipe()
     with theirs:
         descriptors = theirs.fileno(), lifeline()
+        command = [sys.executable, "-P", "-c", CALL, *function.split(":"), *map(str, descriptors)]
         process = subprocess.Popen(
-            command(function, *map(str, descriptors), *arguments, path=path),
+            [*command, *path, *sys.path],
             stdin=subprocess.DEVNULL,
-            env={**(os.environ if env is None else env), **SAFE},
+            stdout=output,
+            stderr=output,
+            env={**env, **SAFE},
             pass_fds=descriptors,
-            **how,
         )
     return process, ours
 
@@ -168,9 +160,9 @@ class Child:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         self._process, self._pipe = connected(
             f"{__name__}:serve",
-            env={**os.environ, **self._variables},
-            path=self._path,
-            **({} if self._prints else {"stdout": self._log, "stderr": self._log}),
+            {**os.environ, **self._variables},
+            self._path,
+            None if self._prints else self._log,
         )
         if self._setup:
             try:
