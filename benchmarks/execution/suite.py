@@ -10,7 +10,7 @@ from dataclasses import replace
 from importlib import resources
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core import from_json
@@ -23,6 +23,7 @@ from benchmarks.datasets.tables import admit
 from flows.plugins import FOREIGN, described
 from flows.registry import SIZES, choices
 
+Model = TypeVar("Model", bound=BaseModel)
 NAME = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,200}")  # that of a folder too
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # as NumPy takes it
 LONGEST = 2e6  # seconds: 23 days, less than the system can wait for
@@ -205,8 +206,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> Suite:
             hint = choices(first, keys, KEYS)
             raise ValueError(f"cannot set {setting!r}: suite {name!r} has no {first!r}; {hint}")
         override(values, setting)
-    suite: Suite = validated(Suite, values, f"suite {name!r}")
-    return suite
+    return validated(Suite, values, f"suite {name!r}")
 
 
 def planned(name: str) -> Path | None:
@@ -297,7 +297,7 @@ def _place(target: dict[str, Any] | list[Any], step: str, key: str) -> Any:
     raise ValueError(f"cannot set {key!r}: no {step!r} in that list; its places: {places}")
 
 
-def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
+def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
     """The model of the values; the first fault as a ValueError of one line."""
     check_values(values, where)
     try:

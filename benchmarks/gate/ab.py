@@ -200,24 +200,20 @@ class Worker:
     def greeting(self) -> dict[str, Any]:
         """The flows of the revision and their versions; ValueError if it cannot be imported."""
         try:
-            greeting: dict[str, Any] = self._child.call(worker.greeting)
+            return self._child.call(worker.greeting)
         except ChildEnded as error:
             raise ValueError(f"the worker {error}") from error
         except ChildError as error:
             raise ValueError(str(error).removeprefix("ImportError: ")) from error
-        return greeting
 
     def time(self, benchmark: str, calls: int) -> Visit | str:
         """Seconds of each call; the reason if it failed, "" if the family does not exist."""
         try:
-            visit: Visit | None = self._child.call(
-                worker.visit, benchmark, calls, timeout=ANSWER_LIMIT
-            )
+            return self._child.call(worker.visit, benchmark, calls, timeout=ANSWER_LIMIT) or ""
         except ChildEnded as error:
             return f"the worker {error}"
         except (ChildError, ValueError) as error:
             return str(error)
-        return visit or ""
 
 
 @dataclass

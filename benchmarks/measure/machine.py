@@ -50,7 +50,8 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 @cache
 def _cpu() -> str:
     """Return the processor's name; cached, since finding it starts a process."""
-    return cpuinfo.get_cpu_info().get("brand_raw", platform.processor() or "unknown")
+    name: str = cpuinfo.get_cpu_info().get("brand_raw", platform.processor() or "unknown")
+    return name
 
 
 def _blas() -> str:

@@ -12,7 +12,7 @@ from benchmarks.core.case import Case
 from benchmarks.measure import foreign
 from benchmarks.measure.clock import Work, compiling
 from benchmarks.measure.foreign import Arrays
-from benchmarks.measure.process import TIMEOUT, Child, ChildEnded, ChildError, environment
+from benchmarks.measure.process import TIMEOUT, Child, ChildEnded, ChildError, T, environment
 
 RESIDENT = ("log_prob", "gradient")  # calls whose bytes are measured
 TIMED = {"log_prob": "log_prob", "step": "step", "sample": "sample", "build": "construct"}
@@ -124,8 +124,8 @@ class ForeignFlow(Child):
         return {"parameters": self.facts["parameters"]}, {"peer": about}
 
     def _ask(
-        self, name: str, function: Callable[..., Any], *arguments: Any, timeout: float = TIMEOUT
-    ) -> Any:
+        self, name: str, function: Callable[..., T], *arguments: Any, timeout: float = TIMEOUT
+    ) -> T:
         try:
             return self.call(function, *arguments, timeout=timeout)
         except ChildEnded as error:

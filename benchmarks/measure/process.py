@@ -22,7 +22,7 @@ from functools import cache
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 import psutil
 
@@ -37,6 +37,7 @@ sys.path[:] = sys.argv[5:]
 getattr(importlib.import_module(module), name)(*descriptors)
 """
 MARK = "FLOWGAUGE_FAMILY"  # the variable that names a process's family
+T = TypeVar("T")
 
 
 def connected(
@@ -126,13 +127,14 @@ class Child:
         self.close()
 
     def call(
-        self, function: Callable[..., Any], *arguments: Any, timeout: float | None = TIMEOUT
-    ) -> Any:
+        self, function: Callable[..., T], *arguments: Any, timeout: float | None = TIMEOUT
+    ) -> T:
         """Return what a function of a module returns there.
 
         Raises ValueError if the function does, ChildError if it raises another exception, and
         ChildEnded if the process ends or takes longer than ``timeout`` seconds.
         """
+        result: T
         if self._process is None:
             self._start()
         try:
@@ -222,7 +224,7 @@ def set_up(plugins: Collection[str], fixed: bool) -> None:
     load_only(plugins)
 
 
-def call(function: Callable[[Any], Any], argument: Any, timeout: float) -> Any:
+def call(function: Callable[[Any], T], argument: Any, timeout: float) -> T:
     """Call a function in a new process, which has this one's plug-ins and has allocated nothing."""
     with helper(fixed=True, prints=False) as child:
         return child.call(function, argument, timeout=timeout)
