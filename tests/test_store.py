@@ -21,12 +21,13 @@ import benchmarks
 from benchmarks.core import store
 from benchmarks.core.case import Case, defaults_of
 from benchmarks.core.naming import undigested
-from benchmarks.core.record import SCHEMA, Declared, parsed
+from benchmarks.core.record import SCHEMA, parsed
 from benchmarks.execution.merging import SUPERSEDED, merge
 from benchmarks.execution.plan import state
 from benchmarks.execution.run import CHECKPOINTS, run
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.versions import dependencies
+from flows.registry import Declared
 from records import BATCH, arrays_of, case_of, content, edit, put, record_of, values
 from runs import COST, Silent, flowgauge, refused
 

@@ -63,7 +63,13 @@ def plan_of(folder: Path, records: Mapping[str, Record]) -> Plan:
     """
     path = folder / "suite.json"
     if not path.is_file():
-        return Plan(name=folder.resolve().name, cases=_measured(records))
+        lines = naming.lines(record.case for record in records.values())
+        cases = [
+            Planned(key=key, study=record.case.study, label=label, roles=record.case.roles)
+            for (key, record), label in zip(records.items(), lines, strict=True)
+        ]
+        cases.sort(key=lambda case: (case.study, case.label, case.key))
+        return Plan(name=folder.resolve().name, cases=cases)
     try:
         return Plan.model_validate(readable(strict_json(path.read_bytes())))
     except ValidationError as error:
@@ -72,15 +78,6 @@ def plan_of(folder: Path, records: Mapping[str, Record]) -> Plan:
         raise ValueError(f"{str(path)!r} is not a plan: {where}: {first['msg']}") from error
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is not a plan: {brief(error)}") from error
-
-
-def _measured(records: Mapping[str, Record]) -> list[Planned]:
-    names = naming.lines(record.case for record in records.values())
-    cases = [
-        Planned(key=key, study=record.case.study, label=name, roles=record.case.roles)
-        for (key, record), name in zip(records.items(), names, strict=True)
-    ]
-    return sorted(cases, key=lambda case: (case.study, case.label, case.key))
 
 
 def load(*folders: str | Path) -> pd.DataFrame:

@@ -171,11 +171,6 @@ def newer(folder: Path) -> dict[str, str]:
     return {key: reason for part in parts for key, reason in part.items()} | fresh
 
 
-def newer_parts(folder: Path) -> list[Path]:
-    """The tables of the parts that hold records of a newer schema."""
-    return [table for table in tables(folder) if _part(table, table.stat().st_mtime_ns)[1]]
-
-
 def set_aside(folder: Path) -> dict[Path, str]:
     """Move corrupt records to ``corrupt/`` of the folder, held by the caller; what was moved."""
     reasons = corrupt(folder, unread=False)  # what the disk refuses may be whole
@@ -395,9 +390,10 @@ def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> 
     fresh = dict(_readable(folder, whole=True))
     if not fresh and not (join and (without or len(before) > 1)):
         return None
-    if join and (parts := newer_parts(folder)):
-        what = f"{str(parts[0])!r} has records of a newer schema, which joining would drop"
-        raise FolderError(f"{what}: update flowgauge, or pack without --all")
+    for part in before if join else ():
+        if _part(part, part.stat().st_mtime_ns)[1]:
+            what = f"{str(part)!r} has records of a newer schema, which joining would drop"
+            raise FolderError(f"{what}: update flowgauge, or pack without --all")
     items = [(record, path.with_suffix(".npz")) for path, record in fresh.items()]
     if join:
         replaced = {record.key for record in fresh.values()}
@@ -460,11 +456,10 @@ def write_part(
                     entry = zipfile.ZipInfo(f"{value}.npy", (1980, 1, 1, 0, 0, 0))
                     archive.writestr(entry, buffer.getvalue(), zipfile.ZIP_LZMA)
                     there.add(value)
-            case = {name: getattr(record.case, name) for name in SEEN}
-            case |= {"seed": record.case.seeds.init}
-            about = {"status": record.status, "started": record.started}
-            text = record.model_dump_json(by_alias=True)
-            rows.append({"key": record.key, **case, **about, "record": text})
+            row = {"key": record.key, **{name: getattr(record.case, name) for name in SEEN}}
+            row |= {"seed": record.case.seeds.init, "status": record.status}
+            row |= {"started": record.started, "record": record.model_dump_json(by_alias=True)}
+            rows.append(row)
         empty = not archive.namelist()
     if empty:
         path.unlink()

@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.core import locks, store
 from benchmarks.core.case import Case, defaults_of, digest
-from benchmarks.core.record import Declared, Record, Status, Values
+from benchmarks.core.record import Record, Status, Values
 from benchmarks.core.study import Result, Skipped, study_of
 from benchmarks.execution import plan, versions
 from benchmarks.execution.process import (
@@ -130,7 +130,7 @@ class Recorder:
             key=key,
             identity=case.identity,
             defaults=defaults_of(case),
-            declared={name: Declared(*pair) for name, pair in needs.declared.items()},
+            declared=dict(needs.declared),
             files=dict(needs.files),
             plugins=versions.plugins_of(case),
             status=outcome.status if result.failure else "done",

@@ -186,7 +186,7 @@ def package_folders(revisions: Sequence[Revision]) -> list[list[str]]:
     return folders
 
 
-class Worker:
+class Worker(Child):
     """The timing process of a revision, which calls `worker`; it is started again if it is lost.
 
     ``task`` says what it imports, ``folders`` are in front of its import path.
@@ -194,13 +194,12 @@ class Worker:
 
     def __init__(self, task: Mapping[str, Any], folders: Sequence[str]) -> None:
         variables = {**environment(1, "cpu", "float32"), "PYTHONHASHSEED": "0"}
-        self._child = Child(worker.load_task, task, variables=variables, path=folders)
-        self.close = self._child.close
+        super().__init__(worker.load_task, task, variables=variables, path=folders)
 
     def greeting(self) -> dict[str, Any]:
         """The flows of the revision and their versions; ValueError if it cannot be imported."""
         try:
-            return self._child.call(worker.greeting)
+            return self.call(worker.greeting)
         except ChildEnded as error:
             raise ValueError(f"the worker {error}") from error
         except ChildError as error:
@@ -209,7 +208,7 @@ class Worker:
     def time(self, benchmark: str, calls: int) -> Visit | str:
         """Seconds of each call; the reason if it failed, "" if the family does not exist."""
         try:
-            return self._child.call(worker.visit, benchmark, calls, timeout=ANSWER_LIMIT) or ""
+            return self.call(worker.visit, benchmark, calls, timeout=ANSWER_LIMIT) or ""
         except ChildEnded as error:
             return f"the worker {error}"
         except (ChildError, ValueError) as error:
@@ -375,10 +374,10 @@ def compare(
         core, workers, greetings = _idlest_core(), {}, {}
         folders = package_folders(revisions)
         for side, revision, paths in zip((BASE, NEW), revisions, folders, strict=True):
-            process = Worker({"core": core, **_imports(revision, root, package, file)}, paths)
-            stack.callback(process.close)
+            task = {"core": core, **_imports(revision, root, package, file)}
+            workers[side] = stack.enter_context(Worker(task, paths))
             try:
-                workers[side], greetings[side] = process, process.greeting()
+                greetings[side] = workers[side].greeting()
             except ValueError as error:
                 raise ValueError(f"{revision.ref!r} cannot be timed: {error}") from error
         families = {name for greeting in greetings.values() for name in greeting["families"]}

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 DIM, ROWS = 8, 64
@@ -154,16 +155,12 @@ def counterpart(path: str, task: dict[str, Any]) -> str:
 
     An environment within the tree is not part of a revision.
     """
-    path, root = os.path.realpath(path), task["root"]
-    roots = [task["checkout"], *(p for p in (sys.prefix, sys.base_prefix) if p != root)]
-    if any(_is_within(path, inner) for inner in roots) or not _is_within(path, root):
+    place, root = Path(path).resolve(), task["root"]
+    others = [task["checkout"], *(p for p in (sys.prefix, sys.base_prefix) if p != root)]
+    if any(map(place.is_relative_to, others)) or not place.is_relative_to(root):
         return ""
-    moved = os.path.join(task["checkout"], os.path.relpath(path, root))
-    return moved if os.path.exists(moved) else ""
-
-
-def _is_within(path: str, folder: str) -> bool:
-    return os.path.isabs(path) and os.path.commonpath([path, folder]) == folder
+    moved = task["checkout"] / place.relative_to(root)
+    return str(moved) if moved.exists() else ""
 
 
 def fault(error: BaseException, checkout: str) -> str:
@@ -171,7 +168,7 @@ def fault(error: BaseException, checkout: str) -> str:
     cause = error.__cause__ or error  # of what a plug-in raises
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(cause.__traceback__)]
     places += [(cause.filename or "", cause.lineno)] if isinstance(cause, SyntaxError) else []
-    places = [(file, line) for file, line in places if _is_within(file, checkout)]
+    places = [(file, line) for file, line in places if Path(file).is_relative_to(checkout)]
     where = "".join(f" ({os.path.relpath(f, checkout)}, line {n})" for f, n in places[-1:])
     text = cause.msg if isinstance(cause, SyntaxError) else cause
     hint = f": {HINT}" if isinstance(cause, ImportError) else ""

@@ -208,8 +208,7 @@ def timed(
             results[case.key] = replace(result, seconds=perf_counter() - start)
         except Exception as error:
             yield case.key, Result.of(error)
-    how: dict[str, Any] = {"device": cases[0].device, "heap": heap, "warm": warm}
-    how["seconds"] = float(cases[0].settings["seconds"])
+    seconds, device = float(cases[0].settings["seconds"]), cases[0].device
     samples: dict[str, list[float]] = {}
     while works:
         turns = {
@@ -217,7 +216,7 @@ def timed(
         }
         try:
             with meanwhile():
-                samples = interleave(turns, **how)
+                samples = interleave(turns, seconds=seconds, device=device, heap=heap, warm=warm)
             break
         except WorkError as failure:
             if (failed := failure.name.rpartition("/")[0]) not in works:
@@ -234,8 +233,8 @@ def timed(
         if samples:
             times = {f"{name}_seconds": samples[f"{key}/{name}"] for name in named}
             metrics = {**result.metrics, **times, "reference_seconds": samples[REFERENCE]}
-            seconds = (result.seconds or 0.0) + sum(map(sum, times.values()))
-            result = replace(result, metrics=metrics, seconds=seconds)
+            spent = (result.seconds or 0.0) + sum(map(sum, times.values()))
+            result = replace(result, metrics=metrics, seconds=spent)
         yield key, result
 
 

@@ -186,7 +186,9 @@ def interleave(
     samples: dict[str, list[float]] = {name: [] for name in works}
     try:
         for name in works:
-            first[name] = _shortest(works[name], device)
+            (first[name],) = turn(works[name], 1, device)
+            if first[name] < 0.05:  # the least of three, undisturbed
+                first[name] = min([first[name], *turn(works[name], 2, device)])
         slowest = max(first.values())
         times = {n: max(1, min(8, int(slowest / 4 / max(t, 1e-9)))) for n, t in first.items()}
         started, done = time.perf_counter(), 0
@@ -203,12 +205,6 @@ def interleave(
     except Exception as error:
         raise WorkError(name, error) from error
     return samples
-
-
-def _shortest(work: Work, device: str) -> float:
-    """Seconds of one undisturbed call: the least of three if it is short."""
-    (seconds,) = turn(work, 1, device)
-    return min([seconds, *turn(work, 2, device)]) if seconds < 0.05 else seconds
 
 
 @contextmanager

@@ -210,17 +210,13 @@ class Beside:
 
 def _busy() -> tuple[float, float] | None:
     """Return core-seconds of all processes since the system's start, and those stolen."""
-    if not psutil.LINUX or _contained():
+    marks = ("/.dockerenv", "/run/.containerenv")
+    contained = any(map(os.path.exists, marks)) or "KUBERNETES_SERVICE_HOST" in os.environ
+    if contained or not psutil.LINUX:
         return None
     times = psutil.cpu_times()
     busy = times.user + times.nice + times.system + times.irq + times.softirq
     return busy, times.steal
-
-
-def _contained() -> bool:
-    """Return whether this is a container, by the usual marks."""
-    marks = ("/.dockerenv", "/run/.containerenv")
-    return any(map(os.path.exists, marks)) or "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def _own() -> float:

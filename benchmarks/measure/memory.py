@@ -143,9 +143,7 @@ class _Live(TorchDispatchMode):
         self.bytes = self.peak = 0
         self.storages: dict[int, tuple[object, int, int]] = {}  # weak reference, bytes before, now
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self.peak = max(self.peak, self.bytes)
         if func is not lift_fresh:  # its argument is a new tensor of torch.tensor

@@ -84,7 +84,14 @@ def end_with_parent(lifeline: int) -> None:
 
     A thread waits for the end. Linux sends a signal too, which needs no lock of Python's.
     """
-    threading.Thread(target=_exit_at_end, args=(lifeline,), daemon=True).start()
+
+    def exit_at_end() -> None:
+        parent = select.poll()
+        parent.register(lifeline, 0)  # nothing but that the other end was closed
+        parent.poll()
+        os._exit(1)
+
+    threading.Thread(target=exit_at_end, daemon=True).start()
     with suppress(OSError):  # a description of its own, which has one owner
         descriptor = os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY)
         signal.signal(signal.SIGIO, signal.SIG_DFL)
@@ -346,10 +353,3 @@ def _marked(process: psutil.Process, mark: str) -> bool:
         return alive and process.environ().get(MARK) == mark
     except psutil.Error:  # it has ended, or is another user's
         return False
-
-
-def _exit_at_end(lifeline: int) -> None:
-    parent = select.poll()
-    parent.register(lifeline, 0)  # nothing but that the other end was closed
-    parent.poll()
-    os._exit(1)

@@ -43,9 +43,7 @@ def build(request: Mapping[str, Any]) -> Built:
         raise ValueError("diffrax solves by method 'dopri5' and error_norm 'all' alone")
     first = solver["first_step"] if isinstance(solver["first_step"], int | float) else None
     x = jnp.asarray(request["x"])
-    rows, dim = x.shape
     parameters = {name: jnp.asarray(value) for name, value in request["ours"].items()}
-    shape = (rows, dim)
 
     def norm(state: Any) -> Any:
         """The larger of the root mean squares of the points and of the log-determinants."""
@@ -74,7 +72,7 @@ def build(request: Mapping[str, Any]) -> Built:
         args = (layers, _paths([weight for weight, *_ in layers]))
         solution = solve(_field(jnp, True), (x, jnp.zeros_like(x[:, 0])), (0.0, 1.0), args, adjoint)
         z, ladj = (part[0] for part in solution.ys)
-        normal = -0.5 * (z**2).sum(1) - 0.5 * dim * math.log(2 * math.pi)
+        normal = -0.5 * (z**2).sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
         return normal + ladj, STAGES * solution.stats["num_steps"] + START
 
     def loss(parameters: Any, x: Any, adjoint: Any) -> Any:
@@ -91,10 +89,9 @@ def build(request: Mapping[str, Any]) -> Built:
         )
 
     def sample(parameters: Any, key: Any) -> Any:
-        z = jax.random.normal(key, shape, x.dtype)
+        z = jax.random.normal(key, x.shape, x.dtype)
         args = (_layers(parameters), None)
-        forward = diffrax.RecursiveCheckpointAdjoint()
-        return solve(_field(jnp, False), z, (1.0, 0.0), args, forward).ys[0]
+        return solve(_field(jnp, False), z, (1.0, 0.0), args, checkpointed).ys[0]
 
     checkpointed = diffrax.RecursiveCheckpointAdjoint()
     calls = {
