@@ -17,10 +17,7 @@ RECORDS = "records"  # the column of a table's frame that is not shown: each row
 
 
 def cells(frame: pd.DataFrame, values: pd.Series | str) -> pd.Series:
-    """A table's cells: values of the cases that are done, the status of the others.
-
-    A metric is named; the frame lacks its column where no case is done.
-    """
+    """A table's cells: values, or a metric, of the cases that are done, else their status."""
     absent = pd.Series(float("nan"), frame.index)
     series = frame.get(values, absent) if isinstance(values, str) else values
     return series.astype(object).where(frame["status"] == "done", frame["status"])
@@ -115,17 +112,16 @@ def columns(*parts: str | Mapping[str, str | Column]) -> dict[str, Column]:
 class Table:
     """Rows to be shown, raw: a report formats them, an export does not.
 
-    ``columns`` says by name how a column of ``frame`` is shown; one that it does not mention is
-    shown under its own name. A cell that is a string is shown as it is: that is how a failed case
-    appears. The column `RECORDS`, which is not shown, has for each row a tuple of the keys of the
-    records that it comes from. Nothing computes from a header: readers take columns by name.
+    A cell that is a string is shown as it is: that is how a failed case appears. The column
+    `RECORDS`, which is not shown, has for each row a tuple of the keys of the records that it comes
+    from. Nothing computes from a header: readers take columns by name.
     """
 
     name: str
     title: str
     note: str
     frame: pd.DataFrame
-    columns: Mapping[str, Column] = field(default_factory=dict)
+    columns: Mapping[str, Column] = field(default_factory=dict)  #: of the frame's, by name
     first: str | None = None  #: of a table of leaders: what is read before it, may be empty
 
     @classmethod
@@ -168,10 +164,7 @@ class Table:
 
 
 def per_row(frame: pd.DataFrame, metric: str) -> pd.Series:
-    """A metric's values for one row of data; ValueError for one that is of no batch or row.
-
-    NaN where no case of the frame has it.
-    """
+    """A metric for one row of data, NaN if no case has it; ValueError if not of a batch or row."""
     per = defined(metric).per
     if not per:
         raise ValueError(f"metric {metric!r} is not of a batch: it has no value for a row")
@@ -181,17 +174,14 @@ def per_row(frame: pd.DataFrame, metric: str) -> pd.Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture: ``draw`` returns a matplotlib Figure when a report wants one.
-
-    ``within`` names another figure of the study that has all of its content; a report shows that.
-    """
+    """A picture: ``draw`` returns a matplotlib Figure when a report wants one."""
 
     name: str
     title: str
     note: str
     draw: Callable[[], Any]
     records: tuple[str, ...] = ()
-    within: str = ""
+    within: str = ""  #: another figure of the study with all of its content, which a report shows
 
     @classmethod
     def of(
@@ -209,10 +199,7 @@ class Figure:
 
 
 def described(values: pd.Series, **defaults: Any) -> pd.DataFrame:
-    """Fields of descriptions, such as solvers and traces, a column each.
-
-    A text stands for a description with this first field and all other defaults.
-    """
+    """Fields of descriptions, such as solvers, a column each; a text is the first field of one."""
     first, *_ = defaults
     filled = [
         {**defaults, **(dict(value) if isinstance(value, Mapping) else {first: value})}
@@ -224,9 +211,8 @@ def described(values: pd.Series, **defaults: Any) -> pd.DataFrame:
 class Folder:
     """What the package of a study shows of its records, without the modules that measure.
 
-    Its docstring is the study's question. Its module ``tables`` has a function ``tables(frame)``,
-    and may have ``READS``, the names of other studies whose records these use; ``figures`` has
-    ``figures(frame)``.
+    Its docstring is the study's question. Its module ``tables`` has ``tables(frame)``, and may have
+    ``READS``, other studies whose records these use; ``figures`` has ``figures(frame)``.
     """
 
     def __init__(self, package: str) -> None:

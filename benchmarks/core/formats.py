@@ -29,10 +29,7 @@ def plain(text: object) -> str:
 
 
 def brief(message: object, longest: int = LONGEST) -> str:
-    """The first line of a foreign message, plain and cut where it is long.
-
-    Of an error without a message it is the name of the error's type.
-    """
+    """The first line of a foreign message, plain and cut if long; else the type of the error."""
     text = str(message)[: 4 * longest]
     lines = (plain(line).expandtabs(1).strip() for line in text.splitlines())
     first = next(filter(None, lines), type(message).__name__)
@@ -49,10 +46,7 @@ def readable(value: Any) -> Any:
 
 
 def cell(text: object) -> str:
-    """Foreign text as a cell of a CSV file that no spreadsheet takes for a formula.
-
-    An apostrophe says so, as OWASP advises for CSV injection.
-    """
+    """Foreign text as a CSV cell, with an apostrophe before what could be a formula (OWASP)."""
     written = plain(text)
     try:
         float(written)

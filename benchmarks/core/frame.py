@@ -45,22 +45,16 @@ class Planned(BaseModel):
 
 
 class Plan(BaseModel):
-    """What ``suite.json`` says: the suite's name and purpose, the suite as read, its cases.
-
-    A case that stands for two points of a comparison is listed twice.
-    """
+    """What ``suite.json`` says: the suite's name and purpose, the suite as read, its cases."""
 
     name: str
     about: str = ""
     suite: dict[str, Any] = {}
-    cases: list[Planned] = []
+    cases: list[Planned] = []  #: one that stands for two points of a comparison is there twice
 
 
 def plan_of(folder: Path, records: Mapping[str, Record]) -> Plan:
-    """The plan of a results folder; where it has none, its records under the folder's name.
-
-    Raises ValueError for a ``suite.json`` that is not a plan.
-    """
+    """The plan of a results folder, or its records; ValueError for a wrong ``suite.json``."""
     path = folder / "suite.json"
     if not path.is_file():
         lines = naming.lines(record.case for record in records.values())
@@ -132,10 +126,7 @@ def _places(cases: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def labels(folders: Sequence[Path]) -> list[str]:
-    """Folders' names, with as many of their parents as tells them apart.
-
-    Raises ValueError for a folder that is given twice.
-    """
+    """Folders' names with as many parents as tell them apart; ValueError for one given twice."""
     paths = [folder.resolve() for folder in folders]
     if twice := [str(f) for f, path in zip(folders, paths, strict=True) if paths.count(path) > 1]:
         raise ValueError(f"{twice[-1]!r} is given twice: name different results folders")
@@ -149,10 +140,7 @@ def labels(folders: Sequence[Path]) -> list[str]:
 
 
 def _defaults(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
-    """Defaults of settings and options by the names of studies and flows, the latest of each.
-
-    They are those that the records state, and of earlier records `EARLIER`.
-    """
+    """Defaults by studies and flows: the latest that records state; of earlier ones `EARLIER`."""
     defaults = dict(EARLIER)
     for record in sorted((r for r in records if r.defaults), key=lambda record: record.started):
         flow = f"flow {record.case.flow}"
@@ -199,11 +187,7 @@ def _row(
 
 
 def cautions(frame: pd.DataFrame) -> pd.Series:
-    """Why the times of each row are not to be quoted; "" where they are.
-
-    The machine was shared, or that is not known; or the reference workload's times scattered, or
-    nothing timed it beside the row's block.
-    """
+    """Why the times of each row are not to be quoted, by `_caution`; "" where they are."""
     missing = pd.Series(None, frame.index, dtype=object)
     samples = frame.get(f"{REFERENCE}.values", missing)
     scatter = samples.map(
@@ -232,10 +216,7 @@ def spread(samples: Sequence[float]) -> float:
 
 
 def place(machine: Mapping[str, Any], versions: Mapping[str, str], device: str = "cpu") -> str:
-    """What has to be equal for two times to be comparable: machine class and minor torch.
-
-    A class is a processor with its instructions, a number of cores and a system.
-    """
+    """What two comparable times have in common: processor, cores, system, and minor torch."""
     parts = [processor(machine), machine.get("cores"), machine.get("system")]
     parts += [machine.get("gpu")] if device.startswith("cuda") else []
     name = "/".join(str(part) for part in parts if part) if processor(machine) else UNKNOWN

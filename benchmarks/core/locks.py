@@ -62,10 +62,7 @@ def place() -> Path:
 
 @contextmanager
 def _holding(path: Path, detail: str, waiting: Callable[[str], object]) -> Iterator[None]:
-    """Hold a lock; ``waiting`` is called with its holder as long as there is another.
-
-    Holders write themselves into a file beside, which all users may write.
-    """
+    """Hold a lock, and say so in a file beside; ``waiting`` is told of another holder meanwhile."""
     lock, note = filelock.FileLock(path, mode=0o666), path.with_name(f"{path.name}.holder")
     while not lock.is_locked:
         try:

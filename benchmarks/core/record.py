@@ -34,14 +34,11 @@ Status = Literal["done", "failed", "skipped", "timeout"]
 
 
 class Standing(NamedTuple):
-    """Why a record's counts and qualities, and why its times, are stale; empty where current.
-
-    ``unchecked`` says what is not there that would decide it; such a record counts as current.
-    """
+    """Why a record's counts and qualities, and why its times, are stale; empty where current."""
 
     counts: str = ""
     times: str = ""
-    unchecked: str = ""
+    unchecked: str = ""  # what is not there that would decide it; the record counts as current
 
     @property
     def reason(self) -> str:
@@ -58,8 +55,15 @@ class Values:
 
     @classmethod
     def of(cls, name: str, values: float | Sequence[float]) -> Self:
-        """Values of a metric, one or several."""
-        return cls(name, _floats(values))
+        """Values of a metric, one or several numbers or `WORDS`; ValueError for anything else."""
+        items: Sequence[Any] = values if isinstance(values, list | tuple) else [values]
+        for number in items:
+            if isinstance(number, str | bool) and number not in WORDS:
+                raise ValueError(f"{brief(repr(number))} is not a number")
+        try:
+            return cls(name, tuple(WORDS[x] if isinstance(x, str) else float(x) for x in items))
+        except (TypeError, OverflowError) as error:  # pydantic takes ValueError alone for bad input
+            raise ValueError(brief(str(error))) from error
 
     @property
     def metric(self) -> Metric:
@@ -82,17 +86,6 @@ def _read(metrics: Any) -> dict[str, Values]:
         name: value if isinstance(value, Values) else Values.of(name, value)
         for name, value in metrics.items()
     }
-
-
-def _floats(value: Any) -> tuple[float, ...]:
-    values = value if isinstance(value, list | tuple) else [value]
-    for number in values:
-        if isinstance(number, str | bool) and number not in WORDS:
-            raise ValueError(f"{brief(repr(number))} is not a number")
-    try:
-        return tuple(WORDS[x] if isinstance(x, str) else float(x) for x in values)
-    except (TypeError, OverflowError) as error:  # pydantic takes ValueError alone for bad input
-        raise ValueError(brief(str(error))) from error
 
 
 def _written(metrics: Mapping[str, Values]) -> dict[str, list[Any]]:

@@ -507,10 +507,7 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def sweep(*folders: Path) -> None:
-    """Remove what writers have left which were killed, and none of which lives.
-
-    That is temporary files, and arrays of loose records that were not written, or packed.
-    """
+    """Remove temporary files of dead writers, and arrays without their loose record."""
     for folder in folders:
         for path in (*folder.glob(".*"), *folder.glob("*.npz")):
             orphan = path.suffix == ".npz" and folder.name == RECORDS

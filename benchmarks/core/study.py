@@ -76,22 +76,17 @@ class Study(Folder):
 
     A subclass states ``name`` and ``Options``, the model of its part of a suite; ``cases``; and
     ``result`` of one case, or ``measure`` of cases that are measured together. Settings of its
-    cases have the defaults of the options of the same names. The docstring of its folder is its
-    question; the modules ``tables`` and ``figures`` there show records, by functions of these names
-    of a frame.
+    cases have the defaults of the options of the same names. Its folder shows records: `Folder`.
 
     A study of ``parts`` has these, whose options and cases' settings have ``part``, and itself only
     if it states ``Options``.
-
-    ``version`` is raised when a change moves what the study computes, ``pace`` when it moves how
-    fast alone; ``uses`` are the measuring packages that its records depend on beside the flow's.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[BaseModel]]
-    version: ClassVar[int] = 1
-    pace: ClassVar[int] = 1
-    uses: ClassVar[tuple[str, ...]] = ("benchmarks.measure",)
+    version: ClassVar[int] = 1  # raised when a change moves what the study computes
+    pace: ClassVar[int] = 1  # raised when it moves how fast alone
+    uses: ClassVar[tuple[str, ...]] = ("benchmarks.measure",)  # that records depend on, as on flows
     needs_data: ClassVar[bool] = True  # a run is refused where the files of a data set are absent
     interleaved: ClassVar[bool] = False  # whether all of a block are timed in the same rounds
     parts: ClassVar[Mapping[str, Study]] = {}  # unregistered studies by the setting ``part``

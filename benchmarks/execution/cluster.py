@@ -180,10 +180,7 @@ class Cluster:
                     answered(lambda: self.client.cancel(list(self.running)))
 
     def _room(self, recorder: Recorder, alone: bool) -> int:
-        """How many tasks the workers can have; Lost where nobody answers.
-
-        ClusterError where for long no worker may have its host to itself.
-        """
+        """How many tasks the workers can have; Lost if nobody answers, ClusterError for no host."""
         if self.client.status != "running":
             raise Lost("the connection is closed")
         workers = answered(lambda: self.client.scheduler_info(n_workers=-1))["workers"].values()
@@ -251,10 +248,7 @@ _local = threading.local()
 def measured(
     order: Order, over: str, folder: str, setup: Setup, alone: bool, plugins: Sequence[str]
 ) -> list[tuple[str, Measured]]:
-    """Measure a task on a Dask worker: the outcomes by key.
-
-    They are those of the cases that have ended where the run, whose event is ``over``, stops.
-    """
+    """Measure a task on a Dask worker, until the event ``over`` of its run: outcomes by key."""
     for plugin in plugins:
         load_plugin(plugin)
     if not alone:  # this thread's part of the memory that the Dask worker may use
@@ -272,10 +266,7 @@ def measured(
 
 
 def _worker(over: str, setup: Setup) -> tuple[Worker, threading.Lock]:
-    """The measuring process of this thread, and what is held while it measures.
-
-    Each run has a new one, whose code may be newer, until it is over.
-    """
+    """This thread's measuring process, a new one a run, and what is held while it measures."""
     if getattr(_local, "purpose", None) != (over, setup):
         if hasattr(_local, "measuring"):
             _local.measuring[0].stop()

@@ -215,10 +215,7 @@ class State:
 
 
 def state(suite: Suite, folder: Path, shard: Shard = WHOLE) -> State:
-    """Where a suite, or its shard, stands in a results folder.
-
-    ValueError for a suite that cannot be expanded.
-    """
+    """Where a suite, or its shard, stands in a folder; ValueError if it cannot be expanded."""
     cases = shard.part(suite.cases(), suite.operators)
     now = State(folder, cases, store.read(folder, whole=True), newer=store.newer(folder))
     here = None

@@ -77,17 +77,13 @@ _noisy: set[str] = set()  # subjects whose output was reported, for one line of 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker may use: threads, a device, a share of the memory; cores and GPU of its own.
-
-    Without ``cores`` it runs on those that this process may use. With ``operators`` it counts those
-    that torch dispatches and times nothing.
-    """
+    """What a worker may use, and how it measures."""
 
     threads: int
     device: str
     memory_share: float
-    operators: bool = False
-    cores: frozenset[int] | None = None
+    operators: bool = False  # count those that torch dispatches, and time nothing
+    cores: frozenset[int] | None = None  # None: those that this process may use
     gpu: str | None = None
 
 
@@ -101,17 +97,13 @@ class Files:
 
 @dataclass(frozen=True)
 class Measured:
-    """A case's result, the seconds that it took, and what ran beside its block where known.
-
-    ``status`` is that of a result that failed; ``facts`` are fields of the record: where, when and
-    with what the block was measured.
-    """
+    """What a case's measurement gave."""
 
     result: Result
-    seconds: float
-    shared: dict[str, float] | None = None
-    status: Status = "failed"
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float  # that the case took
+    shared: dict[str, float] | None = None  # what ran beside its block; None if not known
+    status: Status = "failed"  # of a result that failed
+    facts: Mapping[str, Any] = field(default_factory=dict)  # of the block, fields of the record
 
 
 class WorkerLost(RuntimeError):
@@ -142,13 +134,12 @@ def plugins_of(cases: Iterable[Case]) -> tuple[str, ...]:
 class Worker:
     """A handle on a server and on the process of the block that it measures.
 
-    The server is started on first use, and again after it died. It has this process's environment
-    without the variables named by ``without``.
+    The server is started on first use, and again after it died.
     """
 
     def __init__(self, setup: Setup, without: Collection[str] = ()) -> None:
         self.setup = setup
-        self.without = without
+        self.without = without  # variables of this process that the server lacks
         self.facts: dict[str, Any] = {}  # of the latest block
         self.cancelled = False
         self._server: subprocess.Popen[bytes] | None = None
@@ -204,10 +195,7 @@ class Worker:
         self._server = self._control = self._child = None
 
     def cancel(self, gently: bool = False) -> None:
-        """End the block from another thread than the one that measures, which is told.
-
-        ``gently`` asks it to stop at its next checkpoint.
-        """
+        """End the block from a thread that does not measure; ``gently`` at its next checkpoint."""
         self.cancelled = True
         server, child = self._server, self._child
         if child is not None:
@@ -250,10 +238,7 @@ class Worker:
         return None
 
     def _end_block(self, grace: float = GRACE) -> int | None:
-        """End the block's process and what it has started; its exit status where it ended itself.
-
-        The exit status is negative for a signal, as of `subprocess`.
-        """
+        """End the block's process and what it has started; its exit status, as of `subprocess`."""
         if (child := self._child) is None:
             return None
         if (end := self._answer(grace)) is None:
@@ -305,10 +290,7 @@ class Worker:
 def measured(
     worker: Worker, cases: Sequence[Case], limit: float, files: Mapping[str, Files]
 ) -> Iterator[tuple[str, Measured]]:
-    """Yield each case's key and result; where the process is lost, go on with one case at a time.
-
-    ``limit`` are the seconds that a block may take.
-    """
+    """Yield each case's key and result within a limit of seconds; after a loss case by case."""
     rest, begun = {case.key: case for case in cases}, time.monotonic()
     try:
         for key, result in worker.measure(cases, limit, files):

@@ -227,10 +227,9 @@ def run(
     Trainings and counts come first, side by side if there are several jobs; then, one by one,
     whatever is timed. Failures and skips stand until a version is raised or ``retry`` is asked for;
     ``renew_times`` measures cases again whose times are of another class of machine or minor
-    version of torch, and to keep weights it trains flows again. A training that was cut off goes on
-    from its checkpoint. A suite that counts operators is measured afresh: it notices what nobody
-    declared. Corrupt records are set aside and measured again; cases of a newer schema are left
-    out. A given ``worker`` measures in place of the run's own, and lives on.
+    version of torch, and to keep weights it trains flows again. A suite that counts operators is
+    measured afresh. Corrupt records are set aside and measured again; cases of a newer schema are
+    left out. A given ``worker`` measures in place of the run's own, and lives on.
 
     Raises FolderError where another process holds the folder or it cannot be read or written,
     ValueError for a suite that cannot be expanded or for more jobs than there is room for, and
@@ -446,10 +445,7 @@ def contention(
 
 
 def cores_for(jobs: int, threads: int) -> list[frozenset[int] | None]:
-    """Disjoint cores for each of several workers; a single one is not bound to any.
-
-    ValueError where this process may use too few.
-    """
+    """Disjoint cores for each of several workers, no binding of one; ValueError for too few."""
     if jobs == 1:
         return [None]
     cores = machine.cores()

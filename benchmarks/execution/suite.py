@@ -107,10 +107,7 @@ class Suite(Settings, frozen=True):
         return list(first.values())
 
     def entries(self) -> list[Case]:
-        """All cases in order; one that stands for two points of a comparison, with either role.
-
-        ValueError where the suite names what does not exist.
-        """
+        """All cases in order, one of two points with either role; ValueError for unknown names."""
         common = Common(self.seeds, self.device, self.dtype, self.threads)
         entries: dict[str, Case] = {}
         for entry in self.studies:

@@ -87,14 +87,11 @@ def select(patterns: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Revision:
-    """A revision: the user's name for it, its commit, and the folder of its files.
+    """A revision of the user's repository."""
 
-    The commit of a changed working tree is HEAD's with "-dirty".
-    """
-
-    ref: str
-    commit: str
-    path: Path
+    ref: str  # the user's name for it
+    commit: str  # of a changed working tree HEAD's with "-dirty"
+    path: Path  # the folder of its files
 
     @property
     def project(self) -> dict[str, Any]:
@@ -221,9 +218,9 @@ class Measurement:
 
     slower, faster: the ratio is beyond the factor and p is below `LEVEL`; same: otherwise; too few:
     so few blocks could not be significant; else appeared, vanished, failed in base, failed in new.
-    ``declared`` has the versions that the flow rests on, None for a revision that declares none.
     """
 
+    # versions that the flow rests on by side, None for a revision that declares none
     declared: dict[str, dict[str, list[int]] | None] = field(default_factory=dict)
     ratio: float | None = None
     low: float | None = None

@@ -18,18 +18,15 @@ from flows.continuous.solve import FIXED
 
 @dataclass(frozen=True)
 class Entry:
-    """One case of a result; cases of one ``group`` differ in nothing but their seeds.
-
-    Times can be compared if ``place`` is equal and not empty.
-    """
+    """One case of a result."""
 
     label: str
-    group: str
+    group: str  # of the cases that differ in nothing but their seeds
     seed: str
     status: str
     reason: str
     metrics: Mapping[str, Values]
-    place: str = ""
+    place: str = ""  # times can be compared if it is equal, and not empty
     record: Record | None = None  # None of a benchmark of pytest-benchmark
 
     def kind(self, name: str) -> str:

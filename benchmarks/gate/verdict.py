@@ -34,12 +34,7 @@ UNKNOWN: tuple[Outcome, ...] = ("unjudged", "incomparable")
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of one case in both results, or, without a metric, what became of a case.
-
-    ``base`` and ``new`` are counts, means over seeds, or medians in times of the reference
-    workload. ``p`` is corrected for the number of tests, ``note`` is the reason for the outcome,
-    ``remedy`` what to do if it was meant, ``operators`` those that moved.
-    """
+    """One metric of one case in both results, or, without a metric, what became of a case."""
 
     case: str
     metric: str
@@ -47,13 +42,13 @@ class Comparison:
     outcome: Outcome
     fails: bool = False
     unit: str = ""
-    base: float | None = None
+    base: float | None = None  # count, mean over seeds, or median in times of the reference
     new: float | None = None
     change: str = ""
-    p: float | None = None
-    note: str = ""
-    remedy: str = ""
-    operators: str = ""
+    p: float | None = None  # corrected for the number of tests
+    note: str = ""  # the reason for the outcome
+    remedy: str = ""  # what to do if it was meant
+    operators: str = ""  # that moved
 
     @property
     def row(self) -> tuple[str, ...]:
@@ -70,21 +65,16 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Everything that was compared, and whether the build fails.
-
-    ``measured`` are the cases of the new result, ``raised`` the cases that moved with each version
-    that was raised, ``aged`` the number of stale records of the new result by reason, and ``moves``
-    say which flows cost or compute something else.
-    """
+    """Everything that was compared, and whether the build fails."""
 
     base: str
     new: str
     factor: float
     comparisons: tuple[Comparison, ...]
-    measured: tuple[Entry, ...]
-    raised: Mapping[str, Sequence[str]]
-    aged: Mapping[str, int]
-    moves: Sequence[str] = ()
+    measured: tuple[Entry, ...]  # cases of the new result
+    raised: Mapping[str, Sequence[str]]  # cases that moved, by version that was raised
+    aged: Mapping[str, int]  # stale records of the new result, by reason
+    moves: Sequence[str] = ()  # which flows cost or compute something else
 
     @property
     def failures(self) -> list[Comparison]:

@@ -103,10 +103,7 @@ def seconds_of(call: Callable[[], object], calls: int) -> dict[str, list[float]]
 
 
 def declared_versions() -> dict[str, dict[str, list[int]]]:
-    """Version and pace of each family and of the packages of ours that it lies in.
-
-    Empty for a revision whose families declare none.
-    """
+    """Version and pace of each family and of the packages that it lies in, if they declare any."""
     import flows
 
     if not hasattr(getattr(flows, "members", None), "declared"):

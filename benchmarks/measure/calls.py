@@ -80,8 +80,7 @@ class Calls:
         """Return metrics without a clock, and the operators of each call that were not counted.
 
         Each call runs once before, since an optimiser builds its state. Samples have torch's seed
-        0, on which the iterations of an inverse depend; one thread, since `flows.linalg` takes
-        another path with more.
+        0, on which the iterations of an inverse depend.
         """
         metrics: dict[str, float] = {"parameters": trainable(self.flow)}
         uncounted = {}

@@ -51,26 +51,19 @@ WIDEST = 2**16
 
 @dataclass(frozen=True)
 class Call:
-    """Something to be timed: ``run`` returns once everything is computed.
+    """Something to be timed."""
 
-    ``run`` takes the options and arrays of a request by name. ``arrays`` are those of its result,
-    outside of the clock.
-    """
-
-    run: Callable[..., Any]
-    arrays: Callable[[Any], Arrays] = lambda result: {}
+    run: Callable[..., Any]  # of options and arrays by name; returns once everything is computed
+    arrays: Callable[[Any], Arrays] = lambda result: {}  # of its result, outside of the clock
 
 
 @dataclass(frozen=True)
 class Built:
-    """A peer's model: its calls by name, and facts about it, as JSON.
-
-    ``release`` frees what calls leave behind, such as gradients.
-    """
+    """A peer's model: its calls by name, and facts about it, as JSON."""
 
     calls: Mapping[str, Call]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    release: Callable[[], object] = lambda: None
+    release: Callable[[], object] = lambda: None  # frees what calls leave behind, as gradients
 
 
 def names() -> list[str]:
@@ -154,10 +147,7 @@ def _version(package: str) -> str:
 
 
 def width(count: Callable[[int], int], parameters: int) -> int:
-    """Return the width whose number of parameters, which rises with it, is nearest to the given.
-
-    ValueError where no width below `WIDEST` has as many.
-    """
+    """Return the width with the nearest number of parameters; ValueError if none to `WIDEST`."""
     upper = 1
     while count(upper) < parameters:
         upper *= 2
