@@ -18,10 +18,7 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def plain(text: object) -> str:
-    """Foreign text without terminal escapes and control characters; tabs and newlines stay.
-
-    Half of a surrogate pair, which no encoding has, becomes a question mark.
-    """
+    """Foreign text without `ESCAPES`; half of a surrogate pair becomes a question mark."""
     written = str(text)
     if written.isprintable():  # most texts, in a fraction of the time
         return written

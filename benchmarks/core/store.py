@@ -440,10 +440,7 @@ def write_part(
     items: Iterable[tuple[Record, Mapping[str, np.ndarray]]],
     known: Iterable[str] = (),
 ) -> Path:
-    """Write records with their arrays as the next part; the path of its table.
-
-    Arrays whose hashes are ``known`` stand in an earlier part.
-    """
+    """Write records and arrays, but those of ``known`` hashes, as the next part; its table."""
     number = 1 + max((int(path.stem.partition("-")[2]) for path in tables(folder)), default=0)
     table = folder / f"records-{number:04d}.parquet"
     there, rows, path = set(known), [], archive_of(table)

@@ -86,7 +86,7 @@ class Study(Folder):
     Options: ClassVar[type[BaseModel]]
     version: ClassVar[int] = 1  # raised when a change moves what the study computes
     pace: ClassVar[int] = 1  # raised when it moves how fast alone
-    uses: ClassVar[tuple[str, ...]] = ("benchmarks.measure",)  # that records depend on, as on flows
+    uses: ClassVar[tuple[str, ...]] = ("benchmarks.measure",)  # measuring packages of records
     needs_data: ClassVar[bool] = True  # a run is refused where the files of a data set are absent
     interleaved: ClassVar[bool] = False  # whether all of a block are timed in the same rounds
     parts: ClassVar[Mapping[str, Study]] = {}  # unregistered studies by the setting ``part``
@@ -96,10 +96,7 @@ class Study(Folder):
         super().__init__(type(self).__module__.rpartition(".")[0])
 
     def part(self, settings: Mapping[str, Any]) -> Study:
-        """The part that settings or a suite's entry name; of a study with options itself if none.
-
-        ValueError where they name none that there is.
-        """
+        """The part that settings or an entry name, or the study; ValueError for an unknown part."""
         if "part" not in settings and hasattr(self, "Options"):
             return self
         if (name := str(settings.get("part"))) not in self.parts:

@@ -63,10 +63,7 @@ def budget(case: Case) -> float:
 
 
 def tasks(cases: Sequence[Case], operators: bool = False) -> list[Task]:
-    """The tasks of cases in the order of their first one; to count operators, each case alone.
-
-    A task has cases of the same plug-ins. Tasks of a plug-in follow one another.
-    """
+    """Tasks of cases of the same plug-ins, sorted by these and then by their first case."""
     grouped: dict[tuple[Any, ...], list[Case]] = {}
     for case in cases:
         block = case.key if operators else study_of(case).block(case)
@@ -277,15 +274,12 @@ def faults_of_flows(cases: Iterable[Case], *, each_dim: bool = True) -> dict[str
 
 
 def _fault(case: Case) -> str:
-    """Why the flow of a case cannot be constructed; "" if it can be.
-
-    The meta device needs no memory; what does not work there is constructed for real.
-    """
+    """Why the flow of a case cannot be constructed; "" if it can be."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
     most = [memory_bytes() // 2, *(limit for limit in before if limit != resource.RLIM_INFINITY)]
     resource.setrlimit(resource.RLIMIT_DATA, (min(most), before[1]))
     try:
-        for device in ("meta", "cpu"):
+        for device in ("meta", "cpu"):  # without memory, or for real if that does not work
             try:
                 with torch.device(device), staying():
                     build(case.flow, case.dim, **case.options)

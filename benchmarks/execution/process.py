@@ -275,9 +275,7 @@ class Worker:
                 in_time = time.monotonic() < deadline
                 code = self._end_block()
                 self.check()
-                if in_time:
-                    raise WorkerLost(_cause(code, killed)) from None
-                raise late from None
+                raise (WorkerLost(_cause(code, killed)) if in_time else late) from None
             except Exception as error:  # whatever unpickling raises
                 self._end_block(grace=0.01)
                 raise WorkerLost(f"the worker sent what is no result: {brief(error)}") from error
@@ -307,10 +305,9 @@ def measured(
             yield key, Measured(Result(failure=str(loss)), seconds, None, status, worker.facts)
 
 
-def _kill(process: int | None, number: signal.Signals) -> None:
-    if process is not None:
-        with suppress(ProcessLookupError):
-            os.kill(process, number)
+def _kill(process: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
 
 
 def _cause(code: int | None, killed: int) -> str:

@@ -63,10 +63,7 @@ Block = dict[str, list[Visit]]  # two visits of each side
 
 
 def select(patterns: Sequence[str]) -> list[str]:
-    """Resolve FAMILY or FAMILY/OPERATION to benchmarks; ValueError for an unknown operation.
-
-    A family alone stands for its default benchmark, else for its gradient.
-    """
+    """Resolve FAMILY, to its default or gradient, or FAMILY/OPERATION; ValueError for others."""
     defaults = {name.partition("/")[0]: name for name in DEFAULT}
     names: dict[str, None] = {}
     for pattern in patterns:
@@ -184,10 +181,7 @@ def package_folders(revisions: Sequence[Revision]) -> list[list[str]]:
 
 
 class Worker(Child):
-    """The timing process of a revision, which calls `worker`; it is started again if it is lost.
-
-    ``task`` says what it imports, ``folders`` are in front of its import path.
-    """
+    """The timing process of a revision, which calls `worker`; it is started again if it is lost."""
 
     def __init__(self, task: Mapping[str, Any], folders: Sequence[str]) -> None:
         variables = {**environment(1, "cpu", "float32"), "PYTHONHASHSEED": "0"}
@@ -430,10 +424,7 @@ def _blocks(
     calls: dict[str, int],
     deadline: float,
 ) -> Iterator[tuple[str, Block]]:
-    """Time blocks in shuffled rounds until the deadline; of two, one is the mirror of the other.
-
-    A benchmark that fails leaves ``calls``.
-    """
+    """Time blocks in shuffled rounds until the deadline; of two, one is the mirror of the other."""
     orders: dict[str, list[tuple[str, ...]]] = {name: [] for name in calls}
     longest, random = 0.0, Random(0)
     while calls:

@@ -73,10 +73,7 @@ def compare(base: Path, new: Path, *, factor: float = FACTOR, allow: Sequence[st
 def judge_cases(
     before: Mapping[str, Entry], after: Mapping[str, Entry], allow: Sequence[str]
 ) -> Iterator[Comparison]:
-    """Compare the cases themselves, and which measurements they have.
-
-    A case that was renamed has vanished and appeared.
-    """
+    """Compare the cases and which metrics they have; one that was renamed vanished and appeared."""
     for key, entry in {**before, **after}.items():
         case = Comparison(entry.label, "", "case", "stayed")
         failed = replace(case, outcome="failed", fails=True)
@@ -161,10 +158,7 @@ class Test(NamedTuple):
 def judge_qualities(
     before: Iterable[Entry], after: Iterable[Entry], allow: Sequence[str] = ()
 ) -> Iterator[Comparison]:
-    """Compare every quality of every group of cases that differ in nothing but their seeds.
-
-    One that is worse and cannot be judged is a failure, unless its label is in ``allow``.
-    """
+    """Compare every quality of every group of cases that differ in nothing but their seeds."""
     old, new = grouped(before), grouped(after)
     comparisons = [c for g in old if g in new for c in _qualities(g, old[g], new[g])]
     for each in _corrected(comparisons):
@@ -177,10 +171,7 @@ def judge_qualities(
 
 
 def _qualities(label: str, before: list[Entry], after: list[Entry]) -> Iterator[Comparison]:
-    """Compare the metrics of a group, each in the direction that it moved, with p uncorrected.
-
-    Of a metric with several values, such as a curve, each is compared by itself.
-    """
+    """Compare a group's metrics, of several values, such as a curve, each; p is uncorrected."""
     entries = {name: entry for entry in before for name in entry.metrics}
     for name, entry in entries.items():
         metric, count = entry.metrics[name].metric, len(entry.metrics[name].values)

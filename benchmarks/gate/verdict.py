@@ -192,10 +192,7 @@ def as_json(verdict: Verdict) -> str:
 
 
 def as_junit(verdict: Verdict) -> str:
-    """Write a suite for each class and in it a test for each case, which fails if the gate does.
-
-    A case is skipped in a class of which nothing could be compared.
-    """
+    """Write a suite a class with a test a case, which is skipped if nothing could be compared."""
     root = ElementTree.Element("testsuites", name="flowgauge compare")
     suites = {kind: ElementTree.SubElement(root, "testsuite", name=kind) for kind in CLASSES}
     tests: dict[tuple[Class, str], list[Comparison]] = {}

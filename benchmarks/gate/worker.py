@@ -83,15 +83,12 @@ def call_of(family: str, operation: str) -> Callable[[], object]:
 
 
 def seconds_of(call: Callable[[], object], calls: int) -> dict[str, list[float]]:
-    """Seconds of the processor and of the clock of each call, each from torch's seed 0.
-
-    The first is not counted: the other process has used the caches.
-    """
+    """Seconds of the processor and of the clock of each call, each from torch's seed 0."""
     import torch
 
     times: list[tuple[float, float]] = []
     gc.disable()
-    for _ in range(1 + calls):
+    for _ in range(1 + calls):  # the first does not count: the other process has used the caches
         torch.manual_seed(0)
         start, processor_start = time.perf_counter(), time.process_time()
         call()
@@ -148,10 +145,7 @@ def load(task: dict[str, Any]) -> list[str]:
 
 
 def counterpart(path: str, task: dict[str, Any]) -> str:
-    """The checkout's counterpart of a path of the working tree; empty if there is none.
-
-    An environment within the tree is not part of a revision.
-    """
+    """The checkout's counterpart of a path of the working tree but its environment; else ""."""
     place, root = Path(path).resolve(), task["root"]
     others = [task["checkout"], *(p for p in (sys.prefix, sys.base_prefix) if p != root)]
     if any(map(place.is_relative_to, others)) or not place.is_relative_to(root):

@@ -86,10 +86,7 @@ def commit() -> str:
 
 
 def revision(file: Path, *scope: str) -> str:
-    """Return the git commit of a file, "-dirty" if the tree has changes; "" if it is not tracked.
-
-    ``scope`` are options of git status, and paths that count.
-    """
+    """Return a file's commit, "-dirty" if git status has changes of ``scope``; "" if untracked."""
     try:
         git(file.parent, "ls-files", "--error-unmatch", str(file))
         root = Path(git(file.parent, "rev-parse", "--show-toplevel"))
@@ -133,10 +130,7 @@ def gpus() -> list[str]:
 
 
 def _siblings(processor: int) -> frozenset[int]:
-    """Return the logical processors that share a physical core with one, itself included.
-
-    The kernel lists them as ``0-3,8``.
-    """
+    """Return all logical processors of one's physical core; the kernel lists them as ``0-3,8``."""
     parts = _text(TOPOLOGY / f"cpu{processor}" / "topology" / "thread_siblings_list").split(",")
     ends = [part.partition("-") for part in parts if part]
     ranges = [range(int(first), int(last or first) + 1) for first, _, last in ends]
