@@ -495,11 +495,11 @@ def test_the_suite_ci_has_every_study_family_and_module_of_drawn_data() -> None:
     listed = {name for entry in entries for name in entry.get("datasets", ())}
     without_files = {
         name
-        for name in datasets.names()
-        if not hasattr(import_module(datasets.module_of(name)), "files")
+        for name in datasets.registry
+        if not hasattr(import_module(datasets.registry.module_of(name)), "files")
     }
-    assert {datasets.module_of(name) for name in without_files} == {
-        datasets.module_of(name) for name in listed
+    assert {datasets.registry.module_of(name) for name in without_files} == {
+        datasets.registry.module_of(name) for name in listed
     }
 
 

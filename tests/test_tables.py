@@ -430,7 +430,7 @@ def test_the_content_decides_what_is_stale(tmp_path: Path) -> None:
     name = written(tmp_path, FRAME, "stale.csv")
     (case,) = suite(name).cases()
     assert (case.dataset, case.dim) == (name, 3)
-    assert datasets.module_of(name) == tables.__name__
+    assert datasets.registry.module_of(name) == tables.__name__
     before = dependencies(case)
     assert dependencies(case) == before
     written(tmp_path, FRAME + 1, "stale.csv")

@@ -56,7 +56,7 @@ def list_members(
         sections: dict[str, Callable[[], Mapping[str, str | Text]]] = {
             "Flows": lambda: {name: _described(members[name]) for name in flows},
             "Libraries": _libraries,
-            "Data sets": lambda: {name: _origin(name) for name in datasets.names()},
+            "Data sets": lambda: {name: _origin(name) for name in datasets.registry},
             "Studies": lambda: {name: study.registry[name].question for name in study.registry},
             "Suites": lambda: {name: suite.read(name).about for name in suite.names()},
             "Claims": lambda: {claim.id: claim.statement for claim in claims.claims()},
@@ -100,7 +100,7 @@ def _origin(name: str) -> Text:
     """Module of a data set, and whether its files are absent."""
     from benchmarks import datasets
 
-    module, files = datasets.module_of(name).rpartition(".")[2], files_of(name)
+    module, files = datasets.registry.module_of(name).rpartition(".")[2], files_of(name)
     return Text.assemble(styled(module), styled(f" ({files})" * files.startswith("absent"), "dim"))
 
 
@@ -108,14 +108,13 @@ def _origin(name: str) -> Text:
 def list_sets(plugin: Plugin = None, data_root: DataRoot = None) -> None:
     """List all data sets, and whether their files exist."""
     with usage_errors():
-        from benchmarks import datasets
-        from benchmarks.datasets import disk
+        from benchmarks.datasets import disk, registry
 
         use_data_root(data_root)
         load_plugins(plugin)
         table = Table("Data set", "From", "Files", box=None)
-        for name in datasets.names():
-            table.add_row(name, datasets.module_of(name).rpartition(".")[2], files_of(name))
+        for name in registry:
+            table.add_row(name, registry.module_of(name).rpartition(".")[2], files_of(name))
         console.print(table)
         say(f"data root: {disk.data_root()}")
 

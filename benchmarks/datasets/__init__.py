@@ -170,16 +170,6 @@ def register(
     return add
 
 
-def names() -> list[str]:
-    """Return the names of all data sets, sorted."""
-    return list(registry)
-
-
-def module_of(name: str) -> str:
-    """Return the dotted module of the loader of `name`; ValueError for an unknown name."""
-    return registry.module_of(name)
-
-
 def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
     """Return the files that a data set is read from; raise Absent if they are missing."""
     find = getattr(_module(name), "files", None)
@@ -197,11 +187,11 @@ def sources(name: str, original: bool = False) -> tuple[Source, ...]:
 
 def downloadable() -> list[str]:
     """Return the names of the data sets whose files can be downloaded."""
-    return [name for name in names() if hasattr(_module(name), "sources")]
+    return [name for name in registry if hasattr(_module(name), "sources")]
 
 
 def _module(name: str) -> ModuleType:
-    return sys.modules[module_of(name)]
+    return sys.modules[registry.module_of(name)]
 
 
 def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:

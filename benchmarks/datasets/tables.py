@@ -33,7 +33,7 @@ from pandas.api.types import is_complex_dtype, is_numeric_dtype
 from benchmarks.core.formats import brief, number
 from benchmarks.core.naming import counted
 from benchmarks.core.store import FREE, RATIO
-from benchmarks.datasets import Dataset, counts, names, register, stream
+from benchmarks.datasets import Dataset, counts, register, registry, stream
 from benchmarks.datasets.disk import Absent, check_size, read_npy, sha256
 from benchmarks.datasets.tabular import add_noise, distinct_rows, scaled, shuffled_split
 
@@ -179,7 +179,7 @@ def is_file(name: str) -> bool:
 
 def admit(name: str) -> None:
     """Register a file as a data set under its name; do nothing if the name is not a file's."""
-    if is_file(name) and name not in names():
+    if is_file(name) and name not in registry:
         register(name, version=2, pace=2)(lambda root, seed: load_file(name, seed))
 
 

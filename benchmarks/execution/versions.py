@@ -57,7 +57,7 @@ def dependencies(case: Case) -> Dependencies:
         modules[f"flow {case.flow}"] = members.module_of(case.flow)
         declared[f"flow {case.flow}"] = members.declared(case.flow)
     if case.dataset is not None:
-        modules[f"data {case.dataset}"] = datasets.module_of(case.dataset)
+        modules[f"data {case.dataset}"] = datasets.registry.module_of(case.dataset)
         declared[f"data {case.dataset}"] = datasets.registry.declared(case.dataset)
     if protocol := case.roles.get("by"):
         declared[f"protocol {protocol}"] = Declared(protocols.read(protocol).version)
@@ -131,7 +131,7 @@ def _absent_member(case: Case) -> str:
     absent = ""
     if case.flow not in BASELINES and case.flow not in members:
         absent = f"flow {case.flow!r}"
-    elif case.dataset is not None and case.dataset not in datasets.names():
+    elif case.dataset is not None and case.dataset not in datasets.registry:
         absent = f"data set {case.dataset!r}"
     return absent and f"{absent} is not registered (--plugin FILE loads it)"
 
