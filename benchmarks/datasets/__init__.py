@@ -14,7 +14,7 @@ import copy
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -72,7 +72,6 @@ class Dataset:
     levels: int | None = None
     split: Split = "random"
     scaling: Standardization | None = None  # of raw columns to these
-    original: Dataset | None = None  # of a copy, for what is computed once for all copies
     context_dim: int = 0
     support: Tensor | None = None
     suits: tuple[str, ...] = ()
@@ -202,7 +201,7 @@ def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
     """
     cached = _original(name, None if root is None else Path(root), seed)
     with _disable_current_modes():  # no count includes a copy
-        return replace(copy.deepcopy(cached), original=cached)
+        return copy.deepcopy(cached)
 
 
 def _original(name: str, root: Path | None = None, seed: int = 0) -> Dataset:

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -353,7 +352,7 @@ def compare(
     others = (test * spread).astype(np.float32) / spread if data.context_dim else test
     groups = None if data.groups is None else data.groups.numpy()[picks]
     accuracy, error = c2st(draws, others, groups)
-    floor, distance_floor = _floors(data.original or data, size, projections)
+    floor, distance_floor = _floors(data, size, projections)
     return {
         "sliced_wasserstein": sliced_wasserstein(draws, test, projections),
         "sliced_wasserstein_floor": distance_floor,
@@ -375,7 +374,6 @@ def _parts(data: Dataset, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(part[picks] / spread, picks) for part, picks in zip(parts, places, strict=True)]
 
 
-@lru_cache(maxsize=4)
 def _floors(data: Dataset, size: int, projections: int) -> tuple[float, float]:
     """Return accuracy and distance of training and test rows."""
     test, train = (rows for rows, _ in _parts(data, size))
