@@ -22,7 +22,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -146,11 +146,12 @@ class Selection:
             raise ValueError(f"no column is left that {quoted(density)} could depend on")
         chosen = table[list(dict.fromkeys((*density, *context)))].copy()
         chosen.attrs["context"] = len(set(context))
-        if self.dropna and (gaps := _Gaps.of(chosen)):
-            chosen.attrs["incomplete"] = f"{gaps.text} and are left out"
-            chosen = chosen[~gaps.rows]
+        if self.dropna and (gaps := _gaps(chosen)):
+            rows, names, text = gaps
+            chosen.attrs["incomplete"] = f"{text} and are left out"
+            chosen = chosen[~rows]
             if not len(chosen):
-                raise ValueError(f"{gaps.text}: {_without(gaps.columns)}")
+                raise ValueError(f"{text}: {_without(names)}")
         return chosen
 
     def bounds(self, density: Iterable[str]) -> dict[str, tuple[float, float]]:
@@ -575,23 +576,16 @@ def _without(names: Sequence[Any]) -> str:
     return f"leave {'it' if len(names) == 1 else 'them'} out with {_option('drop', names)}"
 
 
-class _Gaps(NamedTuple):
-    """Missing and infinite values: the rows (N,) and the columns with some, and a text."""
-
-    rows: np.ndarray
-    columns: list[Any]
-    text: str
-
-    @classmethod
-    def of(cls, table: pd.DataFrame) -> Self | None:
-        """Those of a table; None if it has none."""
-        lacking = table.isna()
-        for name in table.columns[_numeric(table)]:
-            lacking[name] |= np.isinf(table[name].to_numpy(dtype="float64", na_value=np.nan))
-        rows, number = lacking.any(axis=1).to_numpy(), lacking.sum()
-        where = _first([f"{n:,} in {short(name)}" for name, n in number[number > 0].items()])
-        of = f"{rows.sum():,} of {len(rows):,} rows lack values or have infinite ones ({where})"
-        return cls(rows, list(number.index[number > 0]), of) if rows.any() else None
+def _gaps(table: pd.DataFrame) -> tuple[np.ndarray, list[Any], str] | None:
+    """Rows (N,) and columns with missing or infinite values, and a text; None without any."""
+    lacking = table.isna()
+    for name in table.columns[_numeric(table)]:
+        lacking[name] |= np.isinf(table[name].to_numpy(dtype="float64", na_value=np.nan))
+    rows, counts = lacking.any(axis=1).to_numpy(), lacking.sum()
+    counts = counts[counts > 0]
+    where = _first([f"{count:,} in {short(name)}" for name, count in counts.items()])
+    text = f"{rows.sum():,} of {len(rows):,} rows lack values or have infinite ones ({where})"
+    return (rows, list(counts.index), text) if rows.any() else None
 
 
 def _not_numbers(table: pd.DataFrame) -> list[str]:
@@ -601,11 +595,10 @@ def _not_numbers(table: pd.DataFrame) -> list[str]:
         wrong = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
         content = f"text, {short(wrong.iloc[0])} say" if len(wrong) else str(column.dtype)
         faults.append(f"column {short(name)} holds {content}: {_without([name])}, or encode it")
-    if gaps := _Gaps.of(table):
-        remedy = (
-            f"leave these rows out with --dropna, or columns with {_option('drop', gaps.columns)}"
-        )
-        faults.append(f"{gaps.text}: {remedy}")
+    if gaps := _gaps(table):
+        _, names, text = gaps
+        remedy = f"leave these rows out with --dropna, or columns with {_option('drop', names)}"
+        faults.append(f"{text}: {remedy}")
     return faults + _constant(table.loc[:, numeric]) if faults else []
 
 
