@@ -280,17 +280,15 @@ def drawn(
     log_prob: Callable[[Tensor], Tensor] | None = None,
     entropy: Callable[[], float | None] = lambda: None,
     *,
-    modes: Tensor | None = None,
-    weights: Tensor | None = None,
     rows: Mapping[str, int] = ROWS,
     context_dim: int = 0,
-    support: Tensor | None = None,
+    **facts: Any,
 ) -> Loader:
     """Return the loader of a sampler's set, (n, generator) -> (n, D) independent rows in raw units.
 
     Each part has its own generator. With ``context_dim`` C rows are (y, x), (n, D + C), and
     ``log_prob`` and ``entropy`` (nats) are of y given x. Loading raises ValueError where that
-    leaves no column for y.
+    leaves no column for y. ``facts`` are further fields of the data set.
     """
 
     def load(root: Path | None, seed: int) -> Dataset:
@@ -314,10 +312,8 @@ def drawn(
             sample=sample,
             log_prob=log_prob,
             entropy=entropy(),
-            modes=modes,
-            weights=weights,
             split="drawn",
-            support=support,
+            **facts,
         )
 
     return load
