@@ -44,8 +44,7 @@ def scored(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = trained(done(frame, ("density", "search"), "test_ll"))
     rows = rows.assign(**{improvement.LAST: improvement.last(rows), "kind": contests.kinds(rows)})
-    parts = [group for _, group in rows.groupby("dataset") if not contests.lacks_logit(group)]
-    rows = pd.concat(parts).sort_index() if parts else rows[:0]
+    rows = rows.groupby("dataset").filter(lambda group: not contests.lacks_logit(group))
     if STAGE not in rows:
         return rows
     sets = rows.loc[rows[STAGE].notna(), "dataset"].unique()
