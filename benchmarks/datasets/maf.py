@@ -20,16 +20,7 @@ import pandas as pd
 import torch
 
 from benchmarks.core.formats import brief
-from benchmarks.datasets import Dataset, counts, register
-from benchmarks.datasets.disk import (
-    VARIABLE,
-    Absent,
-    Source,
-    check_size,
-    data_root,
-    read_npy,
-    sha256,
-)
+from benchmarks.datasets import Dataset, counts, disk, register
 
 ARCHIVE = "https://zenodo.org/records/1161203/files/data.tar.gz"
 ARCHIVE_SUM = "md5:9b9c9b0375315ad270eba4ce80c093ab"
@@ -61,17 +52,17 @@ class Published(NamedTuple):
 
     def paths(self, root: Path | None = None) -> tuple[Path, ...]:
         """Return the paths of its files; raise Absent if they are not there."""
-        folder = data_root(root)
+        folder = disk.data_root(root)
         for names in self.files:
             for place in (folder, folder / "data"):
                 paths = tuple(place / name for name in names)
                 if all(path.is_file() for path in paths):
                     return paths
         choices = ", or ".join(" and ".join(names) for names in self.files)
-        raise Absent(
+        raise disk.Absent(
             f"data set {self.name!r} is not in {str(folder)!r}: put {choices} there, name "
-            f"another folder by --data-root or {VARIABLE}, or try flowgauge data fetch {self.name}"
-            f"{self.remedy}"
+            f"another folder by --data-root or {disk.VARIABLE}, or try flowgauge data fetch "
+            f"{self.name}{self.remedy}"
         )
 
     def differs(self, dim: int, rows: Sequence[int]) -> str:
@@ -95,7 +86,7 @@ class Published(NamedTuple):
         dim, rows = parts[0].shape[1], [len(part) for part in parts]
         size = self.differs(dim, rows) or f"the published {counts(rows)} rows"
         for path in (path for path in paths if path.name in self.sums):
-            if sha256(path) != self.sums[path.name]:
+            if disk.sha256(path) != self.sums[path.name]:
                 size += f"; {path.name} is NOT the published file, by its sha256"
         about = (
             f"{self.name.upper()} as Papamakarios et al. (2017, arXiv:1705.07057) have it: "
@@ -131,7 +122,7 @@ def repetitive(column: np.ndarray) -> bool:
 
 def power(path: Path) -> Parts:
     """Shuffle, drop reactive power (1) and intensity (3), add noise in the published order."""
-    x = read_npy(path) if path.suffix == ".npy" else power_rows(path)
+    x = disk.read_npy(path) if path.suffix == ".npy" else power_rows(path)
     if x.shape[1] != 8:
         raise ValueError(f"{str(path)!r} has {x.shape[1]} columns; power has 8")
     rng = np.random.RandomState(42)
@@ -207,7 +198,7 @@ def hepmass(train: Path, test: Path) -> Parts:
 
 def miniboone(path: Path) -> Parts:
     """Take the rows of the archive as they are, or clean UCI's by the published rule."""
-    x = read_npy(path) if path.suffix == ".npy" else miniboone_rows(path)
+    x = disk.read_npy(path) if path.suffix == ".npy" else miniboone_rows(path)
     return standardised(tails(x))
 
 
@@ -239,7 +230,8 @@ def bsds300(path: Path) -> Parts:
         raise ValueError("h5py reads it: pip install 'flowgauge[hdf5]'") from None
     with h5py.File(path, "r") as file:
         parts = [file[key] for key in ("train", "validation", "test")]
-        check_size(path, sum(part.nbytes for part in parts))  # rows never written take no bytes
+        # rows that were never written take no bytes in the file
+        disk.check_size(path, sum(part.nbytes for part in parts))
         return tuple(part[:] for part in parts)
 
 
@@ -323,7 +315,7 @@ def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
     return PUBLISHED[name].paths(root)
 
 
-def sources(name: str, original: bool = False) -> tuple[Source, ...]:
+def sources(name: str, original: bool = False) -> tuple[disk.Source, ...]:
     """Return the archive with the files of a set, or UCI's originals.
 
     Raises ValueError for a set that cannot be rebuilt from its originals.
@@ -331,7 +323,7 @@ def sources(name: str, original: bool = False) -> tuple[Source, ...]:
     row = PUBLISHED[name]
     if not original:
         members = tuple((file, f"data/{file}") for file in row.archived or row.files[0])
-        return (Source(ARCHIVE, ARCHIVE_SUM, members),)
+        return (disk.Source(ARCHIVE, ARCHIVE_SUM, members),)
     if not row.originals:
         choices = ", ".join(row.name for row in ROWS if row.originals)
         raise ValueError(
@@ -339,7 +331,7 @@ def sources(name: str, original: bool = False) -> tuple[Source, ...]:
         )
     originals = zip(row.originals, row.files[1], strict=True)
     return tuple(
-        Source(url, row.sums.get(PurePosixPath(url).name), ((file, PurePosixPath(file).name),))
+        disk.Source(url, row.sums.get(PurePosixPath(url).name), ((file, PurePosixPath(file).name),))
         for url, file in originals
     )
 
