@@ -135,6 +135,18 @@ def test_hardly_trained_flows_and_one_seed_judge_nothing(claim: Claim, examples:
             assert claim.verdict(own[own["seed"] == 0]).outcome == "undecided"
 
 
+def test_what_one_side_lacks_is_not_compared(examples: Examples) -> None:
+    """A tolerance of one gradient alone, and formed Jacobians at different dimensions."""
+    (outcome, own), claim = examples["adjoint-gradient"][0], registry["adjoint-gradient"]
+    solver = {**own["option.solver"].iloc[0], "rtol": 1e-9}
+    more = own[:1].assign(**{"key": "more", "option.solver": [solver]})
+    assert claim.verdict(pd.concat([own, more], ignore_index=True)).outcome == outcome
+    (outcome, own), claim = examples["trace-and-determinant"][0], registry["trace-and-determinant"]
+    works = {"key": ["a", "b"], "setting.work": ["trace_of_formed", "determinant_of_formed"]}
+    more = own[own["setting.work"] == "determinant"].assign(**works)
+    assert claim.verdict(pd.concat([own, more], ignore_index=True)).outcome == outcome
+
+
 def test_runs_that_contradict_each_other_are_marked() -> None:
     """What is undecided contradicts nothing, and what no run judges is left out."""
     table = by_run(

@@ -56,9 +56,10 @@ def trace_and_determinant(frame: pd.DataFrame) -> Verdict:
     errors = traces["error"][traces["way"] == PROBE]
     error = f" with an error of {span(errors, '.2g')} ‖J‖" if len(errors) else ""
     cheap = [str(way) for way, values in by_way if (values <= most).all()]
+    formed = by_work.reindex(columns=FORMED).dropna()
     apart = ""
-    if set(FORMED) <= set(by_work):
-        share = span((by_work[FORMED[0]] / by_work[FORMED[1]]).dropna(), ".2g")
+    if len(formed):
+        share = span(formed[FORMED[0]] / formed[FORMED[1]], ".2g")
         apart = f"; of a Jacobian that is already formed it takes {share}"
     sentence = (
         f"At D = {span(timed['dim'], 'g')} the trace takes, of the time of the determinant, "
