@@ -56,6 +56,7 @@ WRITERS = {
     "x.csv.gz": lambda path: path.write_bytes(gzip.compress(FRAME.to_csv(index=False).encode())),
     "X.CSV": lambda path: FRAME.to_csv(path, index=False, encoding="utf-8-sig"),
     "x.parquet": lambda path: FRAME.to_parquet(path),
+    "arrow.parquet": lambda path: FRAME.convert_dtypes(dtype_backend="pyarrow").to_parquet(path),
     "x.npy": lambda path: np.save(path, X),
     "y.npy": lambda path: np.save(path, X.astype(">f8")),
     "x.npz": lambda path: np.savez(path, x=X),

@@ -478,7 +478,8 @@ def examine(tables: Mapping[str, pd.DataFrame], selection: Selection) -> Inspect
         return Inspection([f"it holds {counted(rows, 'row')} of {counted(columns, 'column')}"])
     if faults := _not_numbers(table):
         return Inspection(faults)
-    x = table.to_numpy(dtype="float64")
+    table = table.astype("float64")  # from whatever types a file has, such as those of pyarrow
+    x = table.to_numpy()
     density = table.columns[: columns - first.attrs.get("context", 0)]
     spacings = map(spacing, x.T)
     steps = {place: step for place, step in enumerate(spacings) if step is not None}
@@ -662,7 +663,7 @@ def _stepped(table: pd.DataFrame, steps: Mapping[int, float], noisy: Selection) 
     """A remark on columns of whole numbers and of other lattices, with the name that adds noise."""
     integral, lattices = [], []
     for place, name in enumerate(table.columns):
-        distinct = np.unique(table[name].to_numpy(dtype="float64"))
+        distinct = np.unique(table[name])
         if place in steps and (distinct == np.round(distinct)).all():
             integral.append(name)
         elif place in steps:
@@ -691,7 +692,7 @@ def _heaps(table: pd.DataFrame, steps: Mapping[int, float]) -> Iterator[str]:
     """
     nearly, few, heaps = [], [], []
     for place, name in enumerate(table.columns):
-        values, rows = np.unique(table[name].to_numpy(dtype="float64"), return_counts=True)
+        values, rows = np.unique(table[name], return_counts=True)
         top, most = number(float(values[rows.argmax()]), ".6g"), int(rows.max())
         count = int((rows >= max(HEAP[0], HEAP[1] * len(table), 10 * np.median(rows))).sum())
         if most >= NEARLY * len(table):
