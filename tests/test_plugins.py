@@ -22,9 +22,8 @@ from benchmarks.core.naming import STAR, series
 from benchmarks.execution.plan import tasks
 from benchmarks.execution.versions import commit_of, plugin_files
 from benchmarks.plotting.draw import looks
-from benchmarks.studies.contender import expanded
+from benchmarks.studies.contender import Trainee, expanded
 from benchmarks.studies.density.tables import tables as density_tables
-from benchmarks.studies.trainees import Trainee
 from claim_examples import densities
 from flows.continuous.trace import TRACES, Trace
 from flows.plugins import load_plugin

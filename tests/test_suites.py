@@ -23,8 +23,8 @@ from benchmarks.core.study import Common, registry
 from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.execution import suite
 from benchmarks.execution.plan import Shard, budget, dealt, tasks, wall_seconds
+from benchmarks.studies.contender import Trainee
 from benchmarks.studies.density.study import DensityOptions
-from benchmarks.studies.trainees import Trainee
 from benchmarks.training.settings import Training
 from flows.continuous.ffjord import TABLE_4
 from runs import COST, flowgauge, toml

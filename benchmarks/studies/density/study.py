@@ -8,7 +8,7 @@ from benchmarks import datasets
 from benchmarks.core.case import Case
 from benchmarks.core.study import Common, Result, register
 from benchmarks.evaluation.scoring import Scoring, score
-from benchmarks.studies.trainees import Trainees, TrainingStudy, fitted
+from benchmarks.studies.contender import Trainees, TrainingStudy, fitted
 from benchmarks.training.baselines import BASELINES, BaselineEntry
 
 

@@ -18,7 +18,7 @@ from benchmarks.datasets import Dataset
 from benchmarks.evaluation import modes as of_samples
 from benchmarks.evaluation.likelihood import exact
 from benchmarks.evaluation.scoring import timed
-from benchmarks.studies.trainees import Trainees, TrainingStudy
+from benchmarks.studies.contender import Trainees, TrainingStudy
 from benchmarks.training.loop import train
 from benchmarks.training.state import prepared
 from flows.continuous import SolveError

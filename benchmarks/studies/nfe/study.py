@@ -17,8 +17,7 @@ from benchmarks.evaluation.likelihood import row_flops
 from benchmarks.evaluation.scoring import ROWS, timed
 from benchmarks.measure.calls import prepare
 from benchmarks.measure.operations import Operations
-from benchmarks.studies.contender import Contender
-from benchmarks.studies.trainees import TrainingStudy
+from benchmarks.studies.contender import Contender, TrainingStudy
 from benchmarks.training.baselines import fit
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training

@@ -30,9 +30,8 @@ from benchmarks.measure import foreign, process
 from benchmarks.measure.calls import COUNTED, Calls, Costed, calls, measured, prepare, rows_of
 from benchmarks.measure.clock import Work, compiling, spinning
 from benchmarks.measure.peers import RESIDENT, Fitted, ForeignFlow, Remote
-from benchmarks.studies.contender import Contender, usable
+from benchmarks.studies.contender import Contender, TrainingStudy, usable
 from benchmarks.studies.peers import tables
-from benchmarks.studies.trainees import TrainingStudy
 from benchmarks.training.loop import LEAST, train, update_rates
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared

@@ -11,7 +11,7 @@ from benchmarks.core.study import Common, Result, register
 from benchmarks.datasets.disk import Absent
 from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.evaluation.scoring import Scoring, score
-from benchmarks.studies.trainees import Trainees, TrainingStudy, fitted
+from benchmarks.studies.contender import Trainees, TrainingStudy, fitted
 from benchmarks.training.baselines import BaselineEntry
 
 

@@ -29,8 +29,7 @@ from benchmarks.core.record import Record
 from benchmarks.core.study import Arrays, Common, Result, Skipped, register
 from benchmarks.datasets.disk import Absent
 from benchmarks.evaluation.scoring import Scoring, score
-from benchmarks.studies.contender import Contender, expanded
-from benchmarks.studies.trainees import TrainingStudy, entered, fitted, sized
+from benchmarks.studies.contender import Contender, TrainingStudy, entered, expanded, fitted, sized
 from benchmarks.training.baselines import BASELINES, BaselineEntry
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training, TrainingPart

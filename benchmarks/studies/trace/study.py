@@ -18,8 +18,7 @@ from benchmarks.core.study import Common, Result, Study, register
 from benchmarks.evaluation.subject import Subject, field_of, formed
 from benchmarks.measure.calls import timed
 from benchmarks.measure.operations import Operations
-from benchmarks.studies.contender import Contender
-from benchmarks.studies.trainees import Trainees, TrainingStudy
+from benchmarks.studies.contender import Contender, Trainees, TrainingStudy
 from benchmarks.training.loop import train
 from benchmarks.training.state import prepared
 from flows.continuous.trace import TRACES, Mode, Noise, Trace, exact
