@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis import improvement, paired
-from benchmarks.analysis.criteria import LEVEL, margin
+from benchmarks.analysis.contests import kinds
+from benchmarks.analysis.criteria import LEVEL, MARGIN, margin
 from benchmarks.analysis.improvement import Curve
-from benchmarks.analysis.inference import Standing
+from benchmarks.analysis.inference import Standing, of_repetitions
 from benchmarks.analysis.models import Models, models_of, notes_of
 from benchmarks.analysis.ranking import Ranking, in_order
 from benchmarks.core.exhibit import RECORDS, Column, Table, columns, scientific
 from benchmarks.core.formats import number
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import ahead_of_flows, of_plugins
-from benchmarks.studies import score
 
 TESTED = f"at a level of {LEVEL:g} over all of its rivals (Student's t, Holm)"
 ABOVE = 3.0  # standard errors above the truth from which on a likelihood is marked
@@ -35,7 +35,6 @@ COLUMNS = columns(
     "model",
     {
         "test_ll": Column.of("test_ll", leads="leads", mark=improvement.MARKS),
-        OVER_SEEDS: "± over seeds",
         OVER_ROWS: Column("± over test rows", digits=".3f"),
         "behind": Column("Behind best", "nats", digits=".3f", error="behind_half"),
         "standing": "Beside the best",
@@ -45,6 +44,13 @@ COLUMNS = columns(
     *("gap", "sliced_wasserstein", "told_apart", "components", "trained_by"),
     {improvement.GAIN: Column.of(improvement.GAIN, error="gain_half")},
     "seeds",
+)
+SCORE = columns(
+    {"model": "Model", "kind": "Kind", "rank": Column("Mean rank", digits=".2f")},
+    {"standing": "Beside the best"},
+    {"closed": Column("Gap closed", "%", scale=100, digits=".1f", error="half")},
+    {"median": Column("Median gap closed", "%", scale=100, digits=".1f")},
+    {"wins": Column("Win rate", "%", scale=100, digits=".1f")},
 )
 TRAINING = ("train_updates", "train_flops", "train_seconds", "train_cpu_seconds", "train_nfe")
 CALLS = ("row_flops", "per_1000_seconds", "per_1000_cpu_seconds", "sample_rate", "sample_cpu_rate")
@@ -74,7 +80,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     summaries = [_summary(models) for models in sets]
     ranking = Ranking.of(pd.concat([s for models in sets for s in models.every.values()]))
     overview = _overview(sets, summaries, ranking)
-    scores = [replace(score.table("density", ranking), first=overview.first)] if ranking else []
+    scores = [replace(score_table("density", ranking), first=overview.first)] if ranking else []
     result: list[Table | None] = [*scores, overview]
     for models, rows in zip(sets, summaries, strict=True):
         result += [_likelihoods(models, rows), _costs(models), _budgets(models), exactness(models)]
@@ -161,6 +167,40 @@ def _error_of(summary: pd.DataFrame) -> str:
     """The column with the error of test_ll: over seeds where there are several, else over rows."""
     several = OVER_SEEDS in summary and summary[OVER_SEEDS].notna().any()
     return OVER_SEEDS if several else OVER_ROWS
+
+
+def score_table(study: str, ranking: Ranking) -> Table:
+    """Mean ranks and which differ from the best, gaps closed and win rates, a row a model."""
+    cases, ranks, (_, *behind) = ranking.cases, ranking.ranks, ranking.differ[0]
+    values: dict[str, Any] = {
+        "kind": kinds(cases).groupby(cases["series"]).first(),
+        "rank": ranks,
+        "wins": (len(ranks) - ranks) / (len(ranks) - 1),  # all models have all sets
+        RECORDS: cases.groupby("series")["key"].agg(tuple),
+    }
+    frame = pd.DataFrame(values, ranks.index).rename_axis("model").reset_index()
+    frame["standing"] = [None, *("behind" if differs else "not decided" for differs in behind)]
+    frame["rank.leads"] = [all(behind), *(False for _ in behind)]
+    if len(ranking.closed.columns):
+        shares = [of_repetitions(row) for row in ranking.closed.to_numpy()]
+        frame["closed"] = [share.value for share in shares]
+        frame["half"] = [share.half(LEVEL) for share in shares]
+        frame["median"] = ranking.closed.median(axis=1).tolist()
+    sets, p = ranking.likelihoods.columns, ranking.p
+    others = ", ".join(name for name in sets if name not in ranking.closed)
+    without = f", without {others}: unknown or below {MARGIN['most']:g} nats" if others else ""
+    note = (
+        f"Ranks of mean test log-likelihoods on {', '.join(sets)}, ties averaged. Gap closed: "
+        "share of that between the Gaussian and the best of these models, mean over sets ± half of "
+        f"its {1 - LEVEL:.0%} interval, and median{without}. Win rate: share of the contests with "
+        "each other model on each set, a tie by half. Friedman's test, by the F of Iman and "
+        f"Davenport: p {f'= {p:.2g}' if p >= 0.001 else '< 0.001'}. Where it rejects at {LEVEL:g}, "
+        f"models differ whose mean ranks are {ranking.critical():.2f} apart (Nemenyi; Demšar "
+        "2006): behind; bold: ahead of every other."
+    )
+    if ranking.left_out:
+        note += f" Left out, so that each model has each set: {', '.join(ranking.left_out)}."
+    return Table.of(f"{study}-score", f"Score over {len(sets)} data sets", note, frame, SCORE)
 
 
 def _likelihoods(models: Models, summary: pd.DataFrame) -> Table:

@@ -28,8 +28,7 @@ from benchmarks.core.naming import (
     starred,
 )
 from benchmarks.core.store import arrays
-from benchmarks.studies import score
-from benchmarks.studies.density.tables import ROBUST, exactness, note_on_samples
+from benchmarks.studies.density.tables import ROBUST, exactness, note_on_samples, score_table
 
 Best = dict[float, pd.DataFrame]  # the cases of each budget
 SIZES = ("hidden", "depth", "layers", "bins")  # options that the words of a configuration have
@@ -80,7 +79,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     likelihoods = {n: _likelihoods(n, scored[n], best[n]) for n in sets if best[n]}
     if len(sets) > 1:
         ranks = ranked(best)
-        ordered += [score.table("frontier", ranks)] if ranks else []
+        ordered += [score_table("frontier", ranks)] if ranks else []
         parts = {name: likelihoods[name] for name in counted_in(sets) if name in likelihoods}
         ordered += [*leaders(sets, best), overview(parts, best, ranks)]
     for name, rows in sets.items():
