@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,13 +81,9 @@ def _numbered(name: str, number: int) -> str:
 # ---- densities beside their data ----------------------------------------------------------------
 
 
-class Portrait(NamedTuple):
-    """Contents of a pair of panels."""
-
-    name: str
-    below: str  # the line below the name
-    image: np.ndarray  # density
-    samples: np.ndarray
+Portrait = tuple[str, np.ndarray, np.ndarray]  # the line below the name, density, samples
+# name of a row; portraits by name, None in an empty place; extent and top of the scale
+Line = tuple[str, dict[str, Portrait | None], np.ndarray, float]
 
 
 def portraits(flat: pd.DataFrame) -> Iterator[Figure]:
@@ -106,60 +102,56 @@ def portraits(flat: pd.DataFrame) -> Iterator[Figure]:
 
 def _glance(part: pd.DataFrame, flows: list[str]) -> Any:
     """A pair of rows of panels a data set, a column a flow."""
-    lines = []
+    lines: list[Line] = []
     for name, rows in _sets(part):
-        every, extent = _portraits(rows)
-        lines.append((name, [every.get(flow) for flow in ("Data", *flows)], extent))
+        every, extent, top = _portraits(rows)
+        lines.append((name, {flow: every.get(flow) for flow in ("Data", *flows)}, extent, top))
     return _pairs(lines, 1.5)
 
 
 def _each(rows: pd.DataFrame) -> Any:
     """All flows of one data set, a pair of rows of panels for every `ABREAST`."""
-    by_name, extent = _portraits(rows)
-    every: list[Portrait | None] = list(by_name.values())
-    columns = min(ABREAST, len(every))
-    every += [None] * (-len(every) % columns)
-    starts = range(0, len(every), columns)
-    return _pairs([("", every[at : at + columns], extent) for at in starts], 1.75)
+    every, extent, top = _portraits(rows)
+    names = list(every)
+    parts = [names[start : start + ABREAST] for start in range(0, len(names), ABREAST)]
+    return _pairs([("", {name: every[name] for name in part}, extent, top) for part in parts], 1.75)
 
 
-def _portraits(rows: pd.DataFrame) -> tuple[dict[str, Portrait], np.ndarray]:
-    """The data and each flow by name, and the extent of the images."""
+def _portraits(rows: pd.DataFrame) -> tuple[dict[str, Portrait], np.ndarray, float]:
+    """The data and each flow by name; extent of the images, and top of their scale by the data."""
     every = arrays_by_case(rows)
     first = every[0]
-    portraits = {"Data": Portrait("Data", "", first["data_image"], first["data_samples"])}
+    portraits = {"Data": ("", first["data_image"], first["data_samples"])}
     for (_, row), content in zip(rows.iterrows(), every, strict=True):
         likelihood = f"{number(row['test_ll'], '.3f')} {row.get(improvement.MARKS, '')}".strip()
         samples = content["samples"][: len(first["data_samples"])]
-        image, name = np.exp(content["image"].astype(float)), str(row["series"])
-        portraits[name] = Portrait(name, likelihood, image, samples)
-    return portraits, first["extent"]
+        portraits[str(row["series"])] = likelihood, np.exp(content["image"].astype(float)), samples
+    image = first["data_image"].astype(float)
+    return portraits, first["extent"], float(np.quantile(image[image > 0], 0.95))
 
 
-def _pairs(lines: Sequence[tuple[str, Sequence[Portrait | None], np.ndarray]], most: float) -> Any:
-    """Pairs of rows: densities above, samples below, on the scale of the first of all, the data."""
-    columns, top = len(lines[0][1]), 1.0
+def _pairs(lines: Sequence[Line], most: float) -> Any:
+    """Pairs of rows: densities above, samples below."""
+    columns = max(len(portraits) for _, portraits, _, _ in lines)
     side = min(most, 9.2 / columns)
     with panels.squares([panels.NAME, panels.NEXT] * len(lines), columns, side) as (figure, axes):
-        for pair, (name, portraits, extent) in zip(
-            axes.reshape(len(lines), 2, columns), lines, strict=True
-        ):
-            if portraits[0] is not None and portraits[0].name == "Data":
-                image = portraits[0].image.astype(float)
-                top = float(np.quantile(image[image > 0], 0.95))
-            for (above, below), portrait in zip(pair.T, portraits, strict=True):
-                above.set_visible(portrait is not None)
-                below.set_visible(portrait is not None)
+        for panel in axes.flat:
+            panel.set_visible(False)
+        pairs = zip(axes.reshape(len(lines), 2, columns), lines, strict=True)
+        for pair, (label, portraits, extent, top) in pairs:
+            for (above, below), (name, portrait) in zip(pair.T, portraits.items(), strict=False):
                 if portrait is None:
                     continue
-                last = (panels.density(above, portrait.image, extent, top), above)
-                panels.cloud(below, portrait.samples)
+                likelihood, image, samples = portrait
+                last = (panels.density(above, image, extent, top), above)
+                panels.cloud(below, samples)
                 above.set_facecolor(panels.UNSEEN)  # beyond an image that is not square
-                panels.window(above, extent)
-                panels.window(below, extent)
-                panels.title(above, portrait.name, portrait.below, side)
+                for panel in (above, below):
+                    panel.set_visible(True)
+                    panels.window(panel, extent)
+                panels.title(above, name, likelihood, side)
             panels.scale(figure, *last)
-            panels.label(figure, pair[0, 0], pair[1, 0], name)
+            panels.label(figure, pair[0, 0], pair[1, 0], label)
     return figure
 
 
