@@ -548,13 +548,7 @@ def _rms(x: Tensor) -> float:
     return x.detach().square().mean().sqrt().item()
 
 
-IDENTITIES: dict[str, Callable[[Case], Result]] = {
-    "euler": euler,
-    "order": order,
-    "density": density,
-    "rate": rate,
-    "estimate": estimate,
-}
+IDENTITIES = {identity.__name__: identity for identity in (euler, order, density, rate, estimate)}
 
 
 @register

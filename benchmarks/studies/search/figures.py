@@ -191,23 +191,18 @@ def _who_closes(sets: dict[str, pd.DataFrame], best: dict[str, tables.Best]) -> 
     budgets = tables.closed(sets, best)
     if len(sets) < 2 or not budgets:
         return []
-    last = budgets[max(budgets)]
-    flows = last[~last["baseline"]].sort_values("share", key=_values, ascending=False)
+    every = pd.concat(budgets.values(), keys=budgets)
+    every["percent"] = [100 * share.value for share in every["share"]]
+    last = every.loc[max(budgets)]
+    flows = last[~last["baseline"]].sort_values("percent", ascending=False)
     leaders = flows.groupby(flows["test_nfe"].notna(), sort=False).head(OF_A_KIND)["model"]
     note = CLOSED.format(", ".join(tables.with_gap(sets)), 1 - LEVEL)
     title = "What training FLOPs buy: the gap to the best that each flow closes"
-    every = pd.concat(budgets.values(), ignore_index=True)
     return [Figure.of("frontier-leaders", title, note, _draw_closed, every, list(leaders))]
-
-
-def _values(shares: pd.Series) -> pd.Series:
-    """The values of estimates."""
-    return shares.map(lambda share: share.value)
 
 
 def _draw_closed(every: pd.DataFrame, leaders: list[str]) -> Any:
     looks = draw.looks(leaders)
-    every = every.assign(percent=100 * _values(every["share"]))
     flows, fitted = every[~every["baseline"]], every[every["baseline"]]
     with draw.figure(height=4.2) as (figure, axes):
         panel, ends = axes[0, 0], []
