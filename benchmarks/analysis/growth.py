@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -74,9 +73,7 @@ def counts(group: pd.DataFrame, metric: str, by: str = "dim") -> Growth | None:
     if len(positive) < sizes.FEWEST:
         return None
     x, y = positive[by].astype(int).tolist(), positive[metric].astype(int).tolist()
-    try:
-        _, coefficients = tail_polynomial(x, y)
-    except ValueError:
+    if (coefficients := polynomial(x, y)) is None:
         return Growth(None, float(np.log(y[-1] / y[-2]) / np.log(x[-1] / x[-2])), x[-1])
     parts = [float(c * x[-1] ** power) for power, c in enumerate(coefficients)]
     exponent = sum(power * part for power, part in enumerate(parts)) / sum(parts)
@@ -109,41 +106,23 @@ def degrees(scans: pd.DataFrame, metric: str) -> pd.DataFrame:
 # ---- exact counts -------------------------------------------------------------------------------
 
 
-def exact_polynomial(x: Sequence[int], y: Sequence[int]) -> list[Fraction]:
+def polynomial(x: Sequence[int], y: Sequence[int]) -> list[Fraction] | None:
     """Return the coefficients, from D⁰ up, of the polynomial through exact counts y at sizes x.
 
-    By Lagrange's formula, without statistics. ValueError below three different sizes, and where
-    no polynomial fits that these sizes can tell from an interpolation.
+    By Lagrange's formula, without statistics; of all sizes, or of the larger ones, `TAIL` or more:
+    a factorisation of an H x D matrix has one polynomial where D < H and another where D > H. None
+    where no polynomial gives the counts that these sizes can tell from an interpolation.
     """
-    pairs = sorted(set(zip(map(Fraction, x), map(Fraction, y), strict=True)))
-    nodes = [size for size, _ in pairs]
-    if len(set(nodes)) < len(nodes):
-        twice = next(a for a, b in itertools.pairwise(nodes) if a == b)
-        raise ValueError(f"size {twice} has more than one count")
-    if len(nodes) < 3:
-        raise ValueError(f"exact counts need three sizes or more, got {len(nodes)}")
-    polynomial: Any = [Fraction(0)]
-    for size, count in pairs:
-        others: list[Any] = [node for node in nodes if node != size]
-        share = count / math.prod(size - node for node in others)
-        polynomial = polyadd(polynomial, share * polyfromroots(others))  # without leading zeros
-    if len(polynomial) == len(nodes):
-        raise ValueError(f"no polynomial of a degree below {len(nodes) - 1} gives the counts")
-    return list(polynomial)
-
-
-def tail_polynomial(x: Sequence[int], y: Sequence[int]) -> tuple[int, list[Fraction]]:
-    """Return the size from which on one polynomial gives exact counts, and `exact_polynomial`.
-
-    Of all sizes, or of the larger ones: a factorisation of an H x D matrix has one polynomial
-    where D < H and another where D > H. ValueError if the `TAIL` largest have none.
-    """
-    pairs = sorted(set(zip(x, y, strict=True)))
+    pairs = sorted(zip(map(Fraction, x), map(Fraction, y), strict=True))
     for start in range(max(1, len(pairs) - TAIL + 1)):
-        tail_x, tail_y = zip(*pairs[start:], strict=True) if pairs else ((), ())
-        with suppress(ValueError):
-            return tail_x[0], exact_polynomial(tail_x, tail_y)
-    raise ValueError(f"no polynomial gives the counts at the {TAIL} largest sizes")
+        tail, coefficients = pairs[start:], np.zeros(1, dtype=object)
+        for size, count in tail:
+            others: list[Any] = [node for node, _ in tail if node != size]
+            share = count / math.prod(size - node for node in others)
+            coefficients = polyadd(coefficients, share * polyfromroots(others))  # no leading zeros
+        if len(coefficients) < len(tail):
+            return list(coefficients)
+    return None
 
 
 # ---- crossings ----------------------------------------------------------------------------------
@@ -240,7 +219,6 @@ def _asked(rows: pd.DataFrame) -> set[int]:
 def law_of(
     grid: Sequence[float],
     samples: Sequence[Sequence[float]],
-    seed: int = 0,
     repetitions: int = REPETITIONS,
 ) -> Growth:
     """Fit the law of times to the raw samples of each size of the grid.
@@ -272,9 +250,9 @@ def law_of(
     polynomial = polynomials.take(polynomials.simplest())
     better = bool(power.bic[0, 0] < polynomial.bic[0] - TIE)
     chosen = power.take(np.zeros(1, dtype=int)) if better else polynomial
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     truths = _drawn(x, np.broadcast_to(medians, (repetitions, len(x))), rng)
-    exponents = _drawn(x, _redrawn(times, truths, seed), rng).exponent
+    exponents = _drawn(x, _redrawn(times, truths), rng).exponent
     low, high = np.quantile(exponents, [0.025, 0.975])
     degree, exponent = int(polynomial.degree[0]), float(chosen.exponent[0])
     leads = chosen.share[0] >= 0.5 and (degree > 0 or high < 0.5)
@@ -386,14 +364,14 @@ def _drawn(x: np.ndarray, costs: np.ndarray, rng: np.random.Generator) -> _Laws:
     return laws.take((weights < rng.random(len(costs)) * weights[-1]).sum(0))
 
 
-def _redrawn(times: Sequence[np.ndarray], truths: _Laws, seed: int) -> np.ndarray:
+def _redrawn(times: Sequence[np.ndarray], truths: _Laws) -> np.ndarray:
     """Medians (B, n) that the same measurement might have given, were the ``truths`` true.
 
     Each has the deviations of the sizes from its law in another order and with other signs, as
     large as their number and that of the law's parameters leaves uncertain, and those of a size's
     raw samples.
     """
-    rng, (count, n) = np.random.default_rng(seed), truths.predicted.shape
+    rng, (count, n) = np.random.default_rng(0), truths.predicted.shape
     medians = np.array([np.median(t) for t in times])
     freedom = np.maximum(1, n - truths.parameters)[:, None]  # degrees of freedom
     residuals = np.log(medians / truths.predicted) * np.sqrt(n / freedom)
