@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import pandas as pd
 
@@ -28,15 +28,10 @@ FLOWS = ("flow", "model", "series", "cheaper", "than")  # columns whose texts be
 
 @dataclass(frozen=True)
 class References:
-    """The numbers of records by their keys, and the keys of those that are stale."""
+    """The numbers of records by their keys, from one, and the keys of those that are stale."""
 
     numbers: Mapping[str, int]
     stale: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, keys: Iterable[str], stale: Iterable[str] = ()) -> Self:
-        """Numbers from one, in the order in which the keys are named first."""
-        return cls({key: n for n, key in enumerate(dict.fromkeys(keys), 1)}, frozenset(stale))
 
     def first(self, keys: Sequence[str]) -> int:
         """The smallest number of these records."""
@@ -264,18 +259,18 @@ def _cited(
     parts: Iterable[Section], every: Sequence[Run], numbered: Exhibits
 ) -> tuple[Table | None, References]:
     """The list of all records, None of none, and their numbers: those of a row in a row."""
-    sources: list[Iterable[str]] = []
+    keys: list[str] = []
     for section in parts:
         for table in section.tables:
-            sources += table.raw.rows_from
-        sources += [figure.records for figure in section.figures]
-    keys = list(dict.fromkeys(itertools.chain.from_iterable(sources)))
+            keys += itertools.chain(*table.raw.rows_from)
+        keys += itertools.chain(*(figure.records for figure in section.figures))
     orders = ([key for key in keys if key in run.records] + list(run.records) for run in every)
-    stale = itertools.chain.from_iterable(run.stale for run in every)
-    references = References.of(itertools.chain(*orders, keys), stale)
+    order = dict.fromkeys(itertools.chain(*orders, keys))
+    numbers = {key: number for number, key in enumerate(order, 1)}
+    references = References(numbers, frozenset(key for run in every for key in run.stale))
     cases = {case.key: (run, case) for run in every for case in run.states}
     rows = []
-    for key, number in references.numbers.items():
+    for key, number in numbers.items():
         row: dict[str, object] = {"No.": number, "Record": key, "State": "not in the plan"}
         if key in cases:
             run, case = cases[key]
