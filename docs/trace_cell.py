@@ -46,15 +46,8 @@ def has(thing: Any, value: float, depth: int = 4) -> bool:
     return isinstance(thing, list | tuple) and any(has(x, value, depth - 1) for x in thing)
 
 
-def of_others(result: Any, name: str) -> bool:
-    """Whether a function gave tables, and none of this name."""
-    tables = result if isinstance(result, list | tuple) else [result]
-    tables = [each for each in tables if isinstance(each, Table)]
-    return bool(tables) and name not in [table.name for table in tables]
-
-
-def handed_on(value: float, name: str, show: Any) -> dict[CodeType, int]:
-    """The functions that hand a value on while a table is shown, with their lines."""
+def handed_on(value: float, name: str, shows: Folder, rows: pd.DataFrame) -> dict[CodeType, int]:
+    """The functions that hand a value on while a table of rows is shown, with their lines."""
     calls: list[dict[CodeType, int]] = [{}]  # of each function that runs, those that ran in it
 
     def note(frame: FrameType, event: str, result: Any) -> None:
@@ -64,8 +57,9 @@ def handed_on(value: float, name: str, show: Any) -> dict[CodeType, int]:
         if event == "call":
             calls.append({})
         elif event == "return":
-            inner = calls.pop()
-            if of_others(result, name):
+            inner, parts = calls.pop(), result if isinstance(result, list | tuple) else [result]
+            tables = {part.name for part in parts if isinstance(part, Table)}
+            if tables and name not in tables:
                 return
             if has(result, value):
                 lines = {line for _, _, line in code.co_lines() if line}
@@ -74,7 +68,9 @@ def handed_on(value: float, name: str, show: Any) -> dict[CodeType, int]:
 
     sys.setprofile(note)
     try:
-        show()
+        for table in shows.tables(rows.copy()):
+            if table.name == name:
+                grid(table)
     finally:
         sys.setprofile(None)
     return calls[0]
@@ -89,13 +85,7 @@ def main() -> None:
         chosen = rows[(rows[list(where)] == pd.Series(where)).all(axis=1)]
         value = float(chosen[metric].dropna().iloc[0])
         shows.tables(rows.copy())  # what is kept is kept
-
-        def show(shows: Folder = shows, rows: pd.DataFrame = rows, name: str = name) -> None:
-            for table in shows.tables(rows.copy()):
-                if table.name == name:
-                    grid(table)
-
-        codes = handed_on(value, name, show)
+        codes = handed_on(value, name, shows, rows)
         longest = max(codes.values(), default=0)
         print(f"{metric} of {study} ({name}): {len(codes)} functions, the longest {longest} lines")
         for code, lines in codes.items():
