@@ -57,10 +57,8 @@ if TYPE_CHECKING:
 DIMS = (1, 2, 3, 10)
 DTYPES = ("float64", "float32")
 NAMED = 5  # rows of a failure in the summary
-STYLES = {  # the worst last
-    **{"pass": "green", "not applicable": "dim"},
-    **{"expected": "yellow", "fail": "bold red"},
-}
+# the worst last
+STYLES = {"pass": "green", "not applicable": "dim", "expected": "yellow", "fail": "bold red"}
 VERDICTS = {  # of all rows
     **{"not applicable": "not applicable", "pass": "passed"},
     **{"expected": "passed, but its inverse is learned", "fail": "FAILED"},
