@@ -41,9 +41,9 @@ LEFT_OUT = "*Not shown: its records are stale, and are to be measured anew.*"
 COLOURS = 128  # of the palette of a PNG
 
 
-def folders(results: Path = RESULTS) -> list[Path]:
+def folders() -> list[Path]:
     """The folders of the runs that documents cite: those at rest, except the baseline."""
-    planned = sorted(path.parent for path in results.glob("*/suite.json"))
+    planned = sorted(path.parent for path in RESULTS.glob("*/suite.json"))
     return [folder for folder in planned if store.tables(folder) and folder.name != runs.BASELINE]
 
 
@@ -120,8 +120,8 @@ class Quoted:
 class Documents:
     """What templates can call, by the names of these methods; figures that they show are kept."""
 
-    def __init__(self, results: Path = RESULTS) -> None:
-        self.runs = {folder.name: Quoted(folder) for folder in folders(results)}
+    def __init__(self) -> None:
+        self.runs = {folder.name: Quoted(folder) for folder in folders()}
         self.shown: dict[str, Figure] = {}
 
     @cached_property
@@ -129,7 +129,7 @@ class Documents:
         """What claims are judged by, by the name of the run."""
         return together({name: run.frame for name, run in self.runs.items()})
 
-    def pages(self, docs: Path = DOCS) -> Iterator[tuple[Path, str]]:
+    def pages(self) -> Iterator[tuple[Path, str]]:
         """Each document that has a template, and its text."""
         environment = jinja2.Environment(
             undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
@@ -137,9 +137,9 @@ class Documents:
         names = "table note figure figure_note sentence leaders verdicts undecided claims"
         names += " overview sets families stale"
         environment.globals.update({name: getattr(self, name) for name in names.split()})
-        for template in sorted(docs.glob("*.md.jinja")):
+        for template in sorted(DOCS.glob("*.md.jinja")):
             text = environment.from_string(template.read_text()).render()
-            yield docs / template.name.removesuffix(".jinja"), text
+            yield DOCS / template.name.removesuffix(".jinja"), text
 
     def overview(self) -> str:
         """A row for each run: suite, cases, machine, versions."""
