@@ -18,7 +18,7 @@ def render(report: Report) -> str:
     suite = json.dumps(report.plan.suite, indent=2, ensure_ascii=False) if report.plan.suite else ""
     jinja = environment()
     jinja.filters.update(raw=_raw, files=_files, sentence=sentence)
-    facts = report.header | report.provenance | report.header  # each once, those of the head first
+    facts = report.header | report.provenance  # each once, those of the head first
     page = jinja.get_template("index.html.jinja")
     return page.render(report=report, suite=suite, facts=facts, filtered=FILTERED)
 
