@@ -68,15 +68,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     plan = Plan(name="a_suite_with_a_long_name_" * 3, about=LONG, suite={"long": LONG})
     facts = {"Code": ("f" * 200, "line")}
-    report = content.Report(
-        plan,
-        facts,
-        [section],
-        None,
-        facts,
-        records,
-        References({key: n for n, key in enumerate(keys, 1)}),
-    )
+    references = References({key: n for n, key in enumerate(keys, 1)})
+    report = content.Report(plan, facts, [section], None, facts, records, references)
     path = tmp_path_factory.mktemp("page") / "index.html"
     path.write_text(page_of.render(report))
     return path
