@@ -1,13 +1,17 @@
-"""A plug-in of flows that `flowgauge check` judges: wrong, dying, and with contexts."""
+"""A plug-in of flows that `flowgauge check` judges: explicable, dying, and with contexts."""
 
 import os
 import signal
 
+from nflows.transforms import CompositeTransform, LeakyReLU, LULinear
+
 import flows
-from broken_flows import ERRORS, Broken
+from broken_flows import ERRORS, Broken, Scale
 
 FAMILY, _ = ERRORS["one row in the inverse"]
-flows.register("wrong", uses=())(lambda dim: Broken(lambda y, ladj: (y, ladj + 0.01), dim=dim))
+flows.register("missing", uses=())(lambda dim: Scale(dim, 0, 0))
+flows.register("turned", uses=())(lambda dim: Scale(dim, -1, -1))
+flows.register("bent", uses=())(lambda dim: CompositeTransform([LULinear(dim), LeakyReLU()]))
 flows.register("dying", uses=())(
     lambda dim: Broken(lambda *_: os.kill(os.getpid(), signal.SIGSEGV), forward=False)
 )
