@@ -66,15 +66,6 @@ def test_every_member_conforms(
         assert judged >= {"log-determinant", "round trip from data", "batch independence"}
 
 
-def test_a_flow_that_is_judged_stays_as_it_was() -> None:
-    """Its buffers too, such as those of normalisations that are set from their first rows."""
-    torch.manual_seed(0)
-    flow = Flow(CompositeTransform([ActNorm(2), LULinear(2)]), 2)
-    before = copy.deepcopy(flow.state_dict())
-    flows.check(flow)
-    assert all(torch.equal(value, before[name]) for name, value in flow.state_dict().items())
-
-
 def test_own_tolerance_shows_in_batch_independence() -> None:
     """An adaptive solver couples the rows: a figure, bounded by its tolerance, but not by any."""
     adaptive = {"rtol": 1e-3, "atol": 1e-3, "first_step": "torchdiffeq"}
@@ -151,17 +142,17 @@ def test_a_broken_flow_is_caught(label: str) -> None:
     assert not result.passed
 
 
-def test_a_sound_flow_passes_and_is_left_alone() -> None:
-    """An instance is judged as it is, in copies: nothing of it changes."""
-    flow = Flow(Broken(), 3)
-    before = copy.deepcopy(flow.state_dict())
-    result = flows.check(flow)
-    assert result.passed, str(result)
-    assert (result.flow, result.dim) == ("Broken", 3)
-    for name, tensor in flow.state_dict().items():
-        assert torch.equal(tensor, before[name])
-        assert tensor.dtype == torch.float32
-    assert all(parameter.grad is None for parameter in flow.parameters())
+def test_a_flow_that_is_judged_stays_as_it_was() -> None:
+    """Its buffers too, such as those of normalisations that are set from their first rows."""
+    sound = Flow(Broken(), 3)
+    for flow in (sound, Flow(CompositeTransform([ActNorm(2), LULinear(2)]), 2)):
+        before = copy.deepcopy(flow.state_dict())
+        result = flows.check(flow)
+        assert result.passed or flow is not sound, str(result)
+        for name, tensor in flow.state_dict().items():
+            assert tensor.dtype == torch.float32 or "initialized" in name
+            assert torch.equal(tensor, before[name])
+        assert all(parameter.grad is None for parameter in flow.parameters())
 
 
 @pytest.mark.slow
