@@ -18,19 +18,15 @@ from torch import Tensor, nn
 import flows
 from continuous_fields import DOPRI5, Rowwise, Waves, mlp_flow, moved
 from flows import Flow, threads
-from flows.bijection import parts
 from flows.continuous import CNF, MLPField, SolveError, Solver
 from flows.continuous.ffjord import TABLE_4
 from flows.continuous.flow_matching import assignment
 from flows.continuous.ot_flow import PotentialField
 from flows.continuous.planar_cnf import PlanarField
-from flows.continuous.point import Point
 from flows.continuous.regularizers import REGULARIZERS, collect
 from flows.continuous.solve import FIXED
-from flows.continuous.trace import Trace
 from flows.counting import Solve
 from flows.preprocessing import Whitening
-from variants import variants
 
 Normal = Callable[..., Tensor]
 
@@ -264,7 +260,6 @@ T = torch.tensor(0.3, dtype=torch.float64)
 ODES = [name for name in flows.own() if "solver" in flows.members[name].defaults]
 WEIGHTS = {n: [k for k in flows.members[n].defaults if k in REGULARIZERS] for n in ODES}
 PENALISED = {name: dict.fromkeys(weights, 0.25) for name, weights in WEIGHTS.items() if weights}
-FIELDS = {(name, str(o)): o for name in ODES for o in ({}, *variants(name))}
 
 penalised = pytest.mark.parametrize("name", PENALISED)
 every_dim = pytest.mark.parametrize("dim", DIMS)
@@ -274,23 +269,6 @@ def _jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Of every row by itself: (N, D, ...)."""
     rows = [torch.func.jacrev(lambda row: function(row[None])[0])(row) for row in x]
     return torch.stack(rows).detach()
-
-
-@every_dim
-@pytest.mark.parametrize("case", FIELDS, ids=" ".join)
-def test_the_trace_is_that_of_the_jacobian(case: tuple[str, str], dim: int, normal: Normal) -> None:
-    """To rounding, and beside the very value that the field has without it."""
-    options = {**flows.members[case[0]].applicable({"hidden": 7}), **FIELDS[case]}
-    last: Any = parts(flows.build(case[0], dim, **options).transform)[-1]
-    field, x, width = moved(last.field), normal(5, dim), options.get("context_dim", 0)
-    context = normal(1, width, seed=5) if width else None
-    jacobian = _jacobian(lambda row: field(T, row, context), x)
-    context = None if context is None else context.expand(5, -1)
-    dx, trace = Trace("exact").rate(Point(field, T, x, context), None)
-    torch.testing.assert_close(dx, field(T, x, context), atol=1e-15, rtol=1e-15)
-    size = 1 + jacobian.flatten(1).norm(dim=1)
-    error = (trace - jacobian.diagonal(dim1=1, dim2=2).sum(1)).abs()
-    assert bool((error <= 1e-12 * size).all())
 
 
 @every_dim
