@@ -21,6 +21,7 @@ from variants import CONDITIONAL, MEMBERS, READ, every_continuous, over
 
 Make = Callable[..., Flow]
 Normal = Callable[..., Tensor]
+AOT = {"backend": "aot_eager"}
 QUICK = {"method": "adaptive_heun", "rtol": 1e-2, "atol": 1e-2}  # one stage, so quick to compile
 BACKPROP = {**QUICK, "gradient": "backprop"}
 STEPS = {"method": "midpoint", "step_size": 0.3, "gradient": "backprop"}
@@ -88,45 +89,48 @@ def _assert_equal(
     assert counts[1] == counts[0]
 
 
+EITHER = pytest.mark.parametrize(
+    "how", [AOT, pytest.param({}, marks=pytest.mark.inductor)], ids=["aot_eager", "inductor"]
+)
+
+
 @pytest.mark.slow
+@EITHER
 @every_kind
-def test_one_graph_equals_the_flow(name: str, options: dict[str, Any], built: Any) -> None:
+def test_one_graph_equals_the_flow(
+    name: str, options: dict[str, Any], how: dict[str, str], built: Any
+) -> None:
     """Every family without an ODE is captured whole, with first gradients of all its inputs."""
-    _assert_equal(*built(name, options), backend="aot_eager")
+    _assert_equal(*built(name, options), **how)
 
 
 @pytest.mark.slow
 @pytest.mark.inductor
 @every_continuous
-def test_steps_equal_those_of_the_flow(
-    name: str, options: dict[str, Any], make_flow: Make, normal: Normal
-) -> None:
-    """Every family with an ODE, by its own loss: by the adjoint, and through fixed steps."""
-    for solver in ({**QUICK, "gradient": "adjoint"}, STEPS):
-        flow = make_flow(name, 3, **options).using(solver=solver, noise=0)
-        _assert_equal(flow, normal(5, 3), brief=True, backend="aot_eager")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("trace", [name for name in OF_AN_MLP if name != "jacobian"])
-def test_every_trace(trace: str, normal: Normal) -> None:
-    """All estimators, of a field with a context, through adaptive steps."""
-    flow = mlp_flow(3, trace=trace, solver=BACKPROP, **CONDITIONAL).using(noise=0)
-    _assert_equal(flow, normal(5, 3), normal(5, 2), brief=True, backend="aot_eager")
+def test_steps_equal_those_of_the_flow(name: str, options: dict[str, Any], built: Any) -> None:
+    """Every family with an ODE, by its own loss: by the adjoint, and through its steps."""
+    flow, x, _ = built(name, options)
+    for solver, how in (({**QUICK, "gradient": "adjoint"}, AOT), (STEPS, AOT), (BACKPROP, {})):
+        _assert_equal(flow.using(solver=solver, noise=0), x, brief=True, **how)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("gradient", "trace"),
-    [("adjoint", "closed_form"), ("seminorm", "hutchinson"), ("adjoint", "loop")],
+    [
+        *(("backprop", name) for name in OF_AN_MLP if name != "jacobian"),
+        ("adjoint", "closed_form"),
+        ("adjoint", "loop"),
+        ("seminorm", "hutchinson"),
+    ],
 )
-def test_the_adjoint(gradient: str, trace: str, normal: Normal) -> None:
-    """Its steps, with a context and an end time that is trained, of a field with frozen weights."""
+def test_every_trace_and_gradient(gradient: str, trace: str, normal: Normal) -> None:
+    """Through adaptive steps, with a context, frozen weights and an end time that is trained."""
     field = mlp_field(3, context_dim=2)
     field.layers[0].requires_grad_(False)
     solver = {**QUICK, "gradient": gradient}
     flow = Flow(CNF(field, trace=trace, solver=solver, train_end_time=True).double(), 3)
-    _assert_equal(flow.using(noise=0), normal(5, 3), normal(5, 2), brief=True, backend="aot_eager")
+    _assert_equal(flow.using(noise=0), normal(5, 3), normal(5, 2), brief=True, **AOT)
 
 
 def test_a_field_of_ones_own(normal: Normal) -> None:
@@ -171,17 +175,6 @@ def test_solves_are_loops(kind: str, gradient: str, built: Any, recorded: list[A
     _assert_equal(flow.using(solver=solver, noise=0), x, context, brief=True)
     calls = [node.target for graph in recorded for node in graph.graph.nodes]
     assert calls.count(while_loop_op) >= 3  # samples, a loss, and its adjoint
-
-
-@pytest.mark.slow
-@pytest.mark.inductor
-@over(KINDS | {name: sizes for name, sizes in MEMBERS.items() if not _discrete(name)})
-def test_inductor_equals_every_flow(name: str, options: dict[str, Any], built: Any) -> None:
-    """By the default backend, every family."""
-    flow, x, context = built(name, options)
-    ode = name in MEMBERS and not _discrete(name)
-    flow = flow.using(solver=BACKPROP, noise=0) if ode else flow
-    _assert_equal(flow, x, context, brief=ode)
 
 
 @pytest.mark.slow
