@@ -94,12 +94,9 @@ ACTS = {
 }
 
 
-def _factory(act):
-    def factory(dim):
-        return Acting(act)
-
-    return factory
+def _register(name, act):
+    flows.register(f"faulty_{name}", uses=())(lambda dim: Acting(act))
 
 
 for name, act in ACTS.items():
-    flows.register(f"faulty_{name}", uses=())(_factory(act))
+    _register(name, act)

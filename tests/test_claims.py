@@ -22,7 +22,6 @@ from benchmarks.report.content import collect, judge
 from benchmarks.report.runs import read
 from claim_examples import EXAMPLES
 from committed import FOLDERS, ROOT
-from flows.continuous.trace import Trace
 from page import Page
 from runs import flowgauge
 
@@ -158,14 +157,6 @@ def test_runs_that_contradict_each_other_are_marked() -> None:
     )
     assert list(table) == ["Claim", "x", "y", "Runs"]
     assert table.set_index("Claim")["Runs"].to_dict() == {"a": "differ", "b": ""}
-
-
-def test_a_stochastic_trace_is_no_exact_one(frames: dict[str, pd.DataFrame]) -> None:
-    """The records of either complexity are of its own traces alone."""
-    frame = frames["complexity"].drop_duplicates("key").set_index("key")
-    for name, stochastic in (("cost-of-cnf", False), ("cost-of-ffjord", True)):
-        rows = frame.loc[list(registry[name].verdict(frames["complexity"]).records)]
-        assert {Trace.of(trace).stochastic for trace in rows["option.trace"]} == {stochastic}
 
 
 @pytest.fixture(scope="module")
