@@ -54,7 +54,6 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "context_dim"), CASES)
 def test_log_prob_is_the_librarys_own(name: str, context_dim: int, normal: Normal) -> None:
-    """In float64, of rows, with a context where there is one, and with the same noise."""
     member = flows.members[name]
     flow = flows.build(name, DIM, **member.applicable({**TINY, "context_dim": context_dim}))
     flow = flow.double().eval()
@@ -107,7 +106,6 @@ def sizes(name: str, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ZUKO)
 def test_members_are_made_as_zuko_makes_them(name: str) -> None:
-    """From one seed, the parameters of the family's own constructor, one for one."""
     classes = {kind.lower(): value for kind, value in vars(zuko.flows).items()}
     options = sizes(name)
     theirs: dict[str, Any] = {"hidden_features": [options["hidden"]] * options["depth"]}
@@ -121,7 +119,6 @@ def test_members_are_made_as_zuko_makes_them(name: str) -> None:
 
 
 def test_any_zuko_flow_becomes_a_flow(normal: Normal) -> None:
-    """Other families, and transforms composed by hand, an ODE among them."""
     base = zuko.flows.MAF(DIM).base
     mixed = [
         zuko.flows.MaskedAutoregressiveTransform(DIM, hidden_features=[8]),
@@ -134,7 +131,6 @@ def test_any_zuko_flow_becomes_a_flow(normal: Normal) -> None:
 
 
 def test_any_noise_of_a_zuko_flow_is_the_base(normal: Normal) -> None:
-    """Another mean, noise that trains, uniform noise: with its gradient, its copy and its dtype."""
     shifted, trained = zuko.flows.MAF(DIM), zuko.flows.MAF(DIM)
     shifted.base.loc += 1
     trains, of = zuko.lazy.UnconditionalDistribution, zuko.distributions.DiagNormal
@@ -184,7 +180,6 @@ def test_evaluations_are_counted_forward_and_backward(
 def test_a_tighter_tolerance_has_a_smaller_error(
     make_flow: Make, normal: Normal, name: str
 ) -> None:
-    """``using(solver=)`` takes tolerances that hold for the log-determinant too."""
     flow, x, errors = make_flow(name, DIM, **sizes(name)), normal(5, DIM), []
     exact = flow.using(solver=Solver(rtol=1e-9, atol=1e-9)).log_prob(x)
     for tolerance in (1e-2, 1e-4, 1e-6):
@@ -200,7 +195,6 @@ def test_a_tighter_tolerance_has_a_smaller_error(
 def test_the_estimate_is_unbiased_and_its_noise_can_be_frozen(
     make_flow: Make, normal: Normal, name: str
 ) -> None:
-    """The mean over calls is the exact density; frozen, equal calls are equal."""
     flow = make_flow(name, DIM, exact=False, spread=0.5, **sizes(name))
     x, stream = normal(2, DIM), torch.get_rng_state()
     with torch.no_grad():
@@ -217,7 +211,6 @@ def test_the_estimate_is_unbiased_and_its_noise_can_be_frozen(
 def test_a_solve_that_would_not_end_is_stopped(
     monkeypatch: pytest.MonkeyPatch, make_flow: Make, normal: Normal, name: str
 ) -> None:
-    """NaN in the parameters, and a tolerance that takes too many evaluations."""
     flow, x = make_flow(name, DIM, **sizes(name)), normal(5, DIM)
     broken = copy.deepcopy(flow)
     with torch.no_grad():
@@ -261,7 +254,6 @@ DISTRIBUTIONS: dict[str, Callable[[], td.Distribution]] = {
 
 @pytest.mark.parametrize("label", DISTRIBUTIONS)
 def test_it_conforms_and_is_the_same_density(label: str) -> None:
-    """The kit passes in both dtypes; log_prob is the distribution's own, in float32 too."""
     distribution = DISTRIBUTIONS[label]()
     flow = from_distribution(distribution)
     result = flows.check(flow)
@@ -290,14 +282,12 @@ def test_samples_without_reparameterisation_have_no_gradient() -> None:
     ],
 )
 def test_what_is_no_density_over_vectors_is_refused(distribution, error, message) -> None:
-    """Discrete ones, batches over vectors, and what is no distribution."""
     with pytest.raises(error, match=message):
         from_distribution(distribution)
 
 
 @pytest.mark.parametrize("kind", [td.LogNormal, td.Gamma, td.Weibull])
 def test_a_row_outside_the_support_spoils_no_other(kind: type[td.Distribution]) -> None:
-    """Neither value nor gradient of the rows inside."""
     flow = from_distribution(kind(torch.ones(2), torch.full((2,), 2.0)))
     x = torch.tensor([[1.0, 2.0], [-1.0, 2.0]], requires_grad=True)
     log_prob = flow.log_prob(x)

@@ -111,7 +111,6 @@ def test_wide_tables_and_figures_scroll_in_their_boxes(page: Page) -> None:
 
 
 def test_contents_lead_to_what_they_name(page: Page) -> None:
-    """Folded only on a phone; every link of the page has its target."""
     details = page.locator("nav details")
     assert details.evaluate("details => details.open") == (page.viewport_size["width"] == WIDE)
     names = page.locator("a[href^='#']").evaluate_all("links => links.map(a => a.hash.slice(1))")
@@ -255,7 +254,6 @@ def test_words_filter_the_rows_of_a_large_table(report: Page) -> None:
 
 
 def test_values_are_said_on_hover(report: Page) -> None:
-    """Of a rounded cell every digit; of a point its series and coordinates."""
     cell = report.locator("#table-cost-all tbody td[data-value]").nth(3)
     cell.hover()
     assert float(cell.get_attribute("title") or "nan") == float(

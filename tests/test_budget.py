@@ -23,7 +23,6 @@ DIM = 3
 @pytest.mark.parametrize("name", WIDE)
 @pytest.mark.parametrize("budget", [20_000, 100_000])
 def test_every_family_meets_a_budget_with_the_nearest_width(name: str, budget: int) -> None:
-    """Within 5 %, and neither neighbouring width is nearer."""
     flow = flows.build(name, DIM, parameters=budget)
     assert abs(trainable(flow) - budget) <= WITHIN * budget
     hidden = width(flows.members[name], DIM, budget, {})
@@ -35,7 +34,6 @@ def test_every_family_meets_a_budget_with_the_nearest_width(name: str, budget: i
 
 @pytest.mark.parametrize("name", WIDE)
 def test_the_search_leaves_the_random_stream_as_it_was(name: str) -> None:
-    """Weights by budget are bitwise those by the width that it finds."""
     torch.manual_seed(7)
     by_budget = flows.build(name, DIM, parameters=20_000).state_dict()
     after = torch.rand(4)
@@ -109,7 +107,6 @@ def test_no_width_and_no_end_are_refused_at_once(name: str, budget: int, reason:
 
 @pytest.mark.parametrize("name", ["maf", "cnf"])
 def test_a_contender_resolves_its_budget_into_the_width(name: str) -> None:
-    """The case's options are complete, and the study's width yields to the budget."""
     contender = Contender(flow=name, parameters=20_000)
     options = contender.complete({"hidden": 5, "depth": 2}, DIM)
     assert "parameters" not in options

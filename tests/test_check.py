@@ -85,7 +85,6 @@ def test_every_row_is_explained(row: str) -> None:
 
 
 def test_what_cannot_be_imported_fails_where_no_flow_is_named(monkeypatch):
-    """A plug-in or a module; the other flows are judged."""
     monkeypatch.setattr(flows, "names", lambda: ["planar"])
     monkeypatch.setitem(flows.members.left_out, "theirs:flow", "ImportError: no such module")
     monkeypatch.setitem(flows.members.left_out, "flows.discrete.mine", "NameError: x")
@@ -142,7 +141,6 @@ def _limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_a_family_that_fails_in_any_way_is_a_failed_row(tmp_path: Path) -> None:
-    """Rows that were measured before stay, and all families are judged."""
     plugin, file = tmp_path / "wave_bad.py", tmp_path / "rows.json.gz"
     plugin.write_text(PLUGIN)
     arguments = "--library", "wave", "--plugin", plugin, "--quick", "--dim", 2
@@ -176,7 +174,6 @@ def test_rows_of_a_command_that_is_ended_are_one_json_list(number: int, tmp_path
 
 
 def test_a_change_is_one_of_verdict() -> None:
-    """Other figures, rows of one of them alone, and what took too long are no changes."""
     late = {**FAILED, "row": check.LATE}
     assert changes([ROW], [{**ROW, "figure": 0.2, "version": "2"}]) == []
     assert changes([ROW, {**FAILED, "dim": 64}], [ROW]) == []

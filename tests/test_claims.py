@@ -64,7 +64,6 @@ def exhibits(frames: dict[str, pd.DataFrame]) -> dict[str, set[str]]:
 @pytest.mark.slow
 @EVERY
 def test_a_claim_is_of_what_its_suite_measures(claim: Claim, exhibits: dict[str, set[str]]) -> None:
-    """Of studies that the suite has, and of exhibits that its committed run shows."""
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", claim.id)
     measured = {entry["study"] for entry in suite.read(claim.suite).studies}
     assert set(claim.studies) <= measured <= set(studies)
@@ -76,7 +75,6 @@ def test_a_claim_is_of_what_its_suite_measures(claim: Claim, exhibits: dict[str,
 
 @EVERY
 def test_a_verdict_follows_its_records(claim: Claim, examples: Examples) -> None:
-    """As each example would have it; and no two examples give one sentence."""
     verdicts = [(outcome, claim.verdict(frame)) for outcome, frame in examples[claim.id]]
     assert [verdict.outcome for _, verdict in verdicts] == [outcome for outcome, _ in verdicts]
     assert {"confirmed", "refuted"} <= {outcome for outcome, _ in verdicts}
@@ -97,7 +95,6 @@ def test_claims_that_share_evidence_are_judged_as_each_alone(
 def test_without_records_it_is_not_measured(
     claim: Claim, examples: Examples, every: pd.DataFrame
 ) -> None:
-    """And the remedy is named: of no records, of other studies', and of failed ones."""
     others = every[~every["study"].isin(claim.reads)]
     _, own = examples[claim.id][0]
     for frame in (pd.DataFrame(), own.iloc[:0], others, own.assign(status="failed")):
@@ -111,7 +108,6 @@ def test_without_records_it_is_not_measured(
 def test_a_verdict_is_of_its_own_records_alone(
     claim: Claim, examples: Examples, every: pd.DataFrame
 ) -> None:
-    """In any order, whatever records of other studies there are; it names those behind it."""
     others = every[~every["study"].isin(claim.reads)]
     for outcome, own in examples[claim.id][:2]:
         frame = pd.concat([own, others]).sample(frac=1, random_state=1)
@@ -176,7 +172,6 @@ def _part(folder: Path, *studies: str) -> Path:
 
 
 def test_claims_follow_the_studies(drawn: Path) -> None:
-    """A row for each that its records judge, whose links lead somewhere."""
     folder, frame = drawn / "report", of_one_place(load(drawn))[0]
     text, page = (folder / "report.md").read_text(), (folder / "index.html").read_text()
     parts = Page(page)
@@ -198,7 +193,6 @@ def test_claims_follow_the_studies(drawn: Path) -> None:
 
 
 def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
-    """And a claim that only one of them judges has one; anchors differ."""
     folders = _part(tmp_path / "a", "numerics"), _part(tmp_path / "b", "numerics", "trace")
     content = collect(folders)
     runs: dict[str, list[str]] = {}
@@ -212,7 +206,6 @@ def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
 
 
 def test_a_claim_cites_another_be_it_of_another_run(examples: Examples) -> None:
-    """That sentence follows its own, and moves no outcome."""
     claim, frame = registry["trace-and-determinant"], examples["trace-and-determinant"][0][1]
     other, alone = load(ROOT / "evaluations"), claim.verdict(frame)
     cited = registry[claim.cites].verdict(other).cited
@@ -222,8 +215,6 @@ def test_a_claim_cites_another_be_it_of_another_run(examples: Examples) -> None:
 
 
 def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a note of the report, and a line of the command."""
-
     def fails(evidence: Evidence, claim: Claim) -> Verdict:
         if claim.id == "hutchinson":
             raise KeyError("on purpose")
@@ -248,7 +239,6 @@ def test_a_folder_that_judges_none_has_no_claims(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_takes_each_claim_from_the_first_folder_that_has_it(drawn: Path) -> None:
-    """With the files that a report of it has, and the command that measures it again."""
     folders = [str(folder) for folder in {**FOLDERS, "quick": drawn}.values()]
     result = flowgauge("claims", *folders, "--json")
     rows = json.loads(result.stdout)
@@ -281,7 +271,6 @@ def test_what_measures_a_claim_again_is_accepted_and_leaves_out_the_other_studie
 
 @pytest.mark.slow
 def test_without_folders_all_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those under results/, and there have to be some."""
     monkeypatch.chdir(tmp_path)
     result = flowgauge("claims", status=2)
     assert "flowgauge run quick" in result.stderr

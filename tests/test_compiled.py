@@ -134,7 +134,6 @@ def test_every_trace_and_gradient(gradient: str, trace: str, normal: Normal) -> 
 
 
 def test_a_field_of_ones_own(normal: Normal) -> None:
-    """Without a closed form; with an end time that is trained; in both directions."""
     solver = {**BACKPROP, "error_norm": "sample"}
     cnf = CNF(Waves(3), trace="loop", solver=solver, train_end_time=True)
     _assert_equal(Flow(cnf.double(), 3), normal(5, 3), brief=True, backend="aot_eager")
@@ -250,7 +249,6 @@ def test_float32_inverts_steep_splines(make_flow: Make) -> None:
 
 @pytest.mark.slow
 def test_an_ode_is_left_between_compiled_parts(make_flow: Make, normal: Normal) -> None:
-    """Couplings around a CNF, in both directions."""
     sizes = {"hidden": 6, "depth": 1, "layers": 1}
     inner = [make_flow(name, 3, **sizes).transform for name in ("realnvp", "cnf", "glow")]
     _assert_equal(Flow(CompositeTransform(inner), 3), normal(5, 3), backend="aot_eager")
@@ -299,7 +297,6 @@ def test_one_function_for_all_steps(make_flow: Make, normal: Normal) -> None:
 
 
 def test_parameters_are_shared_and_copies_have_their_own(make_flow: Make, normal: Normal) -> None:
-    """An edit of the flow is seen by its view, and by no copy of the view; a view has views."""
     flow, x = make_flow("realnvp", 3, **MEMBERS["realnvp"]), normal(5, 3)
     view = flow.compiled(backend="aot_eager")
     before = view.log_prob(x)
@@ -316,7 +313,6 @@ def test_parameters_are_shared_and_copies_have_their_own(make_flow: Make, normal
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_checks_stay(backend: str, make_flow: Make, normal: Normal) -> None:
-    """Values, shape and dtype are refused in the first call and in one of what is compiled."""
     view = make_flow("maf", 3, **MEMBERS["maf"]).compiled(backend=backend)
     x = normal(4, 3)
     for call in (view.log_prob, view.loss, view.to_noise):
@@ -334,7 +330,6 @@ def test_checks_stay(backend: str, make_flow: Make, normal: Normal) -> None:
 
 
 def test_failures_of_solves_keep_their_types(normal: Normal, recorded: list[Any]) -> None:
-    """A field that is not finite, and a limit of steps."""
     for function, solver in (
         (lambda x: x * torch.nan, {}),
         (lambda x: torch.sin(200 * x), {"max_steps": 12}),
@@ -349,7 +344,6 @@ def test_failures_of_solves_keep_their_types(normal: Normal, recorded: list[Any]
 
 
 def test_what_a_view_lacks_is_named(make_flow: Make, normal: Normal) -> None:
-    """Second derivatives, torch.func, forward mode, steps of torchdiffeq: each error says it."""
     view = make_flow("realnvp", 3, **MEMBERS["realnvp"]).compiled(backend="aot_eager")
     ode = mlp_flow(3, solver=BACKPROP).compiled(backend="aot_eager")
     x = normal(4, 3).requires_grad_()
@@ -371,7 +365,6 @@ def test_what_a_view_lacks_is_named(make_flow: Make, normal: Normal) -> None:
 
 
 def test_what_cannot_be_compiled_is_named(make_flow: Make, normal: Normal) -> None:
-    """An unknown backend, a machine without a compiler, a transform that looks at values."""
     flow = make_flow("realnvp", 3, **MEMBERS["realnvp"])
     with pytest.raises(ValueError, match=r"'fast'.*inductor"):
         flow.compiled(backend="fast")

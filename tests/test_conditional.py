@@ -39,7 +39,6 @@ def _flow() -> tuple[Conditional, torch.Tensor]:
 
 
 def test_the_density_of_rows_is_that_of_y_given_x() -> None:
-    """So are noise, loss, samples and their densities; the state is that of the flow."""
     flow, rows = _flow()
     y, x = rows[:, :D], rows[:, D:]
     torch.testing.assert_close(flow.log_prob(rows), flow.flow.log_prob(y, x))
@@ -56,7 +55,6 @@ def test_the_density_of_rows_is_that_of_y_given_x() -> None:
 
 
 def test_a_gaussian_given_x_is_the_linear_regression() -> None:
-    """Its density is that of the residuals of least squares, whatever precedes it."""
     rows = linear_sample(4000, torch.Generator().manual_seed(0)).numpy()
     y, x = rows[:, :10], rows[:, 10:]
     design = np.concatenate([np.ones((len(x), 1)), x], 1)
@@ -72,7 +70,6 @@ def test_a_gaussian_given_x_is_the_linear_regression() -> None:
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_baseline_given_x_has_mass_one_and_samples_of_it(name: str) -> None:
-    """By quadrature over y at several x; samples have the training set's x, and the right y."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=(1500, 1))
     y = np.sin(2 * x) + 0.3 * generator.normal(size=x.shape)
@@ -97,7 +94,6 @@ def test_a_baseline_given_x_has_mass_one_and_samples_of_it(name: str) -> None:
 
 
 def test_a_file_with_a_target_is_conditional(tmp_path: Path) -> None:
-    """The target comes first, the others are its context, and the scale counts the target alone."""
     generator = np.random.default_rng(0)
     frame = pd.DataFrame(generator.normal(size=(400, 4)) * [1, 2, 3, 4], columns=list("abcd"))
     frame.to_csv(tmp_path / "table.csv", index=False)
@@ -113,7 +109,6 @@ def test_a_file_with_a_target_is_conditional(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dim", [1, 2])
 def test_a_chooser_of_a_target_has_families_that_take_a_context(tmp_path: Path, dim: int) -> None:
-    """Trials and finals have the width of the context; a flow without is refused by name."""
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 4)), columns=list("abcd"))
     frame.to_csv(tmp_path / "table.csv", index=False)
     name = f"{tmp_path / 'table.csv'}:target={'a,b'[: 2 * dim - 1]}"

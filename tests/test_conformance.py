@@ -56,7 +56,6 @@ def _dear(name: str) -> bool:
 def test_every_member_conforms(
     name: str, dim: int, options: dict[str, Any], dtype: torch.dtype
 ) -> None:
-    """Every row passes, or says why it does not apply."""
     result = flows.check(name, dim=dim, dtypes=[dtype], **options)
     assert result.passed, str(result)
     assert all(row.note for row in result.rows if row.status == "not applicable")
@@ -90,7 +89,6 @@ def test_the_random_stream_is_left_alone() -> None:
 
 @pytest.mark.parametrize("rows", [1, 5, 300])
 def test_any_number_of_points_and_contexts_serves(rows: int) -> None:
-    """One context for all, some, or more than the kit looks at."""
     flow = flows.build("maf", 2, hidden=8, layers=2, context_dim=2)
     result = flows.check(flow, x=torch.randn(rows, 2), context=torch.randn(rows, 2))
     assert result.passed, str(result)
@@ -108,7 +106,6 @@ def test_any_number_of_points_and_contexts_serves(rows: int) -> None:
     ],
 )
 def test_wrong_use_is_named(flow: Any, options: Any, error: Any, message: str) -> None:
-    """What cannot be judged at all raises, in one line."""
     with pytest.raises(error, match=message):
         flows.check(flow, **options)
 
@@ -122,7 +119,6 @@ def test_every_row_has_a_flow_that_it_catches() -> None:
 
 @pytest.mark.parametrize("before", [False, True])
 def test_the_column_is_named_behind_a_linear_layer_too(before: bool) -> None:
-    """Of the part that is wrong, wherever it stands."""
     linear = moved(LULinear(4)).float()
     order = [Scale(4, 0, 1), linear] if before else [linear, Scale(4, 0, 1)]
     rows = {r.name: r for r in flows.check(Flow(CompositeTransform(order), 4)).rows}
@@ -134,7 +130,6 @@ def test_the_column_is_named_behind_a_linear_layer_too(before: bool) -> None:
 @pytest.mark.filterwarnings("ignore:.*triangular_solve is deprecated")
 @pytest.mark.parametrize("label", BROKEN)
 def test_a_broken_flow_is_caught(label: str) -> None:
-    """By the row that should, which is not among the failures of the sound flow."""
     make, row = BROKEN[label]
     flow = make()
     result = flows.check(flow, context=torch.randn(40, 3) if flow.context_dim else None)
@@ -157,7 +152,6 @@ def test_a_flow_that_is_judged_stays_as_it_was() -> None:
 
 @pytest.mark.slow
 def test_a_biased_estimate_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hutchinson's estimate times 1.05 does not pass for an estimate of the log-determinant."""
     sound = traces.TRACES["hutchinson"]
 
     def biased(*args: Any) -> tuple[Tensor, Tensor]:
@@ -188,7 +182,6 @@ def _registered(family: Callable[..., Affine]) -> str:
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_a_sound_family_is_judged_with_and_without_a_context(dim: int) -> None:
-    """All rows twice, and those on contexts apply the second time."""
     result = flows.check(_registered(Affine), dim=dim)
     assert result.passed, str(result)
     assert flows.check(Flow(Affine(dim, 3), dim, 3)).passed
@@ -199,7 +192,6 @@ def test_a_sound_family_is_judged_with_and_without_a_context(dim: int) -> None:
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_an_error_in_the_context_alone_is_found(error: str) -> None:
-    """By the rows that should, and by none of those without a context; of an instance too."""
     family, rows = ERRORS[error]
     result = flows.check(_registered(family), dim=2, dtypes=[torch.float64])
     failed = {row.name for row in result.failed}
@@ -210,8 +202,6 @@ def test_an_error_in_the_context_alone_is_found(error: str) -> None:
 
 
 def test_what_cannot_be_built_is_a_row() -> None:
-    """A fault of the factory, with a context or without, fails; a refused dimension does not."""
-
     @flows.register("fails", uses=())
     def _fails(dim: int) -> Affine:
         """Fails."""

@@ -74,7 +74,6 @@ def test_order_of_convergence(method: str, normal: Normal) -> None:
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-4, 1e-5])
 def test_the_sample_norm_serves_the_worst_row(tolerance: float, normal: Normal) -> None:
-    """Among many easy rows a hard one is solved at least as well as by the mean of all."""
     field = Rowwise(lambda x: torch.sin(6 * x) * torch.where(x.abs() > 3, 3.0, 0.1))
     x = torch.cat([0.5 * normal(200, 2), torch.tensor([[5.0, -4.2]], dtype=torch.float64)])
     flow = Flow(CNF(field, solver={"rtol": 1e-11, "atol": 1e-11}))
@@ -87,7 +86,6 @@ def test_the_sample_norm_serves_the_worst_row(tolerance: float, normal: Normal) 
 
 
 def test_pieces_cover_the_interval(make_flow: Any, normal: Normal) -> None:
-    """L pieces lie end to end over [0, 1]: with one network in each they are the whole."""
     flow = make_flow("cnf", 3, hidden=8, layers=3).using(solver=DOPRI5)
     cnfs = [module for module in flow.modules() if isinstance(module, CNF)]
     assert [cnf.t0 for cnf in cnfs] == [0.0, *(cnf.t1 for cnf in cnfs[:-1])]
@@ -128,7 +126,6 @@ def test_the_last_step_lands(method: str, share: float, direction: str, normal: 
 
 @pytest.mark.parametrize("trace", ["hutchinson", {"estimator": "hutchinson", "noise": "gaussian"}])
 def test_the_same_seed_gives_the_same_bits(trace: Any, normal: Normal) -> None:
-    """Construction from one seed: equal log_prob, samples and gradients, call after call."""
     x, results = normal(6, 3, dtype=torch.float32), []
     for _ in range(2):
         torch.manual_seed(11)
@@ -141,7 +138,6 @@ def test_the_same_seed_gives_the_same_bits(trace: Any, normal: Normal) -> None:
 
 
 def test_scipy_solves_and_differentiates(normal: Normal) -> None:
-    """LSODA behind the same interface: value, gradient, counts, and what it cannot do."""
     field, x = Waves(3), normal(4, 3)
     flow = Flow(CNF(field, solver={"method": "scipy_solver", "rtol": 1e-9, "atol": 1e-9}))
     reference = flow.using(solver={"rtol": 1e-10, "atol": 1e-10})
@@ -210,7 +206,6 @@ class _Field(nn.Module):
 def test_one_thread_for_small_solves(
     gradient: str, small: bool, normal: Normal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Forward and backward; large ones take the caller's; none is changed for the caller."""
     if not small:
         monkeypatch.setattr(threads, "WORK", 0)
     seen: list[int] = []
@@ -224,7 +219,6 @@ def test_one_thread_for_small_solves(
 
 @pytest.mark.usefixtures("two_threads")
 def test_threads_after_failures(normal: Normal) -> None:
-    """Of the forward pass at once, of a backward pass at the next solve."""
     x = normal(5, 2)
     with pytest.raises(RuntimeError):
         Flow(CNF(Rowwise(lambda x: x * float("nan")))).log_prob(x)
@@ -243,7 +237,6 @@ def test_threads_after_failures(normal: Normal) -> None:
 
 @pytest.mark.usefixtures("two_threads")
 def test_threads_that_are_kept(normal: Normal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a worker the number that was set is in force, but for a block that asks otherwise."""
     monkeypatch.setattr(threads._State, "fixed", False)
     threads.keep_threads()
     for block, number in ((nullcontext, 2), (threads.threads_by_work, 1)):
@@ -333,7 +326,6 @@ def test_penalties_do_not_steer(name: str, make_flow: Make, normal: Normal) -> N
 
 @penalised
 def test_penalties_are_integrals(name: str, make_flow: Make, normal: Normal) -> None:
-    """By torchdiffeq, which solves path and integrands, from the Jacobian in full, together."""
     weights, solver = PENALISED[name], {"rtol": 1e-10, "atol": 1e-10}
     flow = make_flow(name, 2, hidden=5, **weights, solver=solver).using(noise=1)
     (cnf,) = (m for m in flow.modules() if hasattr(m, "penalties"))
@@ -367,7 +359,6 @@ def test_penalties_are_integrals(name: str, make_flow: Make, normal: Normal) -> 
 def test_the_gradient_of_the_loss(
     name: str, gradient: str, step: float, make_flow: Make, normal: Normal
 ) -> None:
-    """Penalties and all, it is that of differences for every parameter."""
     solver = {"method": "rk4", "step_size": step, "gradient": gradient}
     flow = make_flow(name, 2, hidden=4, depth=1, **PENALISED[name], solver=solver).using(noise=1)
     x, tensors = normal(4, 2), tuple(flow.parameters())
@@ -400,7 +391,6 @@ def test_the_loss_is_its_formula(coupling: str, width: int, normal: Normal) -> N
 
 
 def test_the_assignment_is_optimal(normal: Normal) -> None:
-    """A permutation whose cost is the least of all, by trying them."""
     for seed in range(20):
         x, noise = 100 + 2 * normal(5, 3, seed=seed), normal(5, 3, seed=100 + seed)
         cost = torch.cdist(x, noise, compute_mode="donot_use_mm_for_euclid_dist").square()
@@ -414,7 +404,6 @@ def test_the_assignment_is_optimal(normal: Normal) -> None:
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_the_loss_is_one_of_whitened_data(coupling: str, normal: Normal) -> None:
-    """What is prepended, twice here, is run before the regression; the density counts it."""
     x = 5 + normal(200, 3, seed=1) @ normal(3, 3, seed=2)
     flow = flows.build("flow_matching", 3, hidden=8, coupling=coupling).double()
     first = Whitening.fit(x)

@@ -42,7 +42,6 @@ def cases(*contenders: dict[str, Any], **options: Any) -> list[Case]:
 
 @pytest.mark.parametrize("name", OURS)
 def test_counts_from_shapes_are_those_of_a_run(name: str) -> None:
-    """The same integers on the meta device as where everything is computed."""
     computed, counted = cases({"flow": name, "options": small(name)}, counted_dims=[3])
     assert (computed.device, counted.device) == ("cpu", "meta")
     metrics = calls(computed).count()[0]
@@ -76,7 +75,6 @@ def test_a_count_that_fails_costs_no_other() -> None:
 
 
 def test_several_sizes_make_a_grid() -> None:
-    """Each with each, all flows beside each other at every point; H = c D is no size of it."""
     sizes = {"hidden": [4, 8], "depth": 1, "layers": [1, 2, 3]}
     grid = cases({"flow": "realnvp"}, {"flow": "dense"}, sizes=sizes, batch=[5, 6])
     assert len(grid) == 2 * (2 * 3 * 2)
@@ -109,7 +107,6 @@ def test_the_resident_set_tells_the_adjoint_from_backprop() -> None:
 
 @pytest.mark.slow
 def test_a_heap_as_it_comes_changes_no_count() -> None:
-    """A fresh process measures the same metrics, and only times and memory are of its own."""
     changes = {"seconds": 0.01, "batch": 16}
     names = ({"flow": "maf"}, {"flow": "realnvp"})
     steady, default = cases(*names, **changes), cases(*names, **changes, heap="default")
@@ -150,7 +147,6 @@ def _flops(name: str, dim: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize("name", OURS)
 def test_growth_is_as_stated(name: str) -> None:
-    """The exponent of D between two large sizes, rounded, is the one of the docstring."""
     small, large = (_flops(name, dim) for dim in DIMS)
     for stated, low, high in zip(_stated(name), small, large, strict=True):
         measured = math.log(high / low) / math.log(DIMS[1] / DIMS[0])
@@ -223,7 +219,6 @@ def test_a_budget_is_one_series_though_its_width_varies() -> None:
 
 
 def test_counts_of_no_polynomial_have_no_degree() -> None:
-    """Their local exponent alone is known."""
     frame = _frame(COUNTED, **H)
     frame["log_prob_flops"] = [4.0, 16.0, 256.0, 65536.0, 2.0**32]
     assert growth(frame, "log_prob_flops") == Growth(None, 16.0, 32)
@@ -282,7 +277,6 @@ def test_what_is_taken_once_for_a_batch_is_shown_apart() -> None:
 
 
 def test_an_asymptote_that_is_not_reached_is_told() -> None:
-    """Times of degree 1 beside FLOPs of degree 2 are no asymptote, and alone they are."""
     frame = _frame(COUNTED, **H)
     beside, alone = (growth(f, "log_prob_seconds") for f in (frame, frame.assign(log_prob_flops=0)))
     assert beside.exponent == alone.exponent == pytest.approx(1)
@@ -352,7 +346,6 @@ def test_each_axis_has_its_degree() -> None:
 
 
 def test_all_else_is_equal_along_an_axis() -> None:
-    """Three sizes are no axis, a D of its own is told, and widths that follow D are no grid."""
     at_two = [*_cross((), (1, 4, 16)), *_cross((), (1, 4, 16), base=(8, *BASE[1:]))]
     frame = _points(at_two, lambda d, n, *_: n * d)
     assert not sizes.lines(frame.assign(device="meta"))
@@ -375,7 +368,6 @@ flows.register("one_planar", uses=())(lambda dim: flows.build("planar", dim))
 
 
 def test_numbers_of_the_command() -> None:
-    """A span doubles and always has its end; a list is itself; all else is refused by name."""
     assert numbers("2..16", "dim") == [2, 4, 8, 16]
     assert numbers("3..20", "dim") == [3, 6, 12, 20]
     assert numbers("3,10,63", "dim") == [3, 10, 63]
@@ -385,7 +377,6 @@ def test_numbers_of_the_command() -> None:
 
 
 def test_a_file_stands_for_the_flows_that_it_registers(tmp_path: Path) -> None:
-    """It is measured as any other, in the worker too."""
     file, out = tmp_path / "planar_flow.py", tmp_path / "out"
     file.write_text(PLUGIN)
     arguments = ["cost", str(file), "--dim", "2,3", "--batch", "4,8", "--seconds", "0"]

@@ -102,7 +102,6 @@ def test_bold_goes_by_the_paired_difference(tmp_path, shared):
 
 
 def test_several_seeds_are_paired_by_seed_and_the_test_set_has_its_own_error(tmp_path):
-    """In a table; one seed of another model shows its rows' error, and decides nothing."""
     for seed, luck in enumerate((0.0, 0.5, 1.0)):
         record(tmp_path, "maf", -1.0 + luck, seed=seed)
         record(tmp_path, "iaf", -1.1 + luck - 0.01 * seed, seed=seed)
@@ -263,7 +262,6 @@ def test_what_was_still_improving_is_a_note_and_moves_no_verdict(claim: Claim) -
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
 def test_a_longer_budget_on_fewer_splits_takes_nothing_from_a_verdict(claim: Claim) -> None:
-    """It is shown, with what it has; five splits of it decide, and each budget has a cell."""
     _, make = EXAMPLES[claim.id][-1]  # a search, refuted at its last budget
     own = make()
     reverse = EXAMPLES[claim.id][-2][1]()

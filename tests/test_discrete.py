@@ -55,7 +55,6 @@ def assert_bijection(transform: Any, x: Tensor, tolerance: float = 1e-8) -> None
 def test_a_transform_of_nflows_is_one_of_ours_and_the_reverse(
     context_dim: int, normal: Normal
 ) -> None:
-    """A CNF among nflows' transforms, in nflows' Flow and in ours: one density, equal gradients."""
     inner = transforms.MaskedAffineAutoregressiveTransform(3, 8, context_dim or None, num_blocks=1)
     field = MLPField(3, hidden=8, context_dim=context_dim)
     several = [transforms.ActNorm(3).eval(), transforms.InverseTransform(inner)]
@@ -96,8 +95,6 @@ def test_coupling_can_expand(normal: Normal) -> None:
 
 
 def test_fewer_kernels_compute_the_same(normal: Normal) -> None:
-    """Couplings, permutations, L U and their composition, of the original's state and columns."""
-
     def stack(module: Any, mask: list[int]) -> nn.Module:
         parts = [
             module.AdditiveCouplingTransform(mask, lambda i, o: _WithoutContext(nn.Linear(i, o))),
@@ -161,7 +158,6 @@ LINEAR_LAYERS = {"NaiveLinear": (4,), "LULinear": (4,), "QRLinear": (4, 4), "SVD
 @pytest.mark.filterwarnings("ignore:.*qr is deprecated")
 @pytest.mark.parametrize("name", LINEAR_LAYERS)
 def test_linear_layers_take_the_state_of_the_originals(name: str, normal: Normal) -> None:
-    """And compute the same."""
     sizes = (4, False) if name == "NaiveLinear" else LINEAR_LAYERS[name]
     original = moved(getattr(transforms, name)(*sizes))
     ours = getattr(nflows_compat, name)(*LINEAR_LAYERS[name]).double()
@@ -195,7 +191,6 @@ def test_caches_follow_the_parameters(name: str, normal: Normal) -> None:
     seed=st.integers(0, 10**6),
 )
 def test_it_is_nflows_spline_and_inverts(bins: int, bound: float, spread: float, seed: int) -> None:
-    """The same map as nflows' own where that is sound; its slope is autograd's; it is monotone."""
     generator = torch.Generator().manual_seed(seed)
     raw = spread * torch.randn(40, 2, 3 * bins - 1, generator=generator, dtype=torch.float64)
     x = 0.7 * bound * torch.randn(40, 2, generator=generator, dtype=torch.float64)
@@ -225,7 +220,6 @@ def test_it_is_nflows_spline_and_inverts(bins: int, bound: float, spread: float,
 
 @pytest.mark.parametrize("bound", [3.0, 50.0])
 def test_the_ends_belong_to_the_tails(bound: float) -> None:
-    """At ±bound, just inside and beyond: continuous."""
     raw = 2 * torch.randn(6, 1, 14)
     ends = torch.tensor([[-bound], [bound], [bound * 2], [-bound * 9], [-1e30], [1e30]])
     y, slope = Spline(raw, bound).forward(ends)
@@ -274,7 +268,6 @@ def test_an_inverse_that_rounding_spoils_is_solved_in_float64(normal: Normal) ->
 
 
 def test_the_inverse_never_fails(normal: Normal) -> None:
-    """Slopes a million times apart: finite, within its bin, and as near as rounding allows."""
     for dtype in (torch.float32, torch.float64):
         raw = normal(20_000, 2, 23, dtype=dtype) * 6
         raw[..., 16:] *= 1e6
@@ -296,7 +289,6 @@ def test_the_inverse_never_fails(normal: Normal) -> None:
 )
 @pytest.mark.parametrize("name", ["nsf_coupling", "nsf_ar"])
 def test_what_is_no_spline_is_refused(name: str, options: dict[str, object], message: str) -> None:
-    """In one line, when the flow is built."""
     with pytest.raises(ValueError, match=message):
         flows.build(name, 3, **options)
 
@@ -375,7 +367,6 @@ def test_vmap_hides_a_batch_and_is_right_too(normal: Normal) -> None:
 def test_gradients(
     function: Callable[[Tensor], Tensor], shape: tuple[int, ...], normal: Normal
 ) -> None:
-    """First and second derivatives are those of differences."""
     a = (normal(*shape) + 2 * torch.eye(shape[-1])).requires_grad_()
     assert torch.autograd.gradcheck(function, (a,))
     assert torch.autograd.gradgradcheck(function, (a,))
@@ -385,7 +376,6 @@ def test_gradients(
 @pytest.mark.parametrize("size", [3, 130])
 @pytest.mark.parametrize("batch", [(), (1,), (2, 3), (0,), (2, 0)])
 def test_batch_shapes(size: int, batch: tuple[int, ...], normal: Normal) -> None:
-    """(..., n, n) -> (..., n, n) and (...), with gradients; empty batches included."""
     a = normal(*batch, size, size).requires_grad_()
     inverse, logabsdet = linalg.inv(a), linalg.logabsdet(a)
     assert inverse.shape == (*batch, size, size)
@@ -401,7 +391,6 @@ def test_batch_shapes(size: int, batch: tuple[int, ...], normal: Normal) -> None
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("size", [3, 130])
 def test_singular_matrices(size: int, normal: Normal) -> None:
-    """log |det| is -inf where singular, right beside it; an inverse does not exist."""
     a = normal(2, size, size)
     a[0, 1] = 0
     values = linalg.logabsdet(a)

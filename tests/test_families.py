@@ -45,7 +45,6 @@ def _hand_count(dim: int, pairs: int, inside: int, sizes: dict[str, int], number
 def test_counts_are_those_by_hand(
     name: str, numbers: int, dim: int, hidden: int, inside: int
 ) -> None:
-    """FLOPs of a density and of samples, with and without a context, and the parameters."""
     sizes = {"hidden": hidden, "depth": 2, "layers": 3}
     x = torch.randn(ROWS, dim)
     flow = flows.build(name, dim, **sizes)
@@ -71,7 +70,6 @@ def test_counts_are_those_by_hand(
 def test_attention_is_the_same_above_the_columns_that_it_is_written_out_for(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel's attention and the plain products agree, in a density and in samples."""
     flow = moved(flows.build(name, 7, hidden=260, layers=2), 0.2)
     x = torch.randn(4, 7, dtype=torch.float64)
     values = []
@@ -172,7 +170,6 @@ def test_what_a_family_declares_is_what_it_calls(name: str, options: dict[str, A
 
 
 def test_what_no_family_declares_is_refused() -> None:
-    """Unknown names, and a mixture of no component, are named."""
     with pytest.raises(ValueError, match="'nope'"):
         flows.capabilities("nope")
     for components in (0, 1.5, True):

@@ -208,7 +208,6 @@ def archive_of(kind: str, content: bytes) -> bytes:
 
 @pytest.mark.parametrize("kind", ["zip", "npy", "tar.gz"])
 def test_without_a_checksum_no_flipped_byte_changes_what_is_fetched(kind, tmp_path) -> None:
-    """By the sums in the file, or else the file is refused."""
     content, refused = archive_of(kind, CONTENT[:3000]), 0
     path = tmp_path / f"x.{kind}"
     members = (("power/data.npy", path.name if kind == "npy" else GOOD[0]),)
@@ -232,7 +231,6 @@ def test_a_lone_compressed_file_is_kept_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", datasets.downloadable())
 def test_the_sources_bring_what_the_loaders_look_for(name: str) -> None:
-    """The archive, whose members are merged; and the originals of those that have some."""
     row = maf.PUBLISHED[name]
     (archive,) = redirect([*datasets.sources(name), *datasets.sources("gas")], None, None)
     brought = {file for file, _ in archive.members}
@@ -246,7 +244,6 @@ def test_the_sources_bring_what_the_loaders_look_for(name: str) -> None:
 
 
 def test_a_plug_in_of_one_file_is_downloaded(server, tmp_path) -> None:
-    """Its addresses, its checksum and its reader stand beside its loader."""
     server.content = tar(("numbers.npy", npy(np.random.default_rng(0).normal(size=(300, 2)))))
     plugin = tmp_path / "mine.py"
     plugin.write_text(
@@ -373,7 +370,6 @@ def test_small_files_load_and_are_said_not_to_be_the_published_set(name: str, ro
 
 @pytest.mark.parametrize(("name", "row"), maf.PUBLISHED.items())
 def test_the_published_counts_follow_from_tenths(name: str, row: maf.Published) -> None:
-    """And nothing is said of a difference where there is none."""
     assert row.differs(row.dim, row.rows) == ""
     if name in ("power", "gas", "miniboone"):
         parts = maf.tails(np.empty((sum(row.rows), 0)))

@@ -25,7 +25,6 @@ T = torch.tensor(0.3, dtype=torch.float64)
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize(("dim", "hidden"), [(3, 7), (7, 3)])
 def test_every_closed_form(activation: str, time: str, depth: int, dim: int, hidden: int) -> None:
-    """The loop's trace, for each combination."""
     field = mlp_field(dim, hidden=hidden, depth=depth, activation=activation, time=time)
     x = torch.randn(3, dim, dtype=torch.float64)
     results = [rate_of(trace, field, T, x)[1] for trace in ("loop", "closed_form")]
@@ -34,7 +33,6 @@ def test_every_closed_form(activation: str, time: str, depth: int, dim: int, hid
 
 @pytest.mark.parametrize("trace", ["loop", "exact", "hutchinson"])
 def test_fields_that_hardly_depend_on_x(trace: str, normal: Normal) -> None:
-    """A constant field and one with a constant column: their traces are zero and one half."""
     x, shift = normal(4, 2), nn.Parameter(torch.tensor([1.0, -2.0]).double())
     constant = Rowwise(lambda x: shift.expand_as(x))
     half = Rowwise(lambda x: torch.cat([x[:, :1] / 2, torch.ones_like(x[:, 1:])], 1))
@@ -49,7 +47,6 @@ def test_fields_that_hardly_depend_on_x(trace: str, normal: Normal) -> None:
 @pytest.mark.parametrize("offer", ["with_trace", "trace", "trace without context"])
 @pytest.mark.parametrize("conditional", [False, True])
 def test_user_fields_with_a_trace(offer: str, conditional: bool, normal: Normal) -> None:
-    """A field of any signature may offer its trace; "exact" takes it, and "loop" agrees."""
     inner = mlp_field(3, context_dim=2 if conditional else 0)
     calls: list[str] = []
 
@@ -83,7 +80,6 @@ def test_user_fields_with_a_trace(offer: str, conditional: bool, normal: Normal)
 def test_derivatives_of_value_and_trace(
     activation: str, time: str, depth: int, context_dim: int, normal: Normal
 ) -> None:
-    """First and second ones in t, x, the context and every parameter, against differences."""
     field = mlp_field(
         3, hidden=4, depth=depth, activation=activation, time=time, context_dim=context_dim
     )
@@ -113,7 +109,6 @@ class WithTrace(torch.nn.Module):
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_value_and_trace_within_torch_func(depth: int, normal: Normal) -> None:
-    """Row by row, in forward mode and with stacked parameters: the same numbers."""
     field, x = mlp_field(3, hidden=4, depth=depth), normal(5, 3)
     with torch.no_grad():
         dx, trace = field.with_trace(T, x)
@@ -133,7 +128,6 @@ def test_value_and_trace_within_torch_func(depth: int, normal: Normal) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_tanh_is_tanh(dtype: torch.dtype) -> None:
-    """To rounding near one; the same bits with a graph, without, and within torch.func."""
     a = torch.cat([torch.linspace(-30, 30, 2001), torch.tensor([-1e30, 1e-30, 1e30])]).to(dtype)
     error = (tanh(a).double() - a.double().tanh()).abs().max()
     assert error <= 2 * torch.finfo(dtype).eps
@@ -144,7 +138,6 @@ def test_tanh_is_tanh(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("time", TIME)
 def test_time_enters_by_its_formula(time: str, normal: Normal) -> None:
-    """The folded map at one t is the layer's formula with that t in each row; gradients agree."""
     layer: Any = moved(TIME[time](4, 3))
     x = normal(5, 4)
     times = torch.rand(5, 1, dtype=torch.float64)
@@ -159,7 +152,6 @@ def test_time_enters_by_its_formula(time: str, normal: Normal) -> None:
 
 
 def test_gates_by_hand(normal: Normal) -> None:
-    """squash, concatsquash and blend, computed from their parameters."""
     x, t = normal(5, 4), torch.full((5, 1), 0.3, dtype=torch.float64)
     layers: Any = {name: moved(TIME[name](4, 3)) for name in ("squash", "concatsquash", "blend")}
     for name in ("squash", "concatsquash"):
@@ -208,7 +200,6 @@ def _traces() -> list[Any]:
 @pytest.mark.parametrize("trace", _traces(), ids=str)
 @pytest.mark.parametrize("kind", ["mlp", "conditional", "bottleneck"])
 def test_exact_traces(trace: dict[str, str], kind: str, normal: Normal) -> None:
-    """Each is the trace of the autograd Jacobian, within 1e-12 of its norm, as is its gradient."""
     context = normal(4, 2, seed=5) if kind == "conditional" else None
     field = _bottleneck() if kind == "bottleneck" else None
     field = field or moved(MLPField(5, hidden=7, context_dim=2 if context is not None else 0))
@@ -228,7 +219,6 @@ def test_exact_traces(trace: dict[str, str], kind: str, normal: Normal) -> None:
 
 
 def test_hollow_in_one_pass(normal: Normal) -> None:
-    """The trace of a hollow field, and its gradient through the conditioner, are the loop's."""
     x = normal(6, 4).requires_grad_()
     dx, total = rate_of("hollow", Tau(), T, x)
     loop_dx, loop = rate_of("loop", Tau(), T, x)
@@ -241,7 +231,6 @@ def test_hollow_in_one_pass(normal: Normal) -> None:
 
 @pytest.mark.parametrize("trace", ["hollow", "bottleneck", "closed_form"])
 def test_traces_name_the_fields_they_need(trace: str, normal: Normal) -> None:
-    """A field that does not offer what an estimator uses is named, with the remedy."""
     with pytest.raises(TypeError, match=r"Rowwise .*trace='(exact|hutchinson|loop)'"):
         Flow(CNF(Rowwise(torch.neg), trace=trace), 2).log_prob(normal(3, 2))
 
@@ -260,7 +249,6 @@ def _variance(jacobian: Tensor, noise: str, probes: int) -> float:
 def test_mean_and_variance(
     estimator: str, noise: Any, mode: Any, probes: int, normal: Normal
 ) -> None:
-    """Unbiased, with the variance of theory: within five standard errors at 20,000 rows."""
     field, rows = _bottleneck(dim=4, bottleneck=3), 20_000
     x = normal(1, 4)
     trace = Trace(estimator, probes, noise, mode)
@@ -283,7 +271,6 @@ def test_mean_and_variance(
 
 @pytest.mark.parametrize("estimator", ["hutchinson", "bottleneck"])
 def test_modes_agree(estimator: str, normal: Normal) -> None:
-    """Forward and backward mode are the same estimate, and so are their gradients."""
     field, x = _bottleneck(), normal(6, 5).requires_grad_()
     results = []
     for mode in ("backward", "forward"):
@@ -311,7 +298,6 @@ def test_modes_agree(estimator: str, normal: Normal) -> None:
     ],
 )
 def test_traces_that_cannot_be(value: Any, message: str) -> None:
-    """Each with what was given and the choices."""
     with pytest.raises(ValueError, match=message):
         Trace.of(value)
     with pytest.raises(TypeError, match=r"Trace.*3"):

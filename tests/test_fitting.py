@@ -49,7 +49,6 @@ def test_a_family_learns_a_density_of_the_raw_data(tmp_path: Path) -> None:
 
 
 def test_a_bounded_table_is_learned_behind_a_logit() -> None:
-    """In its own units."""
     x = np.random.default_rng(0).beta(0.7, 0.7, (2000, 2)) * [1.0, 255.0]
     fit = flows.fit("realnvp", x, preprocessing="logit+whiten", support=[[0, 0], [1, 255]], **FEW)
     assert fit.best > flows.fit("realnvp", x, **FEW).best + 0.2
@@ -170,10 +169,6 @@ def built(name: str, preprocessings: tuple[str, ...] = ()) -> tuple[Flow, torch.
 
 @EVERY
 def test_a_flow_is_kept_by_files_by_torch_and_by_copies(name: str, tmp_path: Path) -> None:
-    """Its densities are the same, and later changes of the original do not reach it.
-
-    Its preprocessing, its recipe and its dtype are inside.
-    """
     flow, x, context = built(name, (*FITS, "logit+radial+clip"))
     flow, x, context = flow.double(), x.double(), None if context is None else context.double()
     expected = flow.log_prob(x, context).detach()
@@ -223,7 +218,6 @@ def _data(normal: Normal, dim: int = 3) -> Tensor:
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 5])
 def test_whitened_data_have_the_density_of_the_fitted_gaussian(dim: int, normal: Normal) -> None:
-    """With its log-determinant, if the noise is standard normal."""
     x = _data(normal, dim)
     covariance = x.T.cov().reshape(dim, dim)
     gaussian = torch.distributions.MultivariateNormal(x.mean(0), covariance)
@@ -234,7 +228,6 @@ def test_whitened_data_have_the_density_of_the_fitted_gaussian(dim: int, normal:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("shift", [0.0, 1e3])
 def test_singular_covariances_are_refused(dtype: torch.dtype, shift: float, normal: Normal) -> None:
-    """A constant column, and one that others determine up to rounding, whatever the rounding."""
     x = normal(300, 2) + shift
     for share in (1 / 3, 0.1, 0.7, 3.3):
         for last in (
@@ -247,7 +240,6 @@ def test_singular_covariances_are_refused(dtype: torch.dtype, shift: float, norm
 
 
 def test_a_small_but_real_column_is_kept(normal: Normal) -> None:
-    """Strong correlation and small units are no singularity."""
     x = normal(300, 2)
     near = torch.cat([x, x.sum(1, keepdim=True) + 1e-4 * normal(300, 1, seed=5)], 1)
     for data, tolerance in ((near, 1e-6), (near * 1e-12, 1e-6), (near.float(), 0.05)):
@@ -257,7 +249,6 @@ def test_a_small_but_real_column_is_kept(normal: Normal) -> None:
 
 
 def test_too_few_rows_and_values_that_are_not_finite(normal: Normal) -> None:
-    """Both are named."""
     x = normal(10, 3)
     x[0, 0] = math.nan
     for name in FITS:
@@ -268,7 +259,6 @@ def test_too_few_rows_and_values_that_are_not_finite(normal: Normal) -> None:
 
 
 def test_what_has_no_spread_is_refused(normal: Normal) -> None:
-    """A constant column, rows at one distance, and a name that is not known."""
     x = normal(50, 2)
     with pytest.raises(ValueError, match="column 1"):
         preprocessing.fit("standardize", torch.cat([x[:, :1], 0 * x[:, 1:] + 0.1], 1))
@@ -292,7 +282,6 @@ def _own(name: str, normal: Normal, rows: int, dim: int) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("dim", [1, 2, 7])
 def test_the_kit_finds_no_fault(name: str, dtype: torch.dtype, dim: int, normal: Normal) -> None:
-    """Its mass is one, too."""
     flow = Flow(preprocessing.fit(name, _own(name, normal, 500, dim).to(dtype)), dim=dim)
     report = flows.check(flow)
     assert report.passed, str(report)
@@ -301,7 +290,6 @@ def test_the_kit_finds_no_fault(name: str, dtype: torch.dtype, dim: int, normal:
 @EACH
 @given(st.floats(-50, 50), st.floats(-50, 50))
 def test_every_point_goes_there_and_back(name: str, value: float, other: float) -> None:
-    """Beyond the data and its bounds too, with finite log-determinants that are opposite."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -320,7 +308,6 @@ def test_every_point_goes_there_and_back(name: str, value: float, other: float) 
 @pytest.mark.parametrize("first", FITS)
 @pytest.mark.parametrize("second", FITS)
 def test_steps_are_fitted_in_turn(first: str, second: str, normal: Normal) -> None:
-    """Each to the output and the bounds of the one before."""
     x = _own(first, normal, 200, 3)
     support = torch.tensor([0.0, math.inf if first == "log" else 100]).double()
     support = support[:, None].expand(2, 3) * torch.tensor([1.0, 2.0, 3.0]).double()
@@ -380,7 +367,6 @@ def test_the_logarithm_is_of_long_tails_alone(normal: Normal) -> None:
     "law", [stats.t(2), stats.norm(1e3, 1e-2), stats.lognorm(1), stats.uniform]
 )
 def test_each_column_becomes_normal(law: Any) -> None:
-    """With about the true density, whatever the tails."""
     train, test = law.rvs(size=(2, 4000, 1), random_state=np.random.default_rng(0))
     flow = Flow(preprocessing.fit("marginal", torch.from_numpy(train)), dim=1)
     z = flow.to_noise(torch.from_numpy(test))
@@ -407,7 +393,6 @@ def _heavy(normal: Normal, rows: int, dim: int) -> Tensor:
 
 @pytest.mark.parametrize("dim", [1, 3, 20])
 def test_radii_become_those_of_normal_numbers(dim: int, normal: Normal) -> None:
-    """Of heavy tails, after which the density of the data is about the true one."""
     train, test = _heavy(normal, 8000, dim).split(4000)
     flow = Flow(RadialGaussianization.fit(train), dim=dim)
     distances = flow.to_noise(test).norm(dim=1).numpy()
@@ -421,7 +406,6 @@ def test_radii_become_those_of_normal_numbers(dim: int, normal: Normal) -> None:
 def test_the_curve_is_monotone_smooth_and_inverted(
     seed: int, dim: int, log_radius: float, power: float
 ) -> None:
-    """For radii from e^-40 to e^40, of data with tails of any weight; zero is no exception."""
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randn(300, dim, generator=generator, dtype=torch.float64)
     radial = RadialGaussianization.fit(draws * draws.norm(dim=1, keepdim=True) ** (power - 1))
