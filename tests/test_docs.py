@@ -13,12 +13,10 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from pages import Quoted, folders
+from pages import folders
 
 from benchmarks.cli.app import app
-from benchmarks.core import store
-from benchmarks.core.frame import TIMES, load, plan_of
-from benchmarks.core.record import Values
+from benchmarks.core.frame import load, plan_of
 from benchmarks.execution import suite
 from benchmarks.execution.plan import state
 from documents import DOCS, DOCUMENTS, ROOT, commands, named
@@ -26,26 +24,6 @@ from flows.conformance import ROWS
 
 RUNS = folders()
 CLICK = typer.main.get_command(app)
-
-
-def test_a_time_is_quoted_only_if_its_block_was_quiet(tmp_path: Path) -> None:
-    source = ROOT / "results" / "speed"
-    (tmp_path / "suite.json").write_bytes((source / "suite.json").read_bytes())
-    quiet = set()
-    for number, (key, record) in enumerate(store.read(source).items()):
-        timed = record.metrics["reference_seconds"].values
-        steady = number % 3 == 0
-        busy = {"others": 0.0 if steady else 1.0} if number % 3 < 2 else None
-        metrics = record.metrics | {
-            "reference_seconds": Values.of("reference_seconds", timed[:1] * 9)
-        }
-        update = {"shared": busy, "block": key, "metrics": metrics, "arrays": {}}
-        store.write(tmp_path, record.model_copy(update=update))
-        quiet |= {key} if steady else set()
-    frame = Quoted(tmp_path).frame
-    for name in set(TIMES) & set(frame):
-        measured = frame["key"].isin(quiet) & load(tmp_path)[name].notna()
-        assert (frame[name].notna() == measured).all(), name
 
 
 def test_tables_and_figures_of_the_readme_are_those_of_the_results() -> None:
