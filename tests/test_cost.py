@@ -162,8 +162,6 @@ QUARTERS = {"method": "rk4", "step_size": 0.25, "gradient": "backprop"}
 def test_a_narrow_gaussian_is_learned(name: str) -> None:
     """Maximum likelihood on N(0, 0.1² I₂) reaches the true 1.767 nats within 0.02."""
     truth = torch.distributions.Normal(torch.zeros(2), 0.1)
-    entropy = truth.entropy().sum().item()
-    assert -entropy == pytest.approx(1.767, abs=1e-3)
     flow = flows.build(name, 2, **flows.members[name].applicable(TRAINED))
     solved = flows.members.module_of(name).startswith("flows.continuous")
     if solved:
@@ -184,7 +182,7 @@ def test_a_narrow_gaussian_is_learned(name: str) -> None:
     exact = flow.using(trace="exact", solver={"method": "dopri5"} if solved else None)
     with torch.no_grad():  # against the truth of the same rows: without the noise of the test set
         gap = (truth.log_prob(x).sum(1) - exact.log_prob(x)).mean().item()
-    assert -1e-3 < gap < 0.02, f"{-entropy - gap:.3f} nats"
+    assert -1e-3 < gap < 0.02
 
 
 BATCH = 4

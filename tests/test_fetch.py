@@ -301,12 +301,6 @@ def test_the_command_fetches_and_verifies(tmp_path: Path) -> None:
     assert "put gas/ethylene_CO.parquet, or gas/ethylene_CO.txt there" in again.stdout
 
 
-def test_the_command_describes_a_set() -> None:
-    result = flowgauge("data", "info", "gaussian_2")
-    assert "entropy" in result.stdout
-    assert "50,000 rows" in result.stdout
-
-
 RNG = np.random.default_rng(0)
 ROWS = 400
 MINUTES = np.column_stack(
