@@ -11,7 +11,6 @@ import sys
 import threading
 import uuid
 from collections import deque
-from contextlib import contextmanager
 from pathlib import Path
 
 import dask
@@ -36,25 +35,23 @@ def free_port():
         return server.getsockname()[1]
 
 
-@contextmanager
-def processes(scratch):
-    """Yield a function that starts Dask's commands; they are ended afterwards."""
+@pytest.fixture
+def start(tmp_path):
+    """A function that starts Dask's commands; they are ended afterwards."""
     started = []
 
     def start(command, *arguments, within=()):
         words = [sys.executable, "-m", f"distributed.cli.dask_{command}", "--no-dashboard"]
-        log = (scratch / f"{len(started)}-{command}.log").open("w")
+        log = (tmp_path / f"{len(started)}-{command}.log").open("w")
         with log:
             process = subprocess.Popen([*within, *words, *arguments], stdout=log, stderr=log)
         started.append(process)
         return process
 
-    try:
-        yield start
-    finally:
-        for process in started:
-            process.kill()  # workers end with their nannies, what they measure with them
-            process.wait()
+    yield start
+    for process in started:
+        process.kill()  # workers end with their nannies, what they measure with them
+        process.wait()
 
 
 def scheduler(start, address, within=()):
@@ -202,12 +199,6 @@ def cluster():
         yield cluster
     os.environ.clear()
     os.environ.update(before)
-
-
-@pytest.fixture
-def start(tmp_path):
-    with processes(tmp_path) as start:
-        yield start
 
 
 def kill(cluster, number):
@@ -365,27 +356,25 @@ def hosts():
 
 
 @pytest.mark.system
-def test_a_host_that_is_cut_off_costs_its_block_at_most(tmp_path, hosts, monkeypatch):
+def test_a_host_that_is_cut_off_costs_its_block_at_most(tmp_path, hosts, start, monkeypatch):
     near, far, address = hosts
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP", "11s")  # the least that Dask takes
     suite = small({"flow": "realnvp", "dims": [2, 3, 4, 5, 6]})
     on_near, on_far = (["ip", "netns", "exec", name] for name in (near, far))
     command = [*on_near, sys.executable, "-c", RUN, suite.model_dump_json()]
     command += [str(tmp_path / "out"), address]
-    with processes(tmp_path) as start:
-        scheduler(start, address, within=on_near)
-        for within in (on_near, on_far):
-            worker(start, address, tmp_path, within=within)
-        for log in tmp_path.glob("*-worker.log"):
-            until(lambda log=log: "Registered to" in log.read_text(), "a worker is there")
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            lines = []
-            for line in process.stdout:
-                lines.append(line)
-                if line.startswith("[1/"):
-                    ip("-n", far, "link", "set", "eth0", "down")
-        removed = "Remove worker" in (tmp_path / "0-scheduler.log").read_text()
+    scheduler(start, address, within=on_near)
+    for within in (on_near, on_far):
+        worker(start, address, tmp_path, within=within)
+    for log in tmp_path.glob("*-worker.log"):
+        until(lambda log=log: "Registered to" in log.read_text(), "a worker is there")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("[1/"):
+                ip("-n", far, "link", "set", "eth0", "down")
     assert process.returncode == 0, "".join(lines)
     assert "2 workers\n" in lines
-    assert removed
+    assert "Remove worker" in (tmp_path / "0-scheduler.log").read_text()
     assert len(state(suite, tmp_path / "out").done) == 5
