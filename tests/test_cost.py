@@ -242,38 +242,6 @@ def test_where_one_becomes_cheaper() -> None:
     assert math.isnan(crossing(pd.Series([], dtype=float)))
 
 
-def test_who_is_compared_with_whom() -> None:
-    """Flows of one degree only where both solve an ODE, and of one rule for the width alone."""
-    ode = {"rate_flops": 1.0, "log_prob_nfe": 4.0}
-    frames = [
-        _frame(COUNTED, "cnf", 2, **ode, **H),
-        _frame(COUNTED, "ffjord", 2, 2, **ode, **H),
-        _frame(COUNTED, "realnvp", 2, **H),  # of the degree of cnf
-        _frame(COUNTED, "glow", 3, 9, **H).assign(step_seconds=99.0),  # dearer everywhere
-        _frame(COUNTED, "rnode", 1, **ode, **{"setting.hidden_per_dim": 2.0}),
-    ]
-    frames = [frame.assign(log_prob_seconds=frame["log_prob_flops"]) for frame in frames]
-    table = _tables(pd.concat(frames, ignore_index=True))["cost-crossings"]
-    pairs = {(row.cheaper, row.than.split()[0]) for row in table.frame.itertuples()}
-    assert ("cnf", "ffjord") in pairs  # the one with fewer FLOPs is first
-    assert not any({"realnvp", "cnf"} == set(pair) or "rnode" in pair for pair in pairs)
-
-
-def test_what_is_taken_once_for_a_batch_is_shown_apart() -> None:
-    """D² a row and D³ once: degree 2, and 3 apart; a scan may end before the largest D."""
-    frame = _frame(COUNTED, **H)
-    frame["precomputation_flops"] = frame["dim"] ** 3.0
-    frame["log_prob_flops"] += frame["precomputation_flops"]
-    counted = frame.iloc[-1:].assign(dim=64, device="meta", log_prob_flops=64.0**2 + 64.0**3)
-    counted["precomputation_flops"] = 64.0**3
-    for column in counted.columns[counted.columns.str.contains("seconds|step|sample")]:
-        counted[column] = float("nan")
-    both = pd.concat([frame.assign(device="cpu"), counted], ignore_index=True)
-    (row,) = _tables(both)["cost-growth"].frame.to_dict("records")
-    assert (row["dim"], row["log_prob_flops"], row["precomputation_flops"]) == (64, 2, 3)
-    assert all(figure.draw() for figure in figures(both))
-
-
 def test_an_asymptote_that_is_not_reached_is_told() -> None:
     frame = _frame(COUNTED, **H)
     beside, alone = (growth(f, "log_prob_seconds") for f in (frame, frame.assign(log_prob_flops=0)))
