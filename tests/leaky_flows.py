@@ -37,7 +37,6 @@ class Doubling(TorchFunctionMode):
 
 
 def scaled(function):
-    """A function whose result is 1 % larger."""
     return lambda *args, **kwargs: 1.01 * function(*args, **kwargs)
 
 
@@ -54,7 +53,6 @@ def recode():
 
 
 def lower():
-    """Lower the limit on a process's stack."""
     _, hard = resource.getrlimit(resource.RLIMIT_STACK)
     resource.setrlimit(resource.RLIMIT_STACK, (2**20, hard))
 

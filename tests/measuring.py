@@ -54,10 +54,8 @@ GRADIENTS = {  # a field untrained and trained so far that it is no trifle
 
 
 def trace_cases(dtype: str = "float32", **changes: Any) -> list[Case]:
-    """The trace study's cases of a small field."""
     return cases_of("trace", {**TRACE, **changes}, dtype=dtype)
 
 
 def gradient_cases(**changes: Any) -> list[Case]:
-    """Cases of gradients of a small field."""
     return cases_of("numerics", {"part": "gradients", **GRADIENTS, **changes})

@@ -87,7 +87,6 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def edit(path: Path, **fields) -> None:
-    """Change fields of a record's JSON."""
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 

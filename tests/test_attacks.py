@@ -92,19 +92,16 @@ disk = Disk()
 
 
 def suite(operators: bool) -> str:
-    """The text of a suite of four cases."""
     flows = ["realnvp", "nice", "planar", "maf"]
     return toml(COST | {"flows": flows, "seconds": 0}, operators=operators)
 
 
 def invoke(file: Path, folder: Path) -> tuple[int, str]:
-    """Exit status and output of a run."""
     result = flowgauge("run", file, "--out", folder, "--no-report", status=None)
     return result.exit_code, result.output
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """The bytes of all records."""
     return {path.name: path.read_bytes() for path in store.loose(folder)}
 
 

@@ -77,7 +77,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=(NARROW, WIDE))
 def page(request: pytest.FixtureRequest, chromium: Browser, path: Path) -> Iterator[Page]:
-    """The page, newly loaded, at either width."""
     with opened(chromium, path, request.param) as page:
         yield page
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import report
-from benchmarks.claims import Claim, Evidence, Outcome, Verdict, claims, registry, together
+from benchmarks.claims import Claim, Evidence, Outcome, Verdict, claims, registry
 from benchmarks.claims.trained import LEADS
 from benchmarks.core import store
 from benchmarks.core.exhibit import showing
@@ -205,15 +205,6 @@ def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
     assert [cell.text for row in by_run.grid.rows for cell in row].count("–") == 1
 
 
-def test_a_claim_cites_another_be_it_of_another_run(examples: Examples) -> None:
-    claim, frame = registry["trace-and-determinant"], examples["trace-and-determinant"][0][1]
-    other, alone = load(ROOT / "evaluations"), claim.verdict(frame)
-    cited = registry[claim.cites].verdict(other).cited
-    beside = together({"a": frame, "b": other})["a"].verdict(claim)
-    assert (beside.outcome, beside.sentence) == (alone.outcome, alone.sentence + cited)
-    assert "813" in cited  # D from which on FFJORD is below Glow at 26 evaluations
-
-
 def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(evidence: Evidence, claim: Claim) -> Verdict:
         if claim.id == "hutchinson":
@@ -244,14 +235,10 @@ def test_the_command_takes_each_claim_from_the_first_folder_that_has_it(drawn: P
     rows = json.loads(result.stdout)
     assert [row["id"] for row in rows] == [claim.id for claim in claims()]
     for row in rows:
-        if row["verdict"] == "not_measured":  # by any of these folders
-            assert row["folder"] is None
-            continue
-        assert row["folder"] == next(f for f in folders if row["runs"][f] != "not_measured")
-        assert row["command"].startswith("flowgauge run ")
+        verdicts = (f for f in folders if row["runs"][f] != "not_measured")
+        assert row["folder"] == next(verdicts, None)
         assert all(Path(path).is_file() for path in row["exhibits"])
         assert row["exhibits"] or row["folder"] != str(drawn)
-        assert row["runs"][row["folder"]] == row["verdict"]
     plain = flowgauge("claims", *folders)
     for row in rows:
         assert row["id"] in plain.stdout

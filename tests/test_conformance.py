@@ -172,11 +172,8 @@ def test_state_that_is_not_saved_is_caught() -> None:
 
 
 def _registered(family: Callable[..., Affine]) -> str:
-    @flows.register("conditional_affine", uses=("context_dim",))
-    def _affine(dim: int, *, context_dim: int = 0) -> Affine:
-        """An affine map of a context."""
-        return family(dim, context_dim)
-
+    register = flows.register("conditional_affine", uses=("context_dim",))
+    register(lambda dim, *, context_dim=0: family(dim, context_dim))
     return "conditional_affine"
 
 
@@ -204,12 +201,10 @@ def test_an_error_in_the_context_alone_is_found(error: str) -> None:
 def test_what_cannot_be_built_is_a_row() -> None:
     @flows.register("fails", uses=())
     def _fails(dim: int) -> Affine:
-        """Fails."""
         raise ZeroDivisionError("no flow here")
 
     @flows.register("refuses_context", uses=("context_dim",))
     def _refuses(dim: int, *, context_dim: int = 0) -> Affine:
-        """Declares a context and has none."""
         if context_dim:
             raise ValueError("no context here")
         return Affine(dim, 0)

@@ -30,7 +30,6 @@ from runs import PAUSED, STOPPED, UPDATES, Silent, figures, small, trainings, un
 
 
 def free_port():
-    """A port that nobody listens at."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
@@ -55,7 +54,6 @@ def start(tmp_path):
 
 
 def scheduler(start, address, within=()):
-    """Start a scheduler at tcp://HOST:PORT."""
     host, port = address.removeprefix("tcp://").split(":")
     return start(
         "scheduler", "--host", host, "--port", port, "--dashboard-address", ":0", within=within

@@ -137,10 +137,7 @@ def test_a_free_form_loss_has_the_gradient_of_the_likelihood(dim: int, normal: N
     torch.testing.assert_close(*gradients, atol=tolerance, rtol=tolerance)
 
 
-def _products(mode: Dispatched) -> int:
-    """The number of matrix products."""
-    names = ("mm", "addmm", "bmm", "baddbmm", "mv")
-    return sum(mode.counts[f"aten.{name}.default"] for name in names)
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mv")  # of matrices
 
 
 @every_member
@@ -159,7 +156,7 @@ def test_what_a_family_declares_is_what_it_calls(name: str, options: dict[str, A
             x = torch.randn(2, dim)
             with torch.no_grad(), flows.count_nfe(flow) as nfe, Dispatched() as mode:
                 flow.log_prob(x) if direction == "log_prob" else flow.sample(2)
-            counts.append(_products(mode))
+            counts.append(sum(mode.counts[f"aten.{product}.default"] for product in PRODUCTS))
         way = getattr(offered, direction)
         assert (nfe.forward > 0) == (way == "ODE")
         growing = way.startswith(("D passes", "D steps"))

@@ -97,7 +97,6 @@ def source(url: str, content: bytes) -> Source:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server of one file, which tests change."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     started = Server()
     yield started

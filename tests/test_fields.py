@@ -172,26 +172,22 @@ def _bottleneck() -> Any:
     return moved(BottleneckMLPField(5, bottleneck=2, hidden=7))
 
 
-def _jacobians(field: Any, x: Tensor, context: Tensor | None = None) -> Tensor:
-    """By rows, each of them in its own pass: (N, D, D)."""
-    rows = [(row[None], None if context is None else context[i : i + 1]) for i, row in enumerate(x)]
-    jacobian = torch.autograd.functional.jacobian
-    return torch.stack([jacobian(lambda y, c=c: field(T, y, c)[0], y)[:, 0] for y, c in rows])
+TRACES_AND_MODES = [{"estimator": name} for name in EXACT]
+TRACES_AND_MODES += [{"estimator": n, "mode": "forward"} for n in EXACT if TRACES[n].modes]
 
 
-def _traces() -> list[Any]:
-    modes = [{"estimator": name} for name in EXACT]
-    return modes + [{"estimator": n, "mode": "forward"} for n in EXACT if TRACES[n].modes]
-
-
-@pytest.mark.parametrize("trace", _traces(), ids=str)
+@pytest.mark.parametrize("trace", TRACES_AND_MODES, ids=str)
 @pytest.mark.parametrize("kind", ["mlp", "conditional", "bottleneck"])
 def test_exact_traces(trace: dict[str, str], kind: str, normal: Normal) -> None:
     context = normal(4, 2, seed=5) if kind == "conditional" else None
     field = _bottleneck() if kind == "bottleneck" else None
     field = field or moved(MLPField(5, hidden=7, context_dim=2 if context is not None else 0))
     x = normal(4, 5).requires_grad_()
-    jacobians = _jacobians(field, x.detach(), context)
+    contexts = [None] * 4 if context is None else context.split(1)
+    jacobian = torch.autograd.functional.jacobian
+    pairs = zip(x.detach().split(1), contexts, strict=True)
+    rows = [jacobian(lambda row, c=c: field(T, row, c)[0], row)[:, 0] for row, c in pairs]
+    jacobians = torch.stack(rows)
     dx, total = rate_of(trace, field, T, x, context)
     torch.testing.assert_close(dx, field(T, x, context), atol=1e-14, rtol=1e-13)
     error = (total - jacobians.diagonal(dim1=1, dim2=2).sum(1)).abs()

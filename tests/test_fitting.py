@@ -211,14 +211,10 @@ def test_what_cannot_be_kept_or_read_is_refused(tmp_path: Path) -> None:
 Normal = Callable[..., Tensor]
 
 
-def _data(normal: Normal, dim: int = 3) -> Tensor:
-    mixing = normal(dim, dim, seed=1) + 2 * torch.eye(dim)
-    return normal(400, dim) @ mixing.T * torch.logspace(-3, 3, dim).double() + 10
-
-
 @pytest.mark.parametrize("dim", [1, 2, 3, 5])
 def test_whitened_data_have_the_density_of_the_fitted_gaussian(dim: int, normal: Normal) -> None:
-    x = _data(normal, dim)
+    mixing = normal(dim, dim, seed=1) + 2 * torch.eye(dim)
+    x = normal(400, dim) @ mixing.T * torch.logspace(-3, 3, dim).double() + 10
     covariance = x.T.cov().reshape(dim, dim)
     gaussian = torch.distributions.MultivariateNormal(x.mean(0), covariance)
     log_prob = Flow(Whitening.fit(x), dim=dim).log_prob(x)
