@@ -43,10 +43,7 @@ def test_check_prints_a_table_for_each_flow_and_dimension_and_writes_its_figures
 
 @pytest.mark.filterwarnings("ignore:.*triangular_solve is deprecated")
 def test_flows_of_a_file_are_judged_each_in_its_own_process():
-    """With a context too where they declare one; only what failed is shown.
-
-    The likely fault names the column, and a constant that is rounded.
-    """
+    """With a context too where they declare one; only what failed is shown, with what it is."""
     result = flowgauge("check", JUDGED, "planar", "--dim", 3, status=1)
     lines = {line.rstrip() for line in result.stdout.splitlines()}
     assert lines >= {

@@ -180,11 +180,7 @@ def test_solves_are_loops(kind: str, gradient: str, built: Any, recorded: list[A
 @pytest.mark.inductor
 @pytest.mark.parametrize("kind", ["maf", "realnvp", "cnf", "cnf adjoint"])
 def test_native_functions_follow_the_flow(kind: str, make_flow: Make, normal: Normal) -> None:
-    """Densities with a graph and without, losses, samples: of weights, modes and sizes as they are.
-
-    After an edit, an update, a state that is loaded and one that takes the weights' place, with a
-    weight that is frozen, of other rows, of a row given twice, and in float32.
-    """
+    """After edits, updates, other states, frozen weights; of other rows, and in float32."""
     name, *gradient = kind.split()
     options = {**MEMBERS[name], **CONDITIONAL, "context_dim": 3}
     flow, x, context = make_flow(name, 3, **options), normal(5, 3, seed=2), normal(5, 3, seed=3)
@@ -274,10 +270,7 @@ def test_versions_are_few(make_flow: Make, normal: Normal) -> None:
 
 @pytest.mark.slow
 def test_one_function_for_all_steps(make_flow: Make, normal: Normal) -> None:
-    """Of any time, length, piece and solve, and one for all first evaluations.
-
-    As many more for gradients, and for other batch sizes.
-    """
+    """And one for all first evaluations; as many more for gradients, and for other batch sizes."""
     flow = make_flow("cnf", 3, hidden=6, layers=3, spread=0.8)
     view = flow.using(solver={**BACKPROP, "rtol": 1e-4}).compiled(backend="aot_eager")
     torch._dynamo.utils.counters.clear()

@@ -54,10 +54,7 @@ ORDERS |= {"explicit_adams": 4, "implicit_adams": 5, "fixed_adams": 5}  # all st
 
 @pytest.mark.parametrize("method", FIXED)
 def test_order_of_convergence(method: str, normal: Normal) -> None:
-    """log_prob converges with the order of the method: the slope of error over step.
-
-    Each method has a gradient.
-    """
+    """The slope of the error of log_prob over the step."""
     flow, x = mlp_flow(3, depth=2, spread=0.1), normal(16, 3)
     with torch.no_grad():
         exact = flow.using(solver={"rtol": 1e-12, "atol": 1e-12}).log_prob(x)
@@ -293,10 +290,7 @@ def test_a_planar_field_is_its_sum(dim: int, normal: Normal) -> None:
 
 @penalised
 def test_penalties_do_not_steer(name: str, make_flow: Make, normal: Normal) -> None:
-    """With and without them log_prob is the same to the bit, and so is the number of evaluations.
-
-    The loss is the mean of -log_prob and the penalties together.
-    """
+    """With and without them log_prob is the same to the bit, in as many evaluations."""
     solver = {"rtol": 1e-4, "atol": 1e-4}
     flow = make_flow(name, 3, hidden=8, **PENALISED[name], solver=solver).using(noise=1)
     x = normal(20, 3)

@@ -142,10 +142,7 @@ PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mv")  # of matrices
 
 @every_member
 def test_what_a_family_declares_is_what_it_calls(name: str, options: dict[str, Any]) -> None:
-    """Passes grow with D where they are one a column, an ODE evaluates its field, one pass is one.
-
-    Products of matrices are counted at two dimensions.
-    """
+    """Passes grow with D where they are one a column; an ODE evaluates its field."""
     offered = flows.capabilities(name)
     solver = {"solver": {"method": "euler", "step_size": 0.5}}
     options = options | solver if "solver" in flows.members[name].defaults else options
