@@ -1,7 +1,5 @@
 """A page in a real browser: playwright drives the Chromium of the system."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page

@@ -1,7 +1,5 @@
 """Made-up records by which a claim has each of its outcomes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product

@@ -1,7 +1,5 @@
 """The committed runs whose records claims are judged by."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from benchmarks.claims import claims

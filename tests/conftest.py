@@ -1,7 +1,5 @@
 """Fixtures shared by the tests: fixed seeds, one thread, flows away from their initialisation."""
 
-from __future__ import annotations
-
 import gc
 import itertools
 import shutil

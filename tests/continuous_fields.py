@@ -1,7 +1,5 @@
 """Small fields that the tests of continuous flows solve, and the settings that they share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

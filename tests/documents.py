@@ -1,7 +1,5 @@
 """The documents of the project, and the blocks of code in them."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import NamedTuple

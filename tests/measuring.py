@@ -1,7 +1,5 @@
 """Cases, results and frames of studies in miniature."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """An HTML page, taken apart."""
 
-from __future__ import annotations
-
 from html.parser import HTMLParser
 from typing import ClassVar
 

@@ -4,8 +4,6 @@ In the folder that PAUSED names, ``begun`` then holds the number of the SLURM jo
 of, if any, and ``updates`` grows by a byte with each update of a training.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from pathlib import Path

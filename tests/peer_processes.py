@@ -1,7 +1,5 @@
 """A peer for tests, in a process of its own: a Gaussian, and every way to fail."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

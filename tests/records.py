@@ -1,7 +1,5 @@
 """Records of tests, as a run would write them, and results folders of them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Studies that show all that a study can, or fail, and results folders of their records."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Folders of files, and git repositories, of tests."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path

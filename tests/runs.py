@@ -1,7 +1,5 @@
 """Small suites and a progress for runs of tests, and what is equal for all runs of a suite."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

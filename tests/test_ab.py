@@ -1,7 +1,5 @@
 """`flowgauge ab`: worktrees, workers, the statistics of blocks, the command."""
 
-from __future__ import annotations
-
 import json
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Flows, distributions and velocity fields of other libraries: densities and refusals."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Mapping

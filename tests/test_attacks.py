@@ -3,8 +3,6 @@
 Results are made up: what is attacked is the run and its folder.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import itertools

@@ -1,7 +1,5 @@
 """The report's page in a real browser: it loads nothing, fits, sorts, filters, hides and prints."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from pathlib import Path

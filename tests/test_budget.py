@@ -1,7 +1,5 @@
 """Budgets: every family meets a number of parameters within 5 %, or says why it cannot."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

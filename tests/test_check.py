@@ -1,7 +1,5 @@
 """`flowgauge check`: tables, exit status, flows of a file, families of a library."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import re

@@ -1,7 +1,5 @@
 """Claims: each follows made-up records of every outcome; in a report, and at the command line."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

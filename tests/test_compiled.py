@@ -1,7 +1,5 @@
 """Compiled views: equal to the flow with first gradients and counts, few versions, clear errors."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from typing import Any

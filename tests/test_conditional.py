@@ -1,7 +1,5 @@
 """Conditional densities of rows (y, x): of flows, baselines, simulators, tables with a target."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable

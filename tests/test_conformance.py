@@ -1,7 +1,5 @@
 """The conformance kit: every registered flow passes it, and every broken one is caught."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Continuous flows: known ODEs, noise and threads, fields by formula, penalties, flow matching."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """Costs: cases and counts, growth as stated, tables and figures of made-up records, the command."""
 
-from __future__ import annotations
-
 import inspect
 import math
 import re

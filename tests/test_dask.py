@@ -1,7 +1,5 @@
 """Runs on Dask: what they refuse and start, workers, schedulers and hosts that die."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import signal

@@ -1,7 +1,5 @@
 """Data sets: shapes, determinism, disjoint splits, values; densities, mass and entropy."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import re

@@ -1,7 +1,5 @@
 """The density study: tables of pairs, budgets and marks; trainings that were still improving."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

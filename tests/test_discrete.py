@@ -1,7 +1,5 @@
 """Discrete flows: nflows' transforms and their repairs, splines, planar layers, batched LU."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

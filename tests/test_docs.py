@@ -1,7 +1,5 @@
 """The documents hold, and so does the layout of harness, results and imports."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import subprocess

@@ -1,7 +1,5 @@
 """The explorer: its data against the frame, what it escapes, its commands; and in a browser."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Transformers and free-form flows against hand counts and mathematics; what families declare."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Published sets: archives that are fetched, files that are read number by number."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

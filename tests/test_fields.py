@@ -1,7 +1,5 @@
 """Fields and traces: closed forms, estimators by their law, derivatives, time, users' fields."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

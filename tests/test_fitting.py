@@ -1,7 +1,5 @@
 """Flows that are fitted, kept and loaded, and what precedes them."""
 
-from __future__ import annotations
-
 import copy
 import io
 import math

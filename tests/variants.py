@@ -1,7 +1,5 @@
 """Options of registered flows that differ from their defaults; parametrisations over the flows."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 from collections.abc import Iterator
