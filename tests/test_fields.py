@@ -195,8 +195,7 @@ def test_exact_traces(trace: dict[str, str], kind: str, normal: Normal) -> None:
         torch.autograd.grad(t.sin().sum(), tensors, allow_unused=True, materialize_grads=True)
         for t in (total, rate_of("loop", field, T, x, context)[1])
     ]
-    for a, b in zip(*gradients, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-11, rtol=1e-11)
+    torch.testing.assert_close(*gradients, atol=1e-11, rtol=1e-11)
 
 
 @pytest.mark.parametrize("trace", ["hollow", "bottleneck", "closed_form"])
@@ -217,8 +216,7 @@ def test_modes_agree(estimator: str, normal: Normal) -> None:
             estimate.sum(), [x, *field.parameters()], allow_unused=True, materialize_grads=True
         )
         results.append([estimate, *gradients])
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-11)
+    torch.testing.assert_close(*results, atol=1e-12, rtol=1e-11)
 
 
 @pytest.mark.parametrize(
