@@ -183,15 +183,13 @@ BATCH = 4
 H = {"option.hidden": 3}
 
 
-def _frame(
-    calls: tuple[str, ...], flow: str = "realnvp", power: int = 2, factor: int = 1, **more: Any
-) -> pd.DataFrame:
+def _frame(flow: str = "realnvp", power: int = 2, factor: int = 1, **more: Any) -> pd.DataFrame:
     """FLOPs of D to a power, seconds of D, at five dimensions."""
     rows = []
     for dim in (2, 4, 8, 16, 32):
         row: dict[str, Any] = {"flow": flow, "dim": dim, "batch": BATCH, "status": "done"}
         row |= {"key": f"{flow}{dim}", "option.hidden": 10 + dim, "reference_seconds": 1.0, **more}
-        for call in calls:
+        for call in COUNTED:
             row[f"{call}_flops"] = float(factor * dim**power)
             row[f"{call}_seconds"], row[f"{call}_seconds.values"] = float(dim), [float(dim)] * 3
         rows.append(row)
@@ -204,14 +202,14 @@ def _tables(frame: pd.DataFrame) -> dict[str, Table]:
 
 def test_a_budget_is_one_series_though_its_width_varies() -> None:
     """Otherwise each dimension would be a series of its own, and none would grow."""
-    assert set(_tables(_frame(COUNTED))) == {"cost-by-dimension"}
-    grown = _tables(_frame(COUNTED, **{"setting.parameters": 1e4}))
+    assert set(_tables(_frame())) == {"cost-by-dimension"}
+    grown = _tables(_frame(**{"setting.parameters": 1e4}))
     for name in ("cost-growth", "cost-by-dimension"):
         assert set(grown[name].frame["flow"]) == {"realnvp"}
 
 
 def test_counts_of_no_polynomial_have_no_degree() -> None:
-    frame = _frame(COUNTED, **H)
+    frame = _frame(**H)
     frame["log_prob_flops"] = [4.0, 16.0, 256.0, 65536.0, 2.0**32]
     assert growth(frame, "log_prob_flops") == Growth(None, 16.0, 32)
     (row,) = _tables(frame)["cost-growth"].frame.to_dict("records")
@@ -220,7 +218,7 @@ def test_counts_of_no_polynomial_have_no_degree() -> None:
 
 def test_where_one_becomes_cheaper() -> None:
     """40 D against D³: from D = √40 on; interpolated between sizes, and never where it is not."""
-    frames = [_frame(COUNTED, "realnvp", 1, 40), _frame(COUNTED, "dense", 3)]
+    frames = [_frame("realnvp", 1, 40), _frame("dense", 3)]
     frame = pd.concat(frames, ignore_index=True).assign(**H)
     rows = crossings(sizes.scans(frame), ["log_prob_flops", "log_prob_seconds"])
     (row,) = rows.to_dict("records")
@@ -237,7 +235,7 @@ def test_where_one_becomes_cheaper() -> None:
 
 
 def test_an_asymptote_that_is_not_reached_is_told() -> None:
-    frame = _frame(COUNTED, **H)
+    frame = _frame(**H)
     beside, alone = (growth(f, "log_prob_seconds") for f in (frame, frame.assign(log_prob_flops=0)))
     assert beside.exponent == alone.exponent == pytest.approx(1)
     assert (beside.reached, alone.reached) == (False, True)
@@ -245,7 +243,7 @@ def test_an_asymptote_that_is_not_reached_is_told() -> None:
 
 def test_shares_of_a_solve() -> None:
     """Four evaluations in each of two pieces: field, trace and the solver's rest."""
-    frame = _frame(COUNTED, "cnf", **{"option.layers": 2, "log_prob_nfe": 8})
+    frame = _frame("cnf", **{"option.layers": 2, "log_prob_nfe": 8})
     frame["field_seconds"], frame["rate_seconds"] = frame["dim"] * 0.05, frame["dim"] * 0.15
     parts = shares(frame)
     assert parts.loc[8].to_dict() == pytest.approx({"field": 0.2, "trace": 0.4, "solver": 0.4})

@@ -45,13 +45,8 @@ def record(folder, flow, ll, *, seed=0, metrics=None, curve=None, **case):
         seeds=Seeds.of(seed) if isinstance(seed, int) else seed, **case,
     )  # fmt: skip
     arrays = {"test_log_prob": np.full(ROWS, ll, np.float32), **(curve or {})}
-    values = {
-        "test_ll": float(arrays["test_log_prob"].mean()),
-        "test_ll_se": 0.5,
-        **(metrics or {}),
-    }
-    entry = record_of(chosen, values, notes={"data": ABOUT})
-    store.write(folder, entry, arrays)
+    values = {"test_ll": ll, "test_ll_se": 0.5, **(metrics or {})}
+    store.write(folder, record_of(chosen, values, notes={"data": ABOUT}), arrays)
 
 
 def curve(lls, flops, seconds) -> dict[str, np.ndarray]:
