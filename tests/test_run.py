@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import select
 import shutil
 import signal
 import subprocess
@@ -13,7 +12,6 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
@@ -243,52 +241,6 @@ def test_a_run_that_waits_for_timings_of_another_stops_too(tmp_path):
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     assert process.returncode == 75
-
-
-WAITING = """
-import os
-import threading
-
-from benchmarks.training import checkpoint
-
-checkpoint.SECONDS = 0.0
-write = checkpoint.write
-
-
-def write_and_wait(*arguments):
-    write(*arguments)
-    os.write(os.open({!r}, os.O_WRONLY), b"x")
-    threading.Event().wait()
-
-
-checkpoint.write = write_and_wait
-"""
-
-
-@pytest.mark.system
-def test_a_training_that_is_killed_goes_on_to_what_it_would_have_been(tmp_path, worker):
-    """With a command's process that is killed in the middle of a case."""
-    plugin = tmp_path / "waiting.py"  # loaded by the worker, which is a process of its own
-    os.mkfifo(begun := tmp_path / "begun")
-    plugin.write_text(WAITING.format(str(begun)))
-    file = tmp_path / "one.toml"
-    file.write_text(toml(TRAINING))
-    killed, unbroken = tmp_path / "killed", tmp_path / "whole"
-    reader = os.open(begun, os.O_RDONLY | os.O_NONBLOCK)
-    with subprocess.Popen(command_of(file, killed, "--plugin", plugin)) as process:
-        assert select.select([reader], [], [], 300)[0], "no checkpoint was written"
-        os.kill(process.pid, signal.SIGKILL)
-    assert not list((killed / "records").glob("*.json"))
-    (slot,) = (killed / "checkpoints").iterdir()
-    chosen = suite.read(str(file))
-    for folder in (killed, unbroken):
-        run(chosen, folder, Silent(), worker=worker)
-    assert not slot.exists()
-    frames = [load(folder) for folder in (killed, unbroken)]
-    assert frames[0]["test_ll"].tolist() == frames[1]["test_ll"].tolist()
-    resumed, through = (store.arrays(frame.iloc[0]) for frame in frames)
-    for name in resumed.keys() - {"validation_cpu_seconds"}:
-        assert np.array_equal(resumed[name], through[name], equal_nan=True), name
 
 
 KILLS = 3
