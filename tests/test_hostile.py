@@ -163,23 +163,19 @@ WEIGHTS_CHANGED: dict[str, Change] = {
 }
 
 
-@pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("change", WEIGHTS_CHANGED)
-def test_hostile_weights_are_one_line(change: str, signed: bool, tmp_path: Path) -> None:
-    """With the digest that the recipe has of them, and with none, where that can be seen."""
+def test_hostile_weights_are_one_line(change: str, tmp_path: Path) -> None:
+    """Without the digest that the recipe has of them, but for those that it alone tells apart."""
     state = saved(tmp_path)
     content = WEIGHTS_CHANGED[change](state)
     tensors = isinstance(content, dict)
     text = safe.save({n: v.contiguous() for n, v in content.items()}) if tensors else content
     (tmp_path / WEIGHTS).write_bytes(text)
-    if not signed:
+    if change != "edited":
         recipe = json.loads((tmp_path / RECIPE).read_text())
         recipe.pop("sha256")
         (tmp_path / RECIPE).write_text(json.dumps(recipe))
-    if change == "edited" and not signed:
-        flows.load(tmp_path)
-    else:
-        refused(tmp_path)
+    refused(tmp_path)
 
 
 @pytest.mark.parametrize("file", [RECIPE, WEIGHTS])

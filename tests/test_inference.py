@@ -11,7 +11,6 @@ import pytest
 import scipy
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats as scipy_stats
 
 from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.inference import (
@@ -36,9 +35,6 @@ SAMPLES = st.lists(NUMBERS, min_size=2, max_size=8).filter(lambda x: np.ptp(x) >
 ROWS = {"train": 800, "val": 100, "test": 100}
 TRIALS, SEEDS, DIM = 200, 5, 10
 SCALE = 0.03  # nats, by which a training moves a likelihood, and so do its test rows
-
-
-# ---- against scipy ------------------------------------------------------------------------------
 
 
 @given(SAMPLES)
@@ -154,9 +150,6 @@ def test_a_comparison_is_decided_by_its_interval(value: float, error: float, nam
     assert standings({"a": (Estimate(value, error, 4), 0.2)}, LEVEL) == {"a": name}
 
 
-# ---- models of one data set ---------------------------------------------------------------------
-
-
 def models(
     values: np.ndarray,
     split: str = "random",
@@ -258,8 +251,6 @@ def test_a_gaussian_is_not_level_with_two_modes() -> None:
     assert [margin(dim) for dim in (2, 20, 500)] == [0.02, 0.05, 0.05]
 
 
-# ---- simulated referees -------------------------------------------------------------------------
-
 SPLITS = {  # sizes; what a training set moves, beside the test rows' 1; a lead, in nats
     "random": (ROWS, 0.5, 0.2),
     "overlapping": ({"train": 500, "val": 0, "test": 500}, 1.0, 0.3),  # correlated by a third
@@ -309,7 +300,7 @@ def test_equal_flows_seldom_lead_and_a_planted_lead_is_seen(split: str) -> None:
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40))
 def test_standard_error_is_the_textbook_one_without_groups(values):
-    assert standard_error(values) == pytest.approx(scipy_stats.sem(values), abs=1e-9)
+    assert standard_error(values) == pytest.approx(scipy.stats.sem(values), abs=1e-9)
 
 
 def test_the_interval_of_a_ratio_covers_it() -> None:

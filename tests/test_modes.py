@@ -106,17 +106,12 @@ def test_the_target_is_annealed_over_half_of_the_updates(updates: int, power: fl
     assert objective.power == power
 
 
-@pytest.fixture
-def measured(tmp_path: Path) -> pd.DataFrame:
-    """The records of the study's cases, of two seeds."""
+def test_a_row_for_each_objective_and_flow(tmp_path: Path) -> None:
+    """Of two seeds, with their error, and all of their records."""
     cases = cases_of("modes", SMALL, seeds=(0, 1))
     for case, (_, result) in zip(cases, STUDY.measure(cases), strict=True):
         write_result(tmp_path, case, result)
-    return load(tmp_path)
-
-
-def test_a_row_for_each_objective_and_flow(measured: pd.DataFrame) -> None:
-    """Of two seeds, with their error, and all of their records."""
+    measured = load(tmp_path)
     (table,) = tables(measured)
     rows = means(measured)
     assert rows["objective"].tolist() == SMALL["objectives"]

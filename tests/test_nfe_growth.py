@@ -11,7 +11,6 @@ import pytest
 
 from benchmarks.analysis import nfe
 from benchmarks.analysis.growth import polynomial
-from benchmarks.core.exhibit import Table
 from benchmarks.core.study import Common, registry
 from benchmarks.studies.nfe.tables import tables
 from claim_examples import at_equal_fit
@@ -34,10 +33,6 @@ def _cost(batch: int = 4) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _tables(frame: pd.DataFrame) -> dict[str, Table]:
-    return {table.name: table for table in tables(frame)}
-
-
 def test_a_name_has_what_varies_within_a_family_of_data() -> None:
     """Not the updates, of which either family has its own, nor what another flow has."""
     one = at_equal_fit(0.0)
@@ -57,7 +52,7 @@ def test_totals_are_those_of_trained_evaluations() -> None:
     (plain,) = direct
     assert counted.crossings(plain) == pytest.approx([math.sqrt(20)] * 3, rel=0.1)
     assert trained.crossings(plain) == pytest.approx([math.sqrt(190)] * 3, rel=0.1)
-    rows = _tables(every)
+    rows = {table.name: table for table in tables(every)}
     assert rows["nfe-totals"].frame["dim.32"][1] == pytest.approx(100 + 38 * 50 * 32)
     assert rows["nfe-totals-crossings"].frame["plain"][1] == trained.crossings(plain)[1]
     assert nfe.totals(frame) == nfe.totals(_cost()) == ([], [])

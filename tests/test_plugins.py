@@ -264,17 +264,13 @@ register("their_gaussian")(drawn("their_gaussian", "A Gaussian", gaussian, rows=
 flows.register("their_flow", uses=())(lambda dim: flows.build("planar", dim))
 
 
-class Options(BaseModel):
-    """No options."""
-
-
 @study
 class Theirs(Study):
     """The mean of a data set."""
 
     name = "theirs"
     question = "Where is the middle?"
-    Options = Options
+    Options = BaseModel
 
 
 @claim(

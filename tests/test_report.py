@@ -369,11 +369,8 @@ def test_times_of_another_machine_in_a_run_are_left_out_and_noted(tmp_path: Path
     assert any("other" in note for note in section.notes)
 
 
-COMMITTED = ("reference", "truth")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", COMMITTED)
+@pytest.mark.parametrize("name", ["reference", "truth"])
 def test_no_row_of_a_study_mixes_two_runs(name: str) -> None:
     """Of committed records, each taken twice: as many rows for each run as for one alone."""
     alone = load(ROOT / name)

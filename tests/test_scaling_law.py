@@ -17,7 +17,6 @@ SIZES = 2.0 ** np.arange(1, 11)
 SEEDS = 16
 REPETITIONS = 200
 Truth = Callable[[np.ndarray], np.ndarray]
-Found = list[Growth]
 
 # truth: the time, its degree, and d ln t / d ln D at the largest size
 TRUTHS: dict[str, tuple[Truth, int, float]] = {
@@ -30,7 +29,7 @@ TRUTHS: dict[str, tuple[Truth, int, float]] = {
 }
 
 
-def _laws(truth: Truth, sample: float, size: float, sizes: np.ndarray = SIZES) -> Found:
+def _laws(truth: Truth, sample: float, size: float, sizes: np.ndarray = SIZES) -> list[Growth]:
     """Of nine samples a size, each with noise of its own, and all of a size with one drift."""
     laws = []
     for seed in range(SEEDS):

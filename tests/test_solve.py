@@ -51,6 +51,17 @@ def solved(
     return [z.detach(), ladj.detach(), *gradients], nfe
 
 
+def compared(*problem: Any, solver: dict[str, Any], traced: bool, rtol: float) -> NFE:
+    """Solve a problem of `solved` by both engines: equal counts, which are returned, and values."""
+    (ours, count), (theirs, other) = (
+        solved(*problem, {**solver, "engine": engine}, traced)
+        for engine in ("native", "torchdiffeq")
+    )
+    assert count.solves == other.solves
+    torch.testing.assert_close(ours, theirs, rtol=rtol, atol=rtol / 10)
+    return count
+
+
 @pytest.mark.parametrize("method", NATIVE)
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
 def test_equal_steps(method: str, gradient: str, normal: Normal) -> None:
@@ -59,14 +70,8 @@ def test_equal_steps(method: str, gradient: str, normal: Normal) -> None:
     rules = ("direct", "torchdiffeq", 0.05) if method in ADAPTIVE else (None,)
     for rule in rules[:1] if gradient == "seminorm" else rules:
         for inverse, traced in ((False, True), (True, True), (True, False)):
-            options = {**OPTIONS[method], "gradient": gradient, "first_step": rule}
-            (ours, count), (theirs, other) = (
-                solved(field, x, context, inverse, {**options, "engine": engine}, traced)
-                for engine in ("native", "torchdiffeq")
-            )
-            assert count.solves == other.solves
-            for a, b in zip(ours, theirs, strict=True):
-                torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+            solver = {**OPTIONS[method], "gradient": gradient, "first_step": rule}
+            compared(field, x, context, inverse, solver=solver, traced=traced, rtol=1e-9)
 
 
 @pytest.mark.parametrize("norm", ["all", "state", "sample"])
@@ -77,16 +82,10 @@ def test_equal_steps_by_every_norm(norm: str, gradient: str, traced: bool, norma
     field, x = Waves(4), 3 * normal(7, 4)
     with torch.no_grad():
         field.b *= 6
-    options = {"rtol": 1e-6, "atol": 1e-7, "error_norm": norm, "gradient": gradient}
-    (ours, count), (theirs, other) = (
-        solved(field, x, None, False, {**options, "engine": engine}, traced)
-        for engine in ("native", "torchdiffeq")
-    )
-    assert count.solves == other.solves
+    solver = {"rtol": 1e-6, "atol": 1e-7, "error_norm": norm, "gradient": gradient}
+    count = compared(field, x, None, False, solver=solver, traced=traced, rtol=1e-8)
     assert count.accepted > 5
     assert count.rejected > 0
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("layers", [1, 3])

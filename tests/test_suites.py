@@ -186,7 +186,6 @@ budgets = st.lists(st.floats(0.01, 1000), min_size=1, max_size=60)
 
 @pytest.fixture(scope="module")
 def cases():
-    """The cases of a suite of every study."""
     return suite.read("smoke").cases()
 
 
@@ -206,6 +205,8 @@ def test_shards_are_a_partition_that_keeps_blocks_whole(cases, count):
     place = {case.key: number for number, part in enumerate(parts) for case in part}
     for task in tasks(cases):
         assert len({place[case.key] for case in task.cases}) == 1
+    assert any(case.needs for case in cases)
+    assert all(place[key] == place[case.key] for case in cases for key in case.needs)
     assert [c.key for c in parts[0]] == [c.key for c in cases if place[c.key] == 0]
 
 

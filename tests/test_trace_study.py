@@ -13,7 +13,6 @@ import torch
 from benchmarks.core.case import Case
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Result, registry
-from benchmarks.studies.trace import study as module
 from benchmarks.studies.trace.study import WORKS, Subject
 from benchmarks.studies.trace.tables import evaluations, fitting
 from flows.continuous.trace import TRACES, Noise, Trace
@@ -161,31 +160,22 @@ def test_counts_add_up(runs: Any, dim: int) -> None:
     assert flops("trace_of_formed") == 0
 
 
-def test_a_fault_costs_no_other_case(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A work that fails is a failed result; without a field all are."""
-    cases = trace_cases(dims=[2], probes=[1], draws=100)
-
-    def fails(subject: Any, trace: Any) -> Any:
-        raise RuntimeError("on purpose")
-
-    with monkeypatch.context() as patch:
-        patch.setitem(module.WORKS, "determinant", fails)
-        results = results_of(cases)
-    failed = [c.settings["work"] for c in cases if results[c.key].failure]
-    assert failed == ["determinant", "determinant"]
-    assert {r.failure for r in results.values()} == {"", "RuntimeError: on purpose"}
-    frame = frame_of(cases, results)
+def test_what_has_failed_is_shown_and_stops_no_figure(
+    runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some works, and all where there is no field."""
+    cases, results = runs["float32"]
+    chosen = [case.key for case in cases if case.settings["work"] == "determinant"]
+    frame = frame_of(cases, results | dict.fromkeys(chosen, Result(failure="on purpose")))
     cost, *_ = STUDY.tables(frame)
-    failed_rows = cost.frame["evaluation_seconds"] == "failed"
-    keys = {key for keys in cost.frame.loc[failed_rows, "records"] for key in keys}
-    assert keys == {case.key for case in cases if case.settings["work"] == "determinant"}
+    failed = cost.frame["evaluation_seconds"] == "failed"
+    assert {key for keys in cost.frame.loc[failed, "records"] for key in keys} == {*chosen}
     assert all(figure.draw() for figure in STUDY.figures(frame))
-    monkeypatch.setattr(module.Subject, "of", fails)
-    lost = results_of(cases)
-    assert lost.keys() == {case.key for case in cases}
+    monkeypatch.setattr(Subject, "of", lambda case: 1 / 0)
+    frame = frame_of(cases, lost := results_of(cases))
     assert all(result.failure for result in lost.values())
-    assert set(STUDY.tables(frame_of(cases, lost))[0].frame["evaluation_seconds"]) == {"failed"}
-    assert STUDY.figures(frame_of(cases, lost)) == []
+    assert set(STUDY.tables(frame)[0].frame["evaluation_seconds"]) == {"failed"}
+    assert STUDY.figures(frame) == []
 
 
 def test_what_fits_in_a_time_by_known_numbers() -> None:
