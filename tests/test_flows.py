@@ -25,7 +25,6 @@ Normal = Callable[..., Tensor]
 def test_vmap_of_the_score(
     name: str, options: dict[str, Any], make_flow: Make, normal: Normal
 ) -> None:
-    """torch.func maps a discrete member row by row: the score of each equals autograd's."""
     flow = make_flow(name, 3, **options)
     x = normal(5, 3, seed=9).requires_grad_()
     (reference,) = torch.autograd.grad(flow.log_prob(x).sum(), x)
@@ -59,7 +58,6 @@ def test_initialize_standardises(name: str, options: dict[str, Any], normal: Nor
 def test_a_view_shares_every_tensor(
     name: str, options: dict[str, Any], make_flow: Make, normal: Normal
 ) -> None:
-    """``using`` makes a view: an edit of a parameter in place is seen by both."""
     flow = make_flow(name, 3, **options)
     view = flow.using(noise=1)
     mine, its = dict(flow.named_parameters()), dict(view.named_parameters())
@@ -74,7 +72,6 @@ def test_a_view_shares_every_tensor(
 
 
 def test_a_flow_is_made_of_a_bijection(normal: Normal) -> None:
-    """Any object with its two methods serves."""
 
     class Doubling:
         def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -113,7 +110,6 @@ def _spoiled(x: Tensor, value: float) -> Tensor:
 @pytest.mark.parametrize("case", BAD)
 @pytest.mark.parametrize("name", ["maf", "cnf"])
 def test_bad_input_is_named(name: str, case: str, make_flow: Make, normal: Normal) -> None:
-    """Shape, dtype and values that are not finite: what was expected and what was received."""
     call, error, message = BAD[case]
     with pytest.raises(error, match=message):
         call(make_flow(name, 3, hidden=8, **CONDITIONAL), normal(4, 3), normal(4, 2))
@@ -153,7 +149,6 @@ class _Hiding:
     ],
 )
 def test_what_a_flow_cannot_be_made_of_is_named(make: Any, error: Any, message: str) -> None:
-    """At construction, not at the first call."""
     with pytest.raises(error, match=message):
         make()
 
@@ -253,7 +248,6 @@ def test_a_flow_of_bfloat16_computes_or_is_refused(
 
 @pytest.mark.parametrize("name", flows.own())
 def test_views_refuse_unknown_names(name: str) -> None:
-    """An unknown trace or solver is refused with the choices, whether or not there is an ODE."""
     flow = flows.build(name, 2)
     for option in ("trace", "solver"):
         with pytest.raises(ValueError, match="'anything'"):
@@ -264,7 +258,6 @@ def test_views_refuse_unknown_names(name: str) -> None:
 def test_a_view_of_a_flow_without_an_ode_computes_the_same(
     name: str, options: dict[str, Any], make_flow: Make, normal: Normal
 ) -> None:
-    """A known trace or solver changes nothing of it."""
     flow, x = make_flow(name, 2, **options), normal(4, 2)
     view = flow.using(trace={"estimator": "hutchinson", "probes": 3}, solver="bosh3", noise=1)
     assert torch.equal(view.log_prob(x), flow.log_prob(x))

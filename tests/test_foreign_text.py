@@ -58,7 +58,6 @@ def test_any_error_is_a_failure_of_one_plain_line(error: Exception) -> None:
 
 
 def hostile(folder: Path) -> None:
-    """A folder with a record and a plan whose texts are hostile."""
     path = put(folder, log_prob_seconds=1.0)
     text = HOSTILE.replace("\ud800", "")
     edit(path, reason=text, status="failed", commit=text, block=text)

@@ -269,7 +269,6 @@ def test_the_gate_runs_with_the_torch_of_its_baseline():
 
 
 def maf(dim: int, *, seed: int = 0, cpu: str = "a", **metrics: float | list[float]) -> Record:
-    """A record of one case with these metrics."""
     case = Case(study="cost", flow="maf", dim=dim, batch=4, seeds=Seeds.of(seed))
     return record(case, metrics, machine={"cpu": cpu, "threads": 1})
 

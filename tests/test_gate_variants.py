@@ -53,22 +53,18 @@ SOUND: dict[str, Fields] = {
 
 
 def to(metric: str, *values: float | str) -> Change:
-    """Give a metric other values."""
     return lambda fields: fields["metrics"].update({metric: list(values)})
 
 
 def without(metric: str) -> Change:
-    """Take a metric away."""
     return lambda fields: fields["metrics"].pop(metric)
 
 
 def having(**changes: object) -> Change:
-    """Change fields of the record."""
     return lambda fields: fields.update(changes)
 
 
 def scaled(factor: float, *metrics: str) -> Change:
-    """Multiply the values of metrics."""
 
     def change(fields: Fields) -> None:
         for metric in metrics:
@@ -155,7 +151,6 @@ VARIANTS: dict[str, Variant] = {
 
 
 def write(folder: Path, records: dict[str, Fields]) -> Path:
-    """A results folder of records' JSON."""
     (folder / "records").mkdir(parents=True, exist_ok=True)
     for name, fields in records.items():
         key = SOUND[name]["key"]
@@ -164,7 +159,6 @@ def write(folder: Path, records: dict[str, Fields]) -> Path:
 
 
 def changed(*changes: tuple[str, Change]) -> dict[str, Fields]:
-    """The sound records after changes."""
     records: dict[str, Fields] = json.loads(json.dumps(SOUND))
     for name, change in changes:
         change(records[name])
@@ -332,7 +326,6 @@ def measured(
 
 
 def renewed(path: Path, *records: Record) -> Path:
-    """A baseline of records."""
     renew(folder(path / "ci", *records), path / "baseline")
     return path / "baseline"
 

@@ -304,7 +304,6 @@ def test_standard_error_is_the_textbook_one_without_groups(values):
 
 
 def test_the_interval_of_a_ratio_covers_it() -> None:
-    """About as often as it says."""
     generator, covered = np.random.default_rng(0), 0
     for seed in range(200):
         a, b = (scale * generator.lognormal(0, 0.3, 25) for scale in (3.0, 2.0))

@@ -268,7 +268,6 @@ def test_a_longer_training_goes_on_from_the_plateau_of_a_shorter_one(flow, path)
 
 
 def rewritten(path, change) -> None:
-    """Change the content of a checkpoint, its checksum with it."""
     content = checkpoints.unpacked(path.read_bytes())
     change(content)
     path.write_bytes(checkpoints.packed(content))

@@ -259,7 +259,6 @@ def test_graphs_that_a_backward_pass_builds_are_seen(x):
 
 
 def nested(net: nn.Module, x: Tensor) -> dict[str, Callable[[], Tensor]]:
-    """Losses whose graphs go through torch.func."""
     func: Any = torch.func
 
     def pushed(x: Tensor) -> Tensor:

@@ -76,7 +76,6 @@ def test_data_without_modes_or_density_is_refused() -> None:
 
 
 def gaussian() -> Dataset:
-    """N(0, I) in two dimensions, with one mode."""
     normal = torch.distributions.Normal(torch.tensor(0.0).double(), 1.0)
     x = normal.sample((500, 2))
     exact = {"log_prob": lambda x: normal.log_prob(x).sum(1), "modes": torch.zeros(1, 2).double()}
@@ -107,7 +106,6 @@ def test_the_target_is_annealed_over_half_of_the_updates(updates: int, power: fl
 
 
 def test_a_row_for_each_objective_and_flow(tmp_path: Path) -> None:
-    """Of two seeds, with their error, and all of their records."""
     cases = cases_of("modes", SMALL, seeds=(0, 1))
     for case, (_, result) in zip(cases, STUDY.measure(cases), strict=True):
         write_result(tmp_path, case, result)

@@ -42,13 +42,11 @@ SMALL: dict[str, Any] = {
 
 
 def cases(identity: str, **changes: Any) -> list[Case]:
-    """The study's cases of one identity, small."""
     variants = cases_of("numerics", {**SMALL, **changes}, seeds=(3, 4))
     return [case for case in variants if case.settings["identity"] == identity]
 
 
 def measured(identity: str, **changes: Any) -> list[tuple[Case, Result]]:
-    """Its cases with their results."""
     results = results_of(chosen := cases(identity, **changes))
     return [(case, results[case.key]) for case in chosen]
 
@@ -82,7 +80,6 @@ def test_a_residual_network_is_euler_bit_for_bit(monkeypatch: pytest.MonkeyPatch
 
 
 def test_orders_are_those_of_the_methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And of another where another is in its place."""
     orders = [order[-1] for order in values("order", "convergence_order")]
     assert orders == [pytest.approx(1, abs=0.2), pytest.approx(4, abs=0.3)]
     swapped = {"rk4": "midpoint"}
@@ -129,7 +126,6 @@ def test_estimates_are_unbiased_and_spread_as_theory_has_it() -> None:
 
 
 def test_a_biased_estimate_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where its noise is not of unit variance."""
     draw = Trace.draw
     monkeypatch.setattr(Trace, "draw", lambda *a: [1.5 * e for e in draw(*a)])
     assert min(values("estimate", "trace_bias")) > 4.5
@@ -255,7 +251,6 @@ def test_a_case_that_fails_has_its_reason_and_costs_no_other() -> None:
 
 
 def test_a_flow_without_an_ode_is_refused() -> None:
-    """Before anything is measured."""
     with pytest.raises(ValueError, match="flow 'glow' has no option 'solver'"):
         gradient_cases(flows=["glow"])
 

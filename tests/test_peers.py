@@ -62,7 +62,6 @@ def grouped(dtype: str = "float32", **changes: Any) -> list[Case]:
 
 
 def trained(seeds: tuple[int, ...] = (0,), **changes: Any) -> list[Case]:
-    """Cases of the part of likelihoods, small."""
     training = {"preprocessing": "standardize", "validations": 1, "validation_rows": 20}
     options = {"part": "likelihoods", "datasets": ["8gaussians"], "batch": 16, "updates": 2}
     options |= {"groups": [{"name": "discrete", "members": ["realnvp", "maf"]}], "seconds": 1}
@@ -74,7 +73,6 @@ def trained(seeds: tuple[int, ...] = (0,), **changes: Any) -> list[Case]:
 def raced(
     competitors: Sequence[Any], flow: str, dtype: str = "float32", seed: int = 0, **changes: Any
 ) -> list[Case]:
-    """Cases of the part of speed, small."""
     options: dict[str, Any] = {"hidden": 16, "depth": 2, "layers": 2}
     if flow == "cnf":
         solver = {"rtol": 1e-8, "atol": 1e-8, "first_step": 0.1, "gradient": "backprop"}
@@ -117,7 +115,6 @@ def test_a_suite_of_the_former_studies_has_the_same_cases(tmp_path: Path) -> Non
 
 
 def test_a_group_is_measured_together() -> None:
-    """One block a group and dimension, of equal batch and updates, the reference first."""
     blocks = [task.cases for task in tasks(grouped(dims=[3, 5]))]
     assert len(blocks) == 4
     for block in blocks:
@@ -126,7 +123,6 @@ def test_a_group_is_measured_together() -> None:
 
 
 def test_a_group_names_what_is_wrong_with_it() -> None:
-    """An architecture that there is not, and two members of one name."""
     with pytest.raises(ValueError, match=r"unknown architecture 'cnn'; .*realnvp"):
         Group.model_validate("cnn")
     with pytest.raises(ValueError, match="two members 'maf': give each a label"):
@@ -208,7 +204,6 @@ def test_zuko_solves_the_field_of_ours() -> None:
 def test_without_the_other_library_its_flows_are_left_out_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What to install stands there."""
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda wanted: None if wanted == "zuko" else find(wanted)
@@ -356,7 +351,6 @@ def test_every_peer_has_the_density_and_gradients_of_its_flow(name: str, flow: s
 
 @pytest.mark.parametrize("flow", ["cnf", "realnvp"])
 def test_errors_of_ours_fall_with_tolerance_and_precision(flow: str) -> None:
-    """By backpropagation, and by the adjoint where there is one."""
     single, double = (measured(raced(["eager"], flow, t))["eager"] for t in ("float32", "float64"))
     errors = {name for name in double.metrics if name.endswith("_error")}
     assert ("adjoint_error" in errors) == (flow == "cnf")
@@ -381,7 +375,6 @@ def test_competitors_are_timed_together(gauss: str) -> None:
 
 @pytest.mark.parametrize("flow", ["realnvp", "cnf"])
 def test_products_are_all_that_a_call_has(flow: str) -> None:
-    """Their FLOPs are those of the call, whose other operators have none."""
     cases = raced(["eager", "products"], flow, calls=["log_prob", "gradient"])
     totals: list[list[int]] = []
     for works in (Contest().enter(case).timed for case in cases):
@@ -409,7 +402,6 @@ def test_bytes_are_those_of_processes_of_their_own(gauss: str) -> None:
 def test_a_peer_that_fails_costs_no_other(
     gauss: str, monkeypatch: pytest.MonkeyPatch, fatal: int
 ) -> None:
-    """One that is not installed, and one that dies once it is timed."""
     if not fatal:
         monkeypatch.setattr(peer_processes, "PACKAGES", ("no_such_package",))
     results = measured(raced(["eager", gauss], "realnvp", seed=fatal, seconds=0.01))

@@ -48,7 +48,6 @@ pytestmark = pytest.mark.slow
 
 
 def command(*arguments: str, cwd: Path = ROOT, status: tuple[int, ...] = (0,)) -> str:
-    """What a command of flowgauge writes to standard output."""
     line = [sys.executable, "-m", "benchmarks", *arguments]
     done = subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode in status, done.stderr[-2000:]
@@ -70,7 +69,6 @@ def rounded(value: Any) -> Any:
 
 
 def cases(suite: str) -> list[str]:
-    """The keys of a suite's cases, sorted."""
     with tempfile.TemporaryDirectory() as empty:
         text = command("status", suite, "--json", "-", cwd=Path(empty), status=(0, 1))
     return sorted(case["key"] for case in json.loads(text)["missing"])
@@ -117,7 +115,6 @@ def numbers(path: Path) -> dict[str, str]:
 
 
 def number(text: str) -> Any:
-    """A cell's number; pairs and words are left as they are."""
     try:
         return rounded(float(text)) if text else None
     except ValueError:

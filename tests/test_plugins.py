@@ -35,7 +35,6 @@ from variants import options_of
 
 @pytest.mark.parametrize("name", flows.own())
 def test_options_are_refused_with_those_that_exist(name: str) -> None:
-    """An option that a member lacks, and a size that it does not use."""
     member = flows.members[name]
     with pytest.raises(ValueError, match=f"{name!r}.*'hiden'") as caught:
         flows.build(name, 2, hiden=3)
@@ -50,7 +49,6 @@ def test_options_are_refused_with_those_that_exist(name: str) -> None:
 @pytest.mark.parametrize("name", flows.own())
 @pytest.mark.parametrize("value", [0, -1, 2.0, "3", True, None])
 def test_sizes_are_whole_numbers_from_one(name: str, value: Any) -> None:
-    """Each size is named with the value that was received."""
     for size in ("dim", *(s for s in flows.members[name].uses if s != "context_dim")):
         sizes = {"dim": 2, size: value}
         with pytest.raises(ValueError, match=f"{name!r}.*{size} .*{value!r}"):
@@ -62,7 +60,6 @@ def test_sizes_are_whole_numbers_from_one(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", flows.own())
 def test_choices_of_an_option_are_listed(name: str) -> None:
-    """An unknown value of an option that has names to choose from."""
     for option, hint, default in options_of(name):
         choices = get_args(hint) if get_origin(hint) is Literal else ()
         choices = TRACES if isinstance(default, Trace) else choices
@@ -73,7 +70,6 @@ def test_choices_of_an_option_are_listed(name: str) -> None:
 
 
 def test_register_checks_the_signature() -> None:
-    """``uses`` names sizes that the factory takes as keyword arguments."""
     with pytest.raises(TypeError, match=r"'odd'.*\['depth'\].*\['hidden'\]"):
 
         @flows.register("odd", uses=("hidden", "depth"))
@@ -115,7 +111,6 @@ def test_a_member_without_its_package_is_not_listed_and_says_what_to_install(
 def test_a_library_is_usable_or_says_in_one_line_why_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it is present or fails as it is imported."""
     (tmp_path / "broken_library.py").write_text("raise AttributeError('gone\\nfor ever')")
     monkeypatch.syspath_prepend(tmp_path)
     registry: Registry[int] = Registry("flow", ("flows.discrete",))
@@ -160,7 +155,6 @@ def _plugin(path: Path, text: str) -> Path:
 
 
 def test_a_plug_in_file_adds_a_flow(tmp_path: Path) -> None:
-    """A file registers a member, which is built and named like every other; once."""
     path = _plugin(tmp_path / "my_flow.py", PLUGIN.format(name="my_flow"))
     module = load_plugin(path)
     assert "my_flow" in flows.names()
@@ -196,7 +190,6 @@ def test_a_plug_in_imports_what_lies_beside_it(tmp_path: Path) -> None:
 
 
 def test_a_plug_in_cannot_take_a_members_name(tmp_path: Path) -> None:
-    """The plug-in is refused, not the member that it imitates."""
     path = _plugin(tmp_path / "fake.py", PLUGIN.format(name="glow"))
     with pytest.raises(ValueError, match=r"'glow' .* registered by flows\.discrete\.coupling"):
         load_plugin(path)
@@ -204,7 +197,6 @@ def test_a_plug_in_cannot_take_a_members_name(tmp_path: Path) -> None:
 
 
 def test_two_plug_ins_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    """A second file of the same name would pass for the first: it is refused."""
     load_plugin(_plugin(tmp_path / "a" / "mine.py", PLUGIN.format(name="mine")))
     with pytest.raises(ValueError, match=r"has the name of .*mine\.py.*rename"):
         load_plugin(_plugin(tmp_path / "b" / "mine.py", PLUGIN.format(name="mine")))
@@ -214,7 +206,6 @@ def test_two_plug_ins_of_one_name_are_told_apart(tmp_path: Path) -> None:
     "text", ["def broken(:\n", "import no_such_module_at_all\n", "raise RuntimeError('a\\nb')\n"]
 )
 def test_a_broken_plug_in_errs_in_one_line(tmp_path: Path, text: str) -> None:
-    """The error names the file and its cause in one line, and a mended file is read again."""
     path = _plugin(tmp_path / "broken.py", text)
     with pytest.raises(
         ValueError, match=r"broken\.py' cannot be imported: line 1: \w+Error: "

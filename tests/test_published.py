@@ -36,7 +36,6 @@ def absent(name: str) -> bool:
 
 
 def test_every_figure_has_a_source_and_a_protocol_that_exists() -> None:
-    """And is of the five sets; the Gaussian's are those that files are verified by."""
     for row in figures().rows:
         assert set(row.values) == set(PUBLISHED)
         assert row.protocol is None or row.protocol in protocols.names()

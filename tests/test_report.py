@@ -47,13 +47,11 @@ LOADING = {"src", "srcset", "href", "xlink:href", "data", "action", "poster", "b
 
 @pytest.fixture(scope="module")
 def text(rendered: Path) -> str:
-    """The page of the rendered report."""
     return (rendered / "report" / "index.html").read_text()
 
 
 @pytest.fixture(scope="module")
 def page(text: str) -> Page:
-    """The page, taken apart."""
     return Page(text)
 
 
@@ -155,7 +153,6 @@ def test_a_report_overwrites_nothing_but_a_report(results: Path, tmp_path: Path)
 
 
 def _plan(results: Path, record: Record) -> None:
-    """Write a record and add it to the plan."""
     store.write(results, record)
     plan = json.loads((results / "suite.json").read_text())
     plan["cases"].append({"key": record.key, "study": record.case.study, "label": "added"})
@@ -177,7 +174,6 @@ def test_a_study_that_fails_is_reported_and_loses_nothing_else(results: Path) ->
 
 
 def test_an_unknown_study_is_shown(results: Path) -> None:
-    """As a plain table of its metrics."""
     record = record_of("nowhere", 0, metrics={"parameters": 7.0})
     _plan(results, record)
     (*_, section) = collect([results]).sections

@@ -44,7 +44,6 @@ from runs import (
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, worker) -> tuple[Suite, Path, Silent]:
-    """A finished run of a small suite."""
     folder, progress = tmp_path_factory.mktemp("finished"), Silent()
     chosen = small({"flow": "realnvp"}, {"flow": "dense"})
     run(chosen, folder, progress, worker=worker)
@@ -53,7 +52,6 @@ def finished(tmp_path_factory, worker) -> tuple[Suite, Path, Silent]:
 
 @pytest.fixture
 def copy(finished, tmp_path) -> Path:
-    """A copy of the finished folder."""
     return shutil.copytree(finished[1], tmp_path / "copy")
 
 

@@ -80,7 +80,6 @@ def test_few_sizes_that_tell_little(name: str, size: float) -> None:
 
 
 def test_times_that_fall() -> None:
-    """1/D has the exponent -1, and has reached no polynomial."""
     laws = _laws(lambda d: 1 / d, 0.03, 0.03)
     assert not any(law.reached for law in laws)
     assert _often([law.interval[0] <= -1 <= law.interval[1] for law in laws], 0.95)
@@ -110,7 +109,6 @@ def test_a_tie_goes_to_the_lower_degree() -> None:
     sizes=st.lists(st.integers(1, 5000), min_size=7, max_size=9, unique=True),
 )
 def test_polynomials_of_exact_counts(coefficients: list[Fraction], sizes: list[int]) -> None:
-    """Every coefficient comes back, whatever its sign, and with it the degree."""
     while len(coefficients) > 1 and not coefficients[-1]:
         coefficients.pop()
     counts: list = [sum(c * size**k for k, c in enumerate(coefficients)) for size in sizes]
@@ -118,5 +116,4 @@ def test_polynomials_of_exact_counts(coefficients: list[Fraction], sizes: list[i
 
 
 def test_counts_of_no_polynomial_have_none() -> None:
-    """As of powers of two."""
     assert polynomial([1, 2, 3, 4, 5, 6], [2, 4, 8, 16, 32, 64]) is None

@@ -76,7 +76,6 @@ def slurm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def output(*command: str) -> str:
-    """What a command of SLURM prints."""
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
@@ -88,7 +87,6 @@ def jobs() -> list[dict[str, str]]:
 
 
 def logs(folder: Path) -> str:
-    """The ends of what the daemons have said."""
     return "\n".join(f"{path.name}:\n{path.read_text()[-3000:]}" for path in folder.glob("*.log"))
 
 

@@ -30,7 +30,6 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def write_files(page: Path, folder: Path) -> None:
-    """Write the files that a page shows."""
     for block in blocks(page):
         if block.file:
             (folder / block.file).write_text(block.text)

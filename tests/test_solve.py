@@ -100,7 +100,6 @@ def test_a_step_reads_one_number(layers: int, make_flow: Any, normal: Normal) ->
 
 @pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
 def test_a_graph_goes_back_twice(gradient: str, normal: Normal) -> None:
-    """With the same gradients, and counts that add up."""
     flow, x = mlp_flow(2, solver={"gradient": gradient}), normal(4, 2)
     with flows.count_nfe(flow) as nfe:
         loss = flow.loss(x)
@@ -112,7 +111,6 @@ def test_a_graph_goes_back_twice(gradient: str, normal: Normal) -> None:
 
 
 def test_a_second_derivative_of_an_adjoint_is_refused(normal: Normal) -> None:
-    """By an error, and not by a derivative without the solve."""
     flow: Flow = mlp_flow(2)
     x = normal(4, 2).requires_grad_()
     (first,) = torch.autograd.grad(flow.log_prob(x).sum(), x, create_graph=True)

@@ -61,7 +61,6 @@ def test_a_state_that_overflows_is_an_error(field: Any, solver: Solve, engine: S
 
 @on_both_engines(*({"gradient": gradient} for gradient in ("adjoint", "seminorm", "backprop")))
 def test_max_steps(solver: Solve, normal: Normal) -> None:
-    """The limit is named with the time that was reached and what to raise."""
     field = Rowwise(lambda x: torch.sin(200 * x))
     flow = Flow(CNF(field, solver={"max_steps": 12, **solver}))
     with pytest.raises(SolveError, match=r" 12 .*t=0\.\d+.*max_steps"):
@@ -125,7 +124,6 @@ def test_a_trace_that_is_not_finite(solver: Solve, normal: Normal) -> None:
     ],
 )
 def test_solvers_that_cannot_be(fields: dict[str, Any], message: str) -> None:
-    """The wrong value and the choices, from a mapping as from the class."""
     with pytest.raises(ValueError, match=message):
         Solver.of(fields)
     with pytest.raises(ValueError, match=message):
@@ -150,7 +148,6 @@ class _Plain(torch.nn.Module):
     ],
 )
 def test_cnfs_that_cannot_be(make: Any, message: str) -> None:
-    """Equal times and unknown parts of a field."""
     with pytest.raises(ValueError, match=message):
         make(mlp_field(2))
 
@@ -176,7 +173,6 @@ def test_a_context_is_never_ignored(kind: Any, normal: Normal) -> None:
 
 @pytest.mark.parametrize("trace", ["loop", "hutchinson", "closed_form"])
 def test_a_field_of_another_shape_is_refused(trace: str, normal: Normal) -> None:
-    """With the shape that was expected and the one that came."""
 
     class Field(torch.nn.Module):
         def forward(self, t: Tensor, x: Tensor) -> Tensor:
@@ -190,7 +186,6 @@ def test_a_field_of_another_shape_is_refused(trace: str, normal: Normal) -> None
 
 
 def test_times_that_cannot_be() -> None:
-    """Equal times at construction, and times that have become equal or infinite since."""
     x = torch.zeros(2, 2, dtype=torch.float64)
     t1 = torch.nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
     flow = Flow(CNF(mlp_field(2), t1=t1))

@@ -114,7 +114,6 @@ REASON = "hidden"  # the option at fault
 
 @pytest.fixture
 def empty(tmp_path, monkeypatch):
-    """An empty folder, in which commands run."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -140,7 +139,6 @@ def test_failures_that_are_kept_are_told_with_the_remedy(empty):
 
 
 def test_report_takes_the_name_of_a_suite_that_was_run(empty):
-    """As status does."""
     flowgauge("report", "quick", status=2)
     assert not list(empty.iterdir())
     (empty / "results" / "quick" / "records").mkdir(parents=True)
@@ -239,7 +237,6 @@ STUDY = registry["density"]
 
 @pytest.mark.parametrize("name", protocols.names())
 def test_every_rule_of_a_protocol_can_be_trained(name: str) -> None:
-    """Its flows take their options, and its settings are a training's, on every set it names."""
     read = protocols.read(name)
     assert read.version >= 1
     for flow in {flow for rule in read.rules for flow in rule.flows} - {"*"}:
@@ -259,7 +256,6 @@ def test_every_rule_of_a_protocol_can_be_trained(name: str) -> None:
 
 @pytest.mark.parametrize("name", TABLE_4)
 def test_ffjord_has_the_nets_of_its_table_4(name: str) -> None:
-    """Those of the library, at the dimension of the published set."""
     options = protocols.read("ffjord").of("ffjord", name.lower()).options
     table = {key: value for key, value in TABLE_4[name].items() if key != "dim"}
     assert {key: options[key] for key in table} == table

@@ -150,7 +150,6 @@ def test_arrays_of_the_wrong_kind_are_refused(arrays, message, tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> dict[str, bytes]:
-    """The content of a small file of each kind."""
     folder = tmp_path_factory.mktemp("whole")
     for name in ("x.npy", "x.npz", "x.parquet", "X.CSV"):
         WRITERS[name](folder / name)

@@ -28,7 +28,6 @@ FIELD = {"bottleneck": 3, "solver": {"method": "rk4", "step_size": 1.0, "gradien
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, tuple[list[Case], dict[str, Result]]]:
-    """Cases and results in either precision."""
     return {dtype: (small, results_of(small)) for dtype in DTYPES for small in [trace_cases(dtype)]}
 
 
@@ -126,7 +125,6 @@ def test_theory_is_the_mean_over_all_rademacher_probes(runs: Any) -> None:
 
 @pytest.mark.parametrize("mode", ["backward", "forward"])
 def test_the_determinant_is_that_of_the_jacobian(mode: Any) -> None:
-    """Formed by autograd a row at a time, and its determinant by numpy."""
     subject = Subject.of(trace_cases("float64")[0])
     rows = [
         torch.autograd.functional.jacobian(lambda x: subject.field(subject.t, x[None])[0], row)

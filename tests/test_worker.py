@@ -60,7 +60,6 @@ def outcomes(worker: Worker, tmp_path: Path, *cases: Case) -> list[Measured]:
 
 
 def counts(*flows: str) -> list[Case]:
-    """Counts of flows in one block."""
     (study,) = small(*flows).studies
     suite = small().model_copy(update={"studies": ({**study, "dims": [2], "seconds": 0},)})
     return suite.cases()
