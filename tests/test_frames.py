@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -26,7 +25,7 @@ UNKNOWN = "_".join(METRICS)  # longer than every name
 
 
 @pytest.mark.parametrize("change", [{"display": "MiB"}, {"colour": "red"}], ids=str)
-def test_a_faulty_row_is_named_with_its_file(change: dict[str, Any]) -> None:
+def test_a_faulty_row_is_named_with_its_file(change):
     assert read({"fine": ROW})["fine"].unit == "s"
     with pytest.raises(ValueError, match=rf"(?s)odd_metric.*{FILE}"):
         read({"fine": ROW, "odd_metric": ROW | change})
@@ -35,12 +34,12 @@ def test_a_faulty_row_is_named_with_its_file(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "use", [Column.of, lambda name: Result({name: 1.0})], ids=["table", "case"]
 )
-def test_a_metric_without_a_row_is_named_with_the_file(use: Any) -> None:
+def test_a_metric_without_a_row_is_named_with_the_file(use):
     with pytest.raises(ValueError, match=rf"(?s){UNKNOWN}.*{FILE}"):
         use(UNKNOWN)
 
 
-def test_a_plug_in_adds_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plug_in_adds_a_metric(monkeypatch):
     """Once or more with the same meaning; another meaning needs another name."""
     monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
     row = {"about": "slope", "unit": "", "better": "lower", "kind": "quality"}
@@ -59,7 +58,7 @@ def _keys(*sides: list[Case]) -> list[list[str]]:
     return [[case.key for case in side] for side in pairs.common(sides)]
 
 
-def test_a_case_is_the_same_wherever_it_is_measured() -> None:
+def test_a_case_is_the_same_wherever_it_is_measured():
     places: list[dict[str, Any]] = [
         {}, {"threads": 2}, {"device": "cuda"}, {"dtype": "float64"},
         {"settings": {"seconds": 3.0}}, {"needs": ("a" * 16,), "resolves": "b" * 16},
@@ -68,12 +67,12 @@ def test_a_case_is_the_same_wherever_it_is_measured() -> None:
     assert len({key for (key,) in keys}) == 1
 
 
-def test_what_is_measured_tells_cases_apart() -> None:
+def test_what_is_measured_tells_cases_apart():
     cases = [_case(), _case(3), _case(seeds=Seeds.of(1)), _case(device="meta"), _case(updates=1)]
     assert len({key for (key,) in _keys(*([case] for case in cases))}) == len(cases)
 
 
-def test_a_side_with_a_case_at_several_places_is_compared_by_them() -> None:
+def test_a_side_with_a_case_at_several_places_is_compared_by_them():
     for field, values in (("threads", (1, 2)), ("dtype", ("float32", "float64"))):
         one, other = (_case(**{field: value}) for value in values)
         (a, b), (c, d) = _keys([one, other], [other, one])
@@ -81,7 +80,7 @@ def test_a_side_with_a_case_at_several_places_is_compared_by_them() -> None:
         assert a != b
 
 
-def test_precision_is_left_out_only_where_each_side_has_one() -> None:
+def test_precision_is_left_out_only_where_each_side_has_one():
     """A study that compares precisions is not one that was measured in another."""
     single, double = (_case(dtype=name) for name in ("float32", "float64"))
     more = _case(3, dtype="float64")
@@ -89,14 +88,14 @@ def test_precision_is_left_out_only_where_each_side_has_one() -> None:
     assert a != b
 
 
-def test_counted_cases_do_not_keep_timed_ones_from_being_the_same() -> None:
+def test_counted_cases_do_not_keep_timed_ones_from_being_the_same():
     counted, timed = _case(device="meta"), _case()
     (a, b), (c, d) = _keys([counted, timed], [counted, _case(device="cuda")])
     assert (a, b) == (c, d)
     assert a != b
 
 
-def test_cases_that_differ_by_their_means_alone_keep_them() -> None:
+def test_cases_that_differ_by_their_means_alone_keep_them():
     brief, long = (_case(settings={"seconds": s}) for s in (1.0, 2.0))
     (a, b), (c,) = _keys([brief, long], [long])
     assert a != b
@@ -128,21 +127,19 @@ def _row(key: str, reference: list[float] | None = STEADY, **fields: Any) -> dic
         ({"reference": [1.0]}, False),  # nothing to see scatter by
     ],
 )
-def test_times_of_a_quiet_machine_may_be_quoted_and_no_others(
-    changes: dict[str, Any], may: bool
-) -> None:
+def test_times_of_a_quiet_machine_may_be_quoted_and_no_others(changes, may):
     frame = pd.DataFrame([_row("a", **changes), _row("b")])
     assert (cautions(frame) == "").tolist() == [may, True]
 
 
-def test_a_block_is_quotable_as_a_whole_or_not_at_all() -> None:
+def test_a_block_is_quotable_as_a_whole_or_not_at_all():
     frame = pd.DataFrame(
         [_row("a", SCATTERED, block="x"), _row("b", block="x"), _row("c", block="y")]
     )
     assert (cautions(frame) == "").tolist() == [False, False, True]
 
 
-def test_of_a_noisy_block_ratios_may_be_quoted_where_all_are_timed_in_the_same_rounds() -> None:
+def test_of_a_noisy_block_ratios_may_be_quoted_where_all_are_timed_in_the_same_rounds():
     reasons = [SCATTERED_TIMES, "other work ran on the machine"]
     for keys in (["a", "b", "c"], []):
         frame = pd.DataFrame([_row(key) for key in "abc"])
@@ -154,7 +151,7 @@ def test_of_a_noisy_block_ratios_may_be_quoted_where_all_are_timed_in_the_same_r
         assert frame["log_prob_seconds"].notna().all()
 
 
-def test_a_place_is_a_machine_class_and_a_minor_version_of_torch() -> None:
+def test_a_place_is_a_machine_class_and_a_minor_version_of_torch():
     versions = {"torch": "2.13.1"}
     same = [place({**HERE, "load": 3}, versions), place(HERE, {"torch": "2.13.0+cpu"})]
     assert set(same) == {place(HERE, versions)}
@@ -167,7 +164,7 @@ def test_a_place_is_a_machine_class_and_a_minor_version_of_torch() -> None:
     assert place(gpu, versions) == place(HERE, versions)  # of the processor
 
 
-def test_a_frame_keeps_the_times_of_the_most_frequent_place() -> None:
+def test_a_frame_keeps_the_times_of_the_most_frequent_place():
     """Of others it keeps the counts, and the arrays without seconds."""
     kept = {"validation_ll": "1"}
     arrays = {"arrays": "x.npz", "array_hashes": {**kept, "validation_seconds": ""}}
@@ -185,7 +182,7 @@ def test_a_frame_keeps_the_times_of_the_most_frequent_place() -> None:
     assert not note
 
 
-def test_a_training_that_ends_by_seconds_has_the_updates_that_it_did(tmp_path: Path) -> None:
+def test_a_training_that_ends_by_seconds_has_the_updates_that_it_did(tmp_path):
     """By which claims admit it: its case plans one."""
     settings = {"training": {"cpu_seconds": 60.0}}
     case = Case(study="search", flow="maf", dim=6, batch=4, updates=1, settings=settings)
@@ -194,7 +191,7 @@ def test_a_training_that_ends_by_seconds_has_the_updates_that_it_did(tmp_path: P
     assert len(trained(frame)) == 1
 
 
-def test_runs_of_other_studies_stand_side_by_side() -> None:
+def test_runs_of_other_studies_stand_side_by_side():
     """Those of peers have stages that are not a search's."""
     frame = load(ROOT / "complexity", ROOT / "libraries")
     assert len(pairs.series(frame)) == len(frame)

@@ -183,7 +183,7 @@ def status(tmp_path: Path) -> Callable[..., int]:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_has_its_exit_status(status: Callable[..., int], name: str) -> None:
+def test_a_variant_has_its_exit_status(status, name):
     victim, change, expected = VARIANTS[name]
     beside = {n for n in SOUND if n in (victim, "cost") or n[:4] == victim[:4]}  # to save time
     base, new = ({n: side[n] for n in beside} for side in (SOUND, changed((victim, change))))
@@ -191,9 +191,7 @@ def test_a_variant_has_its_exit_status(status: Callable[..., int], name: str) ->
 
 
 @pytest.mark.parametrize("name", SOUND)
-def test_a_case_that_is_lost_fails_and_one_more_passes(
-    status: Callable[..., int], name: str
-) -> None:
+def test_a_case_that_is_lost_fails_and_one_more_passes(status, name):
     fewer = {n: fields for n, fields in SOUND.items() if n != name}
     assert status(fewer) == FAILED
     assert status(SOUND, fewer) == (FAILED if name == "failed" else PASSED)
@@ -201,15 +199,13 @@ def test_a_case_that_is_lost_fails_and_one_more_passes(
 
 @pytest.mark.parametrize("content", ["", "{", "null", '{"schema": 1}'])
 @pytest.mark.parametrize("side", ["base", "new"])
-def test_a_side_that_is_not_whole_is_refused(tmp_path: Path, content: str, side: str) -> None:
+def test_a_side_that_is_not_whole_is_refused(tmp_path, content, side):
     folders = {name: write(tmp_path / name, SOUND) for name in ("base", "new")}
     (folders[side] / "records" / f"{SOUND['other']['key']}.json").write_text(content)
     refused("compare", *folders.values())
 
 
-def test_what_was_no_number_before_may_become_one_and_not_another(
-    status: Callable[..., int],
-) -> None:
+def test_what_was_no_number_before_may_become_one_and_not_another(status):
     base = changed(("single", to("test_ll", "inf")))
     assert status(SOUND, base) == PASSED
     assert status(base, base) == PASSED
@@ -219,15 +215,13 @@ def test_what_was_no_number_before_may_become_one_and_not_another(
     assert status(base, undefined) == FAILED
 
 
-def test_a_metric_that_the_first_seed_lacks_is_judged(status: Callable[..., int]) -> None:
+def test_a_metric_that_the_first_seed_lacks_is_judged(status):
     base = changed(*((f"seed {seed}", to("gap", 0.1 + 0.001 * seed)) for seed in (1, 2, 3)))
     worse = [(f"seed {seed}", to("gap", 0.3 + 0.002 * seed)) for seed in (1, 2, 3)]
     assert status(changed(*worse), base) == FAILED
 
 
-def test_what_is_worse_and_cannot_be_judged_fails_unless_its_case_is_allowed(
-    status: Callable[..., int],
-) -> None:
+def test_what_is_worse_and_cannot_be_judged_fails_unless_its_case_is_allowed(status):
     """One seed whose error is zero or none, and counts that all move by one step."""
     for change in (to("test_ll_se", 0.0), to("test_ll_se", "nan")):
         base, new = (changed(("single", change)) for _ in range(2))
@@ -250,9 +244,7 @@ COLLAPSES += [(0, 0, 0, 1), (1e300, 1e308, 0)]
 
 @pytest.mark.parametrize("errors", [(0.01, 0.01), (0.01, 1e9), (None, None), ("nan", "inf")])
 @pytest.mark.parametrize("moves", COLLAPSES, ids=str)
-def test_a_collapse_of_some_seeds_fails_however_they_scatter(
-    status: Callable[..., int], moves: Sequence[float], errors: Sequence[Any]
-) -> None:
+def test_a_collapse_of_some_seeds_fails_however_they_scatter(status, moves, errors):
     sides = []
     for error, sign in zip(errors, (0, 1), strict=True):
         side = changed(
@@ -267,9 +259,7 @@ def test_a_collapse_of_some_seeds_fails_however_they_scatter(
     assert status(sides[1], sides[0]) == FAILED
 
 
-def test_a_seed_without_a_number_hides_no_other_and_a_curve_no_point(
-    status: Callable[..., int],
-) -> None:
+def test_a_seed_without_a_number_hides_no_other_and_a_curve_no_point(status):
     base = changed(("seed 0", to("test_ll", "nan")), ("single", to("solver_error", 1e-2, 1e-4)))
     worse = changed(*((f"seed {s}", to("test_ll", -5.0 - 9**s)) for s in range(4)))
     for new in (worse, changed(("seed 0", to("test_ll", "nan")), ("seed 1", to("test_ll", -60.0)))):
@@ -282,20 +272,20 @@ def test_a_seed_without_a_number_hides_no_other_and_a_curve_no_point(
     assert status(base, base) == PASSED
 
 
-def test_a_single_seed_is_judged_by_the_error_of_the_baseline(status: Callable[..., int]) -> None:
+def test_a_single_seed_is_judged_by_the_error_of_the_baseline(status):
     for error in (1e4, "inf", "nan"):
         new = changed(("single", to("test_ll", -1e4)), ("single", to("test_ll_se", error)))
         assert status(new) == FAILED
 
 
-def test_a_seed_more_is_no_reason_to_fail(status: Callable[..., int]) -> None:
+def test_a_seed_more_is_no_reason_to_fail(status):
     one = {name: SOUND[name] for name in ("cost", "seed 0")}
     two = one | {"seed 1": changed(("seed 1", to("test_ll", -5.5)))["seed 1"]}
     assert status(two, one) == PASSED
     assert status(one, two) == FAILED
 
 
-def test_a_verdict_on_nothing_is_no_pass(status: Callable[..., int], tmp_path: Path) -> None:
+def test_a_verdict_on_nothing_is_no_pass(status, tmp_path):
     times = changed(("cost", without("log_prob_flops")))["cost"]
     elsewhere = {**times, "machine": {**HERE, "cpu": "another"}}
     assert status({"cost": elsewhere}, {"cost": times}) == REFUSED
@@ -335,7 +325,7 @@ def renewed(path: Path, *records: Record) -> Path:
     share=st.floats(0, 0.9),
     beyond=st.floats(1.1, 1e6),
 )
-def test_figures_are_equal_within_the_tolerance_and_not_beyond(figure, share, beyond) -> None:
+def test_figures_are_equal_within_the_tolerance_and_not_beyond(figure, share, beyond):
     base, tolerance = measured(figure, array=(4, figure)), 1e-8 * figure
     for near in (figure + share * tolerance, figure - share * tolerance):
         assert not guard.moved(base, measured(near, array=(4, near)))
@@ -343,7 +333,7 @@ def test_figures_are_equal_within_the_tolerance_and_not_beyond(figure, share, be
     assert guard.moved(base, measured(far, array=(4, far))) == ["test_ll", "array samples"]
 
 
-def test_the_author_of_a_plug_in_has_to_raise_its_own_version_alone() -> None:
+def test_the_author_of_a_plug_in_has_to_raise_its_own_version_alone():
     old, new = measured(), measured(-2.0)
     assert all(name in guard.refusal(old, new) for name in (FLOW, SHARED))
     theirs = new.model_copy(update={"plugins": {"flow": {"file": "maf.py", "commit": ""}}})
@@ -352,14 +342,14 @@ def test_the_author_of_a_plug_in_has_to_raise_its_own_version_alone() -> None:
 
 
 @given(figure=st.floats(allow_nan=True, allow_infinity=True))
-def test_what_is_not_finite_equals_itself_alone(figure) -> None:
+def test_what_is_not_finite_equals_itself_alone(figure):
     assert not guard.moved(measured(figure), measured(figure))
     for other in (float("nan"), float("inf"), -float("inf")):
         same = figure == other or (figure != figure and other != other)
         assert bool(guard.moved(measured(figure), measured(other))) is not same
 
 
-def test_a_failure_an_array_or_a_metric_more_is_a_move() -> None:
+def test_a_failure_an_array_or_a_metric_more_is_a_move():
     base = measured()
     more = base.model_copy(update={"metrics": {**base.metrics, "gap": base.metrics["test_ll"]}})
     for other in (
@@ -372,7 +362,7 @@ def test_a_failure_an_array_or_a_metric_more_is_a_move() -> None:
         assert guard.moved(other, base)
 
 
-def test_a_case_that_fails_now_is_refused_whatever_was_raised(tmp_path: Path) -> None:
+def test_a_case_that_fails_now_is_refused_whatever_was_raised(tmp_path):
     base = renewed(tmp_path, measured())
     broken = measured(flow=2).model_copy(update={"status": "failed", "reason": "ZeroError"})
     source = folder(tmp_path / "new", broken)
@@ -386,8 +376,8 @@ def test_a_case_that_fails_now_is_refused_whatever_was_raised(tmp_path: Path) ->
     ("figures", "operators", "version", "pace"), [*itertools.product([False, True], repeat=4)]
 )
 def test_figures_need_a_version_and_operators_a_version_or_a_pace(
-    figures: bool, operators: bool, version: bool, pace: bool, tmp_path: Path
-) -> None:
+    figures, operators, version, pace, tmp_path
+):
     base = renewed(tmp_path, measured())
     after = measured(-1.5 if figures else -1.25, 4 if operators else 3, flow=1 + version)
     after = after.model_copy(update={"declared": {**after.declared, SHARED: Declared(1, 1 + pace)}})
@@ -407,7 +397,7 @@ def test_figures_need_a_version_and_operators_a_version_or_a_pace(
         assert not list(faults(base))
 
 
-def test_one_version_with_two_sets_of_figures_is_a_fault(tmp_path: Path) -> None:
+def test_one_version_with_two_sets_of_figures_is_a_fault(tmp_path):
     history = [measured(), measured(-1.5, flow=2), measured(dim=3), measured()]
     assert not list(guard.contradictions(history))
     for again in (measured(-1.5), measured(operators=4), measured(-1.25, flow=2)):
@@ -417,7 +407,7 @@ def test_one_version_with_two_sets_of_figures_is_a_fault(tmp_path: Path) -> None
     assert len(list(faults(base))) == 1
 
 
-def test_a_version_that_was_lowered_again_has_the_figures_it_had(tmp_path: Path) -> None:
+def test_a_version_that_was_lowered_again_has_the_figures_it_had(tmp_path):
     base = renewed(tmp_path, measured())
     renew(folder(tmp_path / "raised", measured(-1.5, flow=2)), base)
     with pytest.raises(ValueError, match="version"):
@@ -425,7 +415,7 @@ def test_a_version_that_was_lowered_again_has_the_figures_it_had(tmp_path: Path)
     assert renew(folder(tmp_path / "back", measured()), base) == 1
 
 
-def test_a_raised_shared_version_names_the_cases_that_moved(tmp_path: Path) -> None:
+def test_a_raised_shared_version_names_the_cases_that_moved(tmp_path):
     base = renewed(tmp_path, *(measured(dim=dim) for dim in (2, 3, 4)))
     after = [measured(-1.25 if dim == 3 else -1.5, shared=2, dim=dim) for dim in (2, 3, 4)]
     verdict = compare(base, folder(tmp_path / "new", *after))
@@ -435,7 +425,7 @@ def test_a_raised_shared_version_names_the_cases_that_moved(tmp_path: Path) -> N
     assert len(labels) == 2
 
 
-def test_parts_that_a_base_commit_has_otherwise_are_named(tmp_path: Path) -> None:
+def test_parts_that_a_base_commit_has_otherwise_are_named(tmp_path):
     base = renewed(tmp_path, measured())
     commit(tmp_path, "baseline: start")
     renew(folder(tmp_path / "raised", measured(-1.5, flow=2)), base)
@@ -454,7 +444,7 @@ def test_parts_that_a_base_commit_has_otherwise_are_named(tmp_path: Path) -> Non
     assert not list(faults(base, "HEAD"))
 
 
-def test_a_part_that_is_gone_is_a_fault_and_ends_a_comparison(tmp_path: Path) -> None:
+def test_a_part_that_is_gone_is_a_fault_and_ends_a_comparison(tmp_path):
     base = renewed(tmp_path, measured())
     for version, log_prob in ((2, -1.5), (3, -1.75)):
         renew(folder(tmp_path / f"{version}", measured(log_prob, flow=version)), base)
@@ -468,7 +458,7 @@ def test_a_part_that_is_gone_is_a_fault_and_ends_a_comparison(tmp_path: Path) ->
         compare(base, untouched)
 
 
-def test_a_case_is_measured_as_if_it_were_the_first() -> None:
+def test_a_case_is_measured_as_if_it_were_the_first():
     """What an earlier case has drawn, trained or solved must not be missing among operators."""
     import_module("torchdiffeq")  # which makes tensors as it is imported, once a process
     one = {"solvers": {"euler": [0.5]}, "gradients": ["backprop"], "dtypes": ["float64"]}
@@ -479,7 +469,7 @@ def test_a_case_is_measured_as_if_it_were_the_first() -> None:
     assert not first.failure
 
 
-def test_the_suite_ci_has_every_study_family_and_module_of_drawn_data() -> None:
+def test_the_suite_ci_has_every_study_family_and_module_of_drawn_data():
     entries = suite.read("ci").studies
     assert {entry["study"] for entry in entries} == set(studies)
     assert any("*" in str(entry.get("flows")) for entry in entries if entry["study"] == "density")
@@ -494,14 +484,14 @@ def test_the_suite_ci_has_every_study_family_and_module_of_drawn_data() -> None:
     }
 
 
-def test_the_baseline_is_sound_and_of_the_suite_ci() -> None:
+def test_the_baseline_is_sound_and_of_the_suite_ci():
     base = Path(__file__).parent.parent / "results/baseline"
     assert not list(faults(base))
     done = [r for r in store.read(base).values() if r.status == "done"]
     assert all(OPERATORS in record.notes for record in done)
 
 
-def test_a_move_has_its_old_and_new_figures_and_no_direction() -> None:
+def test_a_move_has_its_old_and_new_figures_and_no_direction():
     (comparison,) = guard.judge([("case", measured(2.0), measured(1.0, operators=5))])
     assert (comparison.outcome, comparison.metric) == ("moved", "test_ll, operators")
     assert comparison.change.startswith("test_ll 2 → 1 (−1); ")
@@ -511,7 +501,7 @@ def test_a_move_has_its_old_and_new_figures_and_no_direction() -> None:
 @given(factor=st.floats(0.25, 4), figure=st.floats(-5, 5), operators=st.integers(0, 9))
 def test_the_headline_says_which_flow_costs_what_and_whether_its_values_moved(
     factor, figure, operators
-) -> None:
+):
     before, after = measured(2.0), measured(figure, operators)
     for side, flops in ((before, 1000.0), (after, 1000 * factor)):
         side.metrics = {**side.metrics, "log_prob_flops": Values.of("log_prob_flops", flops)}

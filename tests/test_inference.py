@@ -38,7 +38,7 @@ SCALE = 0.03  # nats, by which a training moves a likelihood, and so do its test
 
 
 @given(SAMPLES)
-def test_repetitions_without_overlap_are_students_t(values: list[float]) -> None:
+def test_repetitions_without_overlap_are_students_t(values):
     estimate, test = of_repetitions(values), scipy.stats.ttest_1samp(values, 0)
     assert estimate.p == pytest.approx(test.pvalue)
     low, high = test.confidence_interval(1 - LEVEL)
@@ -46,23 +46,21 @@ def test_repetitions_without_overlap_are_students_t(values: list[float]) -> None
 
 
 @given(SAMPLES, SAMPLES)
-def test_samples_of_two_are_welchs_t(one: list[float], other: list[float]) -> None:
+def test_samples_of_two_are_welchs_t(one, other):
     estimate, test = of_samples(one, other), scipy.stats.ttest_ind(one, other, equal_var=False)
     assert estimate.p == pytest.approx(test.pvalue)
     assert estimate.freedom == pytest.approx(test.df)
 
 
 @given(SAMPLES, st.floats(0.05, 5))
-def test_equivalence_is_the_larger_of_two_one_sided_tests(
-    values: list[float], bound: float
-) -> None:
+def test_equivalence_is_the_larger_of_two_one_sided_tests(values, bound):
     below = scipy.stats.ttest_1samp(values, bound, alternative="less").pvalue
     above = scipy.stats.ttest_1samp(values, -bound, alternative="greater").pvalue
     assert of_repetitions(values).p_apart(bound) == pytest.approx(max(below, above))
 
 
 @given(SAMPLES, st.floats(0, 2))
-def test_overlap_widens_the_interval_alone(values: list[float], ratio: float) -> None:
+def test_overlap_widens_the_interval_alone(values, ratio):
     plain, corrected = of_repetitions(values), of_repetitions(values, ratio)
     assert corrected.value == plain.value
     factor = math.sqrt(1 + len(values) * ratio)
@@ -70,7 +68,7 @@ def test_overlap_widens_the_interval_alone(values: list[float], ratio: float) ->
 
 
 @given(SAMPLES)
-def test_signed_ranks_are_wilcoxons(values: list[float]) -> None:
+def test_signed_ranks_are_wilcoxons(values):
     """Their sum is W, zeros ranked as by Pratt, whatever the scale."""
     x, n = np.array([0.0, *values]), len(values) + 1
     test = scipy.stats.wilcoxon(x, zero_method="pratt", alternative="greater", method="asymptotic")
@@ -84,7 +82,7 @@ def test_signed_ranks_are_wilcoxons(values: list[float]) -> None:
 PANEL = np.meshgrid(np.log([2, 3, 4, 8, 16, 63]), np.arange(5), indexing="ij")  # 6 D, 5 lines
 
 
-def test_a_common_slope_is_that_of_least_squares_with_a_level_for_each_line() -> None:
+def test_a_common_slope_is_that_of_least_squares_with_a_level_for_each_line():
     """Its p-values are shares of the orders of x in which residuals correlate as much with x."""
     x, lines = (part.ravel()[:-2] for part in PANEL)  # some lines end earlier
     y = np.random.default_rng(0).normal(size=len(x)) + 0.5 * x + lines
@@ -104,9 +102,7 @@ def test_a_common_slope_is_that_of_least_squares_with_a_level_for_each_line() ->
 
 
 @pytest.mark.parametrize("shared", [0.0, 3.0])
-def test_a_common_slope_keeps_its_level_where_points_of_an_x_have_errors_in_common(
-    shared: float,
-) -> None:
+def test_a_common_slope_keeps_its_level_where_points_of_an_x_have_errors_in_common(shared):
     """Of 90 % intervals 87 to 93 % cover the slope; and so where lines end earlier."""
     x, lines = (part.ravel()[:-2] for part in PANEL)
     rng, covered = np.random.default_rng(1), []
@@ -118,7 +114,7 @@ def test_a_common_slope_keeps_its_level_where_points_of_an_x_have_errors_in_comm
 
 
 @given(SAMPLES, st.integers(2, 5))
-def test_rows_that_are_repeated_are_no_evidence(values: list[float], times: int) -> None:
+def test_rows_that_are_repeated_are_no_evidence(values, times):
     groups = np.repeat(np.arange(len(values)), times)
     repeated, plain = of_rows(np.repeat(values, times), groups), of_rows(values)
     assert (repeated.error, repeated.freedom) == pytest.approx((plain.error, plain.freedom))
@@ -146,7 +142,7 @@ def test_holm_is_the_closed_test_of_bonferroni():
     [(1, 0.1, "ahead"), (-1, 0.1, "behind"), (0.01, 0.01, "level"), (0.01, 1, "open"),
      (0, 0, "level"), (1, 0, "ahead"), (9, math.nan, "open")],
 )  # fmt: skip
-def test_a_comparison_is_decided_by_its_interval(value: float, error: float, name: str) -> None:
+def test_a_comparison_is_decided_by_its_interval(value, error, name):
     assert standings({"a": (Estimate(value, error, 4), 0.2)}, LEVEL) == {"a": name}
 
 
@@ -179,7 +175,7 @@ def models(
 
 
 @given(SAMPLES, NUMBERS)
-def test_what_a_split_does_to_both_cancels(differences: list[float], spread: float) -> None:
+def test_what_a_split_does_to_both_cancels(differences, spread):
     """Pairs by split, corrected for overlap where splits are of one table; not where draws are."""
     shared = spread * np.arange(len(differences))
     values = np.array([shared + differences, shared])
@@ -191,7 +187,7 @@ def test_what_a_split_does_to_both_cancels(differences: list[float], spread: flo
         assert (estimate.value, estimate.error) == pytest.approx((expected.value, expected.error))
 
 
-def test_models_on_other_splits_are_compared_without_pairs() -> None:
+def test_models_on_other_splits_are_compared_without_pairs():
     values = np.random.default_rng(0).standard_normal((2, 4))
     one, other = models(values)
     other = other.assign(seed=other["seed"] + 4, data_seed=other["data_seed"] + 4)
@@ -201,7 +197,7 @@ def test_models_on_other_splits_are_compared_without_pairs() -> None:
 
 
 @pytest.mark.parametrize("split", ["random", "drawn", "published"])
-def test_one_seed_judges_nothing(split: str) -> None:
+def test_one_seed_judges_nothing(split):
     """Its interval over test rows is known all the same."""
     rows = np.random.default_rng(0).standard_normal((2, 1, 100)) * 0.01 + [[[9.0]], [[0.0]]]
     comparison = compare(*models(rows.mean(2), split, rows=rows))
@@ -210,7 +206,7 @@ def test_one_seed_judges_nothing(split: str) -> None:
     assert standing({"": comparison}) == {"": "open"}
 
 
-def test_where_one_row_decides_a_mean_the_ranks_say_so() -> None:
+def test_where_one_row_decides_a_mean_the_ranks_say_so():
     """By it the better model is behind; the table has its median, and names the row."""
     rows = np.random.default_rng(0).standard_normal((2, SEEDS, 200)) * 0.1
     rows[0] += 1.0
@@ -230,12 +226,12 @@ def test_where_one_row_decides_a_mean_the_ranks_say_so() -> None:
     assert summary["worst"] == "-1,000,000: row 17 of split 3"
 
 
-def test_a_model_that_lacks_hard_splits_is_not_the_best() -> None:
+def test_a_model_that_lacks_hard_splits_is_not_the_best():
     one, other = models(np.array([[1.0, 0.0, 0.0], [0.9, -0.2, -0.2]]))
     assert rivals({"one": one, "other": other.iloc[:1]})[0] == "one"
 
 
-def test_a_gaussian_is_not_level_with_two_modes() -> None:
+def test_a_gaussian_is_not_level_with_two_modes():
     """Which are worth 0.17 nats in any dimension; one is level with what gains nothing over it."""
     for gap, margin_of, how in (
         (0.17, 0.01, "ahead"),
@@ -287,7 +283,7 @@ def trial(split: str, generator: np.random.Generator, lead: float) -> tuple[str,
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_equal_flows_seldom_lead_and_a_planted_lead_is_seen(split: str) -> None:
+def test_equal_flows_seldom_lead_and_a_planted_lead_is_seen(split):
     """A/A: a lead in at most 18 of 200 trials; planted: in 160 or more, by either test."""
     generator = np.random.default_rng(0)
     same = [trial(split, generator, 0.0) for _ in range(TRIALS)]
@@ -303,7 +299,7 @@ def test_standard_error_is_the_textbook_one_without_groups(values):
     assert standard_error(values) == pytest.approx(scipy.stats.sem(values), abs=1e-9)
 
 
-def test_the_interval_of_a_ratio_covers_it() -> None:
+def test_the_interval_of_a_ratio_covers_it():
     generator, covered = np.random.default_rng(0), 0
     for seed in range(200):
         a, b = (scale * generator.lognormal(0, 0.3, 25) for scale in (3.0, 2.0))

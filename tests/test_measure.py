@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +44,7 @@ def made(
     )
 
 
-def test_every_call_is_timed_and_a_fault_costs_no_other() -> None:
+def test_every_call_is_timed_and_a_fault_costs_no_other():
     """Construction too, which is not counted; the case that cannot be built has its reason."""
     good, bad = (made("realnvp", dim, settings={"seconds": 0.01}) for dim in (2, 1))
     results = dict(measured([bad, good], lambda case, result: {"log_prob_error": 0.5}))
@@ -59,7 +58,7 @@ def test_every_call_is_timed_and_a_fault_costs_no_other() -> None:
     assert metrics["log_prob_error"] == 0.5
 
 
-def test_a_call_that_fails_while_it_is_timed_costs_no_other() -> None:
+def test_a_call_that_fails_while_it_is_timed_costs_no_other():
     cases = [made("realnvp", dim, settings={"seconds": 1e-9}) for dim in (2, 3, 4)]
 
     def prepare(case: Case) -> tuple[dict[str, Callable[[], Any]], Result]:
@@ -71,7 +70,7 @@ def test_a_call_that_fails_while_it_is_timed_costs_no_other() -> None:
     assert all(one.metrics["step_seconds"] for one in (good, other))
 
 
-def test_the_random_stream_does_not_decide_a_count() -> None:
+def test_the_random_stream_does_not_decide_a_count():
     """Samples are drawn from one seed, so an inverse that iterates does so as often each time."""
     counts = []
     for seed in (1, 2):
@@ -147,7 +146,7 @@ FROM_THE_LOOP = {"train_process_seconds", "train_cpu_seconds"}
 
 
 @pytest.mark.parametrize("name", UNTIMED)
-def test_no_seconds_give_counts_and_no_times(name: str) -> None:
+def test_no_seconds_give_counts_and_no_times(name):
     cases = cases_of(name, UNTIMED[name])
     results = results_of(cases)
     assert len(results) == len(cases) > 0
@@ -398,9 +397,7 @@ def test_the_kernels_kills_for_memory_are_counted(system, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(("place", "tracked"), [("", True), ("", False), ("venv", True)])
-def test_a_commit_is_that_of_the_packages_own_repository(
-    place: str, tracked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_commit_is_that_of_the_packages_own_repository(place, tracked, tmp_path, monkeypatch):
     """Not that of a repository that it is installed into, whether tracked or not."""
     file = tmp_path / place / "benchmarks" / "measure" / "machine.py"
     file.parent.mkdir(parents=True)

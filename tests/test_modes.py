@@ -75,20 +75,17 @@ def test_data_without_modes_or_density_is_refused() -> None:
             Dataset("bad", 2, *parts, "", "", modes=two, weights=weights)
 
 
-def gaussian() -> Dataset:
-    normal = torch.distributions.Normal(torch.tensor(0.0).double(), 1.0)
-    x = normal.sample((500, 2))
-    exact = {"log_prob": lambda x: normal.log_prob(x).sum(1), "modes": torch.zeros(1, 2).double()}
-    return Dataset("normal", 2, x, x, x, "", "", **exact)
-
-
 def test_reverse_kl_is_that_of_gaussians() -> None:
     """KL(N(a, b^2) from N(0, 1)) = (a^2 + b^2 - 1) / 2 - ln b in each dimension, gradient too."""
     a, b, rows = 0.7, 1.6, 400_000
+    normal = torch.distributions.Normal(torch.tensor(0.0).double(), 1.0)
+    x = normal.sample((500, 2))
+    exact = {"log_prob": lambda x: normal.log_prob(x).sum(1), "modes": torch.zeros(1, 2).double()}
+    data = Dataset("normal", 2, x, x, x, "", "", **exact)
     norm: Any = ActNorm(2).double()  # z = (x - a) / b, of parameters -ln b and -a / b
     torch.nn.init.constant_(norm.log_scale, -math.log(b))
     torch.nn.init.constant_(norm.shift, -a / b)
-    value = reverse_kl(gaussian())(flows.Flow(norm, 2), torch.empty(rows, 2))
+    value = reverse_kl(data)(flows.Flow(norm, 2), torch.empty(rows, 2))
     value.backward()
     assert value.item() == pytest.approx(a**2 + b**2 - 1 - 2 * math.log(b), abs=0.02)
     assert norm.log_scale.grad.tolist() == pytest.approx([1 - a**2 - b**2] * 2, abs=0.03)

@@ -58,7 +58,7 @@ def values(identity: str, metric: str, **changes: Any) -> list[Any]:
     return [result.metrics[metric] for _, result in pairs]
 
 
-def test_cases_are_told_apart_and_in_float64() -> None:
+def test_cases_are_told_apart_and_in_float64():
     """Of the first seed, whatever the suite's dtype."""
     every = [case for identity in IDENTITIES for case in cases(identity)]
     assert len({case.key for case in every}) == len(every) > 10
@@ -68,7 +68,7 @@ def test_cases_are_told_apart_and_in_float64() -> None:
     assert {case.flow for case in everywhere} == set(flows.own())
 
 
-def test_a_residual_network_is_euler_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_residual_network_is_euler_bit_for_bit(monkeypatch):
     """Not with another method, and not with a network that differs in its last bit."""
     assert values("euler", "different_elements") == [0, 0]
     with monkeypatch.context() as patch:
@@ -79,7 +79,7 @@ def test_a_residual_network_is_euler_bit_for_bit(monkeypatch: pytest.MonkeyPatch
     assert min(values("euler", "different_elements")) > 0
 
 
-def test_orders_are_those_of_the_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_orders_are_those_of_the_methods(monkeypatch):
     orders = [order[-1] for order in values("order", "convergence_order")]
     assert orders == [pytest.approx(1, abs=0.2), pytest.approx(4, abs=0.3)]
     swapped = {"rk4": "midpoint"}
@@ -89,7 +89,7 @@ def test_orders_are_those_of_the_methods(monkeypatch: pytest.MonkeyPatch) -> Non
     assert values("order", "convergence_order")[1][-1] == pytest.approx(2, abs=0.3)
 
 
-def test_a_wrong_determinant_shows() -> None:
+def test_a_wrong_determinant_shows():
     """By as much as it is wrong, and in the mass; of a right one nothing is left."""
     ((_, right),) = measured("density")
     assert right.metrics["ladj_error"] <= right.metrics["ladj_bound"]
@@ -101,7 +101,7 @@ def test_a_wrong_determinant_shows() -> None:
     assert wrong.metrics["mass_error"] == pytest.approx(torch.tensor(0.1).expm1().item(), rel=1e-2)
 
 
-def test_the_rate_is_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_is_the_trace(monkeypatch):
     """What is left falls with the fourth power of the steps; not along another field's paths."""
     shallow: dict[str, Any] = {"sizes": {"hidden": 4, "depth": 1}, "times": ["concat"]}
     assert values("rate", "convergence_order", **shallow)[0][-1] == pytest.approx(4, abs=0.3)
@@ -113,7 +113,7 @@ def test_the_rate_is_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     assert abs(wrong.metrics["convergence_order"][-1]) < 1
 
 
-def test_estimates_are_unbiased_and_spread_as_theory_has_it() -> None:
+def test_estimates_are_unbiased_and_spread_as_theory_has_it():
     """In either space; with orthonormal factors signs have no spread in the smaller one."""
     for case, result in measured("estimate"):
         m: Any = result.metrics
@@ -125,19 +125,19 @@ def test_estimates_are_unbiased_and_spread_as_theory_has_it() -> None:
         assert (m["trace_rmse"] < 1e-12) == (signs and case.settings["field"] == "projection")
 
 
-def test_a_biased_estimate_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_biased_estimate_shows(monkeypatch):
     draw = Trace.draw
     monkeypatch.setattr(Trace, "draw", lambda *a: [1.5 * e for e in draw(*a)])
     assert min(values("estimate", "trace_bias")) > 4.5
 
 
-def test_a_trace_of_other_factors_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trace_of_other_factors_shows(monkeypatch):
     own = numerics.inner_jacobian
     monkeypatch.setattr(numerics, "inner_jacobian", lambda s: own(s).roll(1, -1))
     assert max(values("estimate", "cyclic_error")) > 0.01
 
 
-def test_tables_and_figures_of_every_identity() -> None:
+def test_tables_and_figures_of_every_identity():
     """One a failed case does not stop; units are known; nothing of an empty frame."""
     small: dict[str, Any] = {"draws": 100, "sizes": {"hidden": 4, "depth": 1}, "differences": [32]}
     pairs = [pair for identity in IDENTITIES for pair in measured(identity, **small)]
@@ -181,9 +181,7 @@ def along(frame: pd.DataFrame, metric: str, **where: Any) -> list[float]:
 
 @pytest.mark.parametrize("updates", [0, 40])
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
-def test_the_error_falls_with_the_tolerance(
-    frame: pd.DataFrame, gradient: str, updates: int
-) -> None:
+def test_the_error_falls_with_the_tolerance(frame, gradient, updates):
     """In float64 by orders of magnitude, down to what the reference itself is known to."""
     place = {"dtype": "float64", "updates": updates, "gradient": gradient}
     loose, middle, tight = along(frame, "gradient_error", **place)
@@ -194,7 +192,7 @@ def test_the_error_falls_with_the_tolerance(
     assert along(frame, "gradient_cosine", **place)[-1] == pytest.approx(1, abs=1e-9)
 
 
-def test_float32_has_a_floor(frame: pd.DataFrame) -> None:
+def test_float32_has_a_floor(frame):
     """At the tightest tolerance its rounding is all that is left, and far above float64's error."""
     for gradient in ("adjoint", "seminorm", "backprop"):
         place = {"updates": 40, "gradient": gradient}
@@ -206,7 +204,7 @@ def test_float32_has_a_floor(frame: pd.DataFrame) -> None:
         assert double < 0.3 * single
 
 
-def test_a_block_has_every_gradient_of_one_setting() -> None:
+def test_a_block_has_every_gradient_of_one_setting():
     """No seminorm of fixed steps, which have no norm; the key has all that changes a number."""
     groups = [
         [case.options["solver"]["gradient"] for case in task.cases]
@@ -229,7 +227,7 @@ def test_a_block_has_every_gradient_of_one_setting() -> None:
         assert keys.isdisjoint(case.key for case in gradient_cases(**{name: value})), name
 
 
-def test_a_case_that_fails_has_its_reason_and_costs_no_other() -> None:
+def test_a_case_that_fails_has_its_reason_and_costs_no_other():
     """Here more steps than are allowed: the looser tolerance is measured, and shown beside it."""
     cases = gradient_cases(
         solvers={"dopri5": (1e-1, 1e-8)},
@@ -250,12 +248,12 @@ def test_a_case_that_fails_has_its_reason_and_costs_no_other() -> None:
     assert STUDY.figures(frame[frame["status"] == "failed"]) == []
 
 
-def test_a_flow_without_an_ode_is_refused() -> None:
+def test_a_flow_without_an_ode_is_refused():
     with pytest.raises(ValueError, match="flow 'glow' has no option 'solver'"):
         gradient_cases(flows=["glow"])
 
 
-def test_a_trained_density_integrates_to_one_as_far_as_its_tolerance() -> None:
+def test_a_trained_density_integrates_to_one_as_far_as_its_tolerance():
     """In float64 to rounding, with more evaluations; of more dimensions there is no integral."""
     options = GRADIENTS | {"part": "mass", "datasets": ["mixture_1"], "batch": 2048}
     options |= {"solvers": {"dopri5": (1e-2, 1e-5, 1e-10)}, "dtypes": ["float64"], "updates": [40]}

@@ -90,7 +90,7 @@ def measured(block: list[Case]) -> dict[str, Result]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["libraries", "speed"])
-def test_figures_of_the_former_studies_are_current(folder: str) -> None:
+def test_figures_of_the_former_studies_are_current(folder):
     """Of each record by its key, which has the name that its study had; a case of the suite."""
     for library in ("normflows", "flowjax"):  # without which the suite has fewer cases
         pytest.importorskip(library)
@@ -103,7 +103,7 @@ def test_figures_of_the_former_studies_are_current(folder: str) -> None:
     assert records.keys() <= {case.key for case in suite.read(folder).cases()}
 
 
-def test_a_suite_of_the_former_studies_has_the_same_cases(tmp_path: Path) -> None:
+def test_a_suite_of_the_former_studies_has_the_same_cases(tmp_path):
     text = suite.file_of("speed").read_text()
     former = text.replace('study = "peers"\npart = "speed"', 'study = "speed"')
     assert former != text
@@ -114,7 +114,7 @@ def test_a_suite_of_the_former_studies_has_the_same_cases(tmp_path: Path) -> Non
         STUDY.part({"part": "spead"})
 
 
-def test_a_group_is_measured_together() -> None:
+def test_a_group_is_measured_together():
     blocks = [task.cases for task in tasks(grouped(dims=[3, 5]))]
     assert len(blocks) == 4
     for block in blocks:
@@ -122,7 +122,7 @@ def test_a_group_is_measured_together() -> None:
         assert len({(case.batch, case.dim, case.updates) for case in block}) == 1
 
 
-def test_a_group_names_what_is_wrong_with_it() -> None:
+def test_a_group_names_what_is_wrong_with_it():
     with pytest.raises(ValueError, match=r"unknown architecture 'cnn'; .*realnvp"):
         Group.model_validate("cnn")
     with pytest.raises(ValueError, match="two members 'maf': give each a label"):
@@ -130,7 +130,7 @@ def test_a_group_names_what_is_wrong_with_it() -> None:
 
 
 @pytest.mark.parametrize("name", tables.ARCHITECTURES)
-def test_every_library_computes_the_density_of_its_weights_and_trains(name: str) -> None:
+def test_every_library_computes_the_density_of_its_weights_and_trains(name):
     """In float32 within what rounding and solvers leave; all of a group have equal sizes."""
     sizes = {"depth": 2, "layers": 2}
     few = {"groups": [name], "dims": [2], "sizes": sizes, "tolerance": 1e-5, "accuracy": 1e-2}
@@ -150,7 +150,7 @@ def test_every_library_computes_the_density_of_its_weights_and_trains(name: str)
 
 
 @pytest.mark.parametrize(("name", "member"), MEMBERS)
-def test_what_is_written_of_a_member_is_so(name: str, member: str) -> None:
+def test_what_is_written_of_a_member_is_so(name, member):
     """Its name; and its normalisation, linear layers and activations by the modules that it has."""
     normalisation, mixing, _, network = tables.ARCHITECTURES[name][member]
     (entry,) = [entry for entry in Group(name=name).members if entry.name == member]
@@ -163,7 +163,7 @@ def test_what_is_written_of_a_member_is_so(name: str, member: str) -> None:
     assert any(isinstance(m, nn.Tanh) for m in flow.modules()) == (network == "tanh")
 
 
-def test_accurate_solvers_are_as_accurate_as_asked_and_no_tighter_than_needed() -> None:
+def test_accurate_solvers_are_as_accurate_as_asked_and_no_tighter_than_needed():
     """In float64: the error holds, and more accuracy takes at least as many evaluations."""
     previous = [0.0, 0.0]
     for accuracy in (1e-1, 1e-3, 1e-5):
@@ -176,13 +176,13 @@ def test_accurate_solvers_are_as_accurate_as_asked_and_no_tighter_than_needed() 
         previous = evaluations
 
 
-def test_same_weights_need_equal_shapes() -> None:
+def test_same_weights_need_equal_shapes():
     group = {"name": "unequal", "members": ["cnf", "realnvp"], "same_weights": True}
     failures = [bool(result.failure) for result in results_of(grouped(groups=[group])).values()]
     assert sorted(failures) == [False, True]
 
 
-def test_zuko_solves_the_field_of_ours() -> None:
+def test_zuko_solves_the_field_of_ours():
     """With its weights, without time: equal densities, each solver as accurate as asked."""
     pytest.importorskip("zuko", reason="the suite compares with zuko")
     theirs = {"flow": "zuko_cnf", "options": {"frequencies": 0, "activation": "tanh"}}
@@ -201,9 +201,7 @@ def test_zuko_solves_the_field_of_ours() -> None:
 
 
 @pytest.mark.filterwarnings("default")
-def test_without_the_other_library_its_flows_are_left_out_in_one_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_the_other_library_its_flows_are_left_out_in_one_line(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda wanted: None if wanted == "zuko" else find(wanted)
@@ -222,7 +220,7 @@ def gauss(monkeypatch: pytest.MonkeyPatch) -> str:
     return "gauss"
 
 
-def test_works_with_a_clock_of_their_own_are_timed_by_it() -> None:
+def test_works_with_a_clock_of_their_own_are_timed_by_it():
     """Unrecorded calls at the beginning of a turn are in no sample."""
 
     class Counted:
@@ -241,7 +239,7 @@ def test_works_with_a_clock_of_their_own_are_timed_by_it() -> None:
 
 
 @given(st.integers(1, 5000), st.integers(1, 40), st.integers(0, 100))
-def test_the_width_of_a_peer_is_the_nearest(parameters: int, rate: int, offset: int) -> None:
+def test_the_width_of_a_peer_is_the_nearest(parameters, rate, offset):
     """Against a search through all widths, of a count that rises with the square."""
 
     def count(size: int) -> int:
@@ -252,9 +250,7 @@ def test_the_width_of_a_peer_is_the_nearest(parameters: int, rate: int, offset: 
 
 
 @pytest.mark.parametrize("absent", [False, True])
-def test_a_peer_is_a_member_in_a_process_of_its_own(
-    gauss: str, monkeypatch: pytest.MonkeyPatch, absent: bool
-) -> None:
+def test_a_peer_is_a_member_in_a_process_of_its_own(gauss, monkeypatch, absent):
     """Fitted as ours, compiled apart, not counted; left out in a line where it is absent."""
     groups = [{"name": "realnvp", "members": ["realnvp", {"flow": "realnvp", "by": gauss}]}]
     if absent:
@@ -272,7 +268,7 @@ def test_a_peer_is_a_member_in_a_process_of_its_own(
     assert all(row[f"{call}.ratio"] > 0 for call in tables.CALLS)
 
 
-def test_seconds_become_updates_by_the_rate_of_a_member() -> None:
+def test_seconds_become_updates_by_the_rate_of_a_member():
     """That is measured alone, once for all seeds; without it there is nothing to train."""
     rate, *trainings = trained(seeds=(0, 1))[:5]
     assert [case.settings["stage"] for case in trainings] == 2 * list(tables.STAGES)
@@ -293,7 +289,7 @@ def peer(gauss: str) -> Case:
     return case
 
 
-def test_a_peer_is_trained_by_our_batches_and_scored_in_the_space_of_the_data(peer: Case) -> None:
+def test_a_peer_is_trained_by_our_batches_and_scored_in_the_space_of_the_data(peer):
     """Its loss at a rate that changes nothing is that of our batches; its best is the Gaussian."""
     data = datasets.load("8gaussians", seed=0)
     still = {**peer.settings["training"], "learning_rate": 1e-12}
@@ -319,7 +315,7 @@ def test_a_peer_is_trained_by_our_batches_and_scored_in_the_space_of_the_data(pe
         assert training.log_prob(data.test).mean() == pytest.approx(log_prob.mean(), abs=0.02)
 
 
-def test_a_peer_has_a_rate_and_refuses_what_it_does_not_follow(peer: Case) -> None:
+def test_a_peer_has_a_rate_and_refuses_what_it_does_not_follow(peer):
     study = STUDY.part(peer.settings)
     rate = peer.changed(settings={**peer.settings, "stage": "rate", "seconds": 2})
     assert study.result(rate).metrics == {"update_rate": 1.0, "step_compile_seconds": 2.0}
@@ -330,7 +326,7 @@ def test_a_peer_has_a_rate_and_refuses_what_it_does_not_follow(peer: Case) -> No
 
 
 @pytest.mark.parametrize(("name", "flow"), FAMILIES)
-def test_every_peer_has_the_density_and_gradients_of_its_flow(name: str, flow: str) -> None:
+def test_every_peer_has_the_density_and_gradients_of_its_flow(name, flow):
     """With our weights those of our flow, in float64; with its own, those of its float64."""
     if fault := foreign.lacking(foreign.peer(name)):
         pytest.skip(fault)
@@ -350,7 +346,7 @@ def test_every_peer_has_the_density_and_gradients_of_its_flow(name: str, flow: s
 
 
 @pytest.mark.parametrize("flow", ["cnf", "realnvp"])
-def test_errors_of_ours_fall_with_tolerance_and_precision(flow: str) -> None:
+def test_errors_of_ours_fall_with_tolerance_and_precision(flow):
     single, double = (measured(raced(["eager"], flow, t))["eager"] for t in ("float32", "float64"))
     errors = {name for name in double.metrics if name.endswith("_error")}
     assert ("adjoint_error" in errors) == (flow == "cnf")
@@ -358,7 +354,7 @@ def test_errors_of_ours_fall_with_tolerance_and_precision(flow: str) -> None:
         assert double.metrics[error] < min(1e-6, float(single.metrics[error]))
 
 
-def test_competitors_are_timed_together(gauss: str) -> None:
+def test_competitors_are_timed_together(gauss):
     """Each by its own clock; compiling is apart."""
     results = measured(raced(["eager", gauss, "products"], "realnvp", seconds=0.01))
     for result in results.values():
@@ -374,7 +370,7 @@ def test_competitors_are_timed_together(gauss: str) -> None:
 
 
 @pytest.mark.parametrize("flow", ["realnvp", "cnf"])
-def test_products_are_all_that_a_call_has(flow: str) -> None:
+def test_products_are_all_that_a_call_has(flow):
     cases = raced(["eager", "products"], flow, calls=["log_prob", "gradient"])
     totals: list[list[int]] = []
     for works in (Contest().enter(case).timed for case in cases):
@@ -387,7 +383,7 @@ def test_products_are_all_that_a_call_has(flow: str) -> None:
     assert min(totals[0]) > 0
 
 
-def test_bytes_are_those_of_processes_of_their_own(gauss: str) -> None:
+def test_bytes_are_those_of_processes_of_their_own(gauss):
     """Beside times of the calls that are asked for; ours over the peer's in the ratios."""
     block = raced(["eager", gauss], "realnvp", memory=True, calls=["log_prob"], seconds=0.01)
     results = results_of(block)
@@ -399,9 +395,7 @@ def test_bytes_are_those_of_processes_of_their_own(gauss: str) -> None:
 
 
 @pytest.mark.parametrize("fatal", [0, 13])
-def test_a_peer_that_fails_costs_no_other(
-    gauss: str, monkeypatch: pytest.MonkeyPatch, fatal: int
-) -> None:
+def test_a_peer_that_fails_costs_no_other(gauss, monkeypatch, fatal):
     if not fatal:
         monkeypatch.setattr(peer_processes, "PACKAGES", ("no_such_package",))
     results = measured(raced(["eager", gauss], "realnvp", seed=fatal, seconds=0.01))
@@ -411,7 +405,7 @@ def test_a_peer_that_fails_costs_no_other(
     assert ("not installed" if not fatal else "exit status 3") in results[gauss].failure
 
 
-def test_a_subject_has_a_case_for_all_who_can(gauss: str) -> None:
+def test_a_subject_has_a_case_for_all_who_can(gauss):
     """Modes of ours and peers with the family, with changes of a competitor's options."""
     entry = {"by": "eager", "label": "loose", "options": {"solver": {"rtol": 1e-2}}}
     loose, eager = raced([entry, "eager", gauss], "cnf")
@@ -439,7 +433,7 @@ def _costs() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_the_table_of_libraries_has_a_row_a_member_and_its_ratios() -> None:
+def test_the_table_of_libraries_has_a_row_a_member_and_its_ratios():
     """Relative to the reference workload, so that two runs would compare as one."""
     first, second = tables.costs(_costs()).to_dict("records")
     for call in tables.CALLS:
@@ -453,7 +447,7 @@ def test_the_table_of_libraries_has_a_row_a_member_and_its_ratios() -> None:
     assert len(figure.draw().axes) == len(tables.CALLS)
 
 
-def test_differences_are_paired_with_the_first_of_a_group() -> None:
+def test_differences_are_paired_with_the_first_of_a_group():
     """Of scores whose difference is known: the second is 0.5 ahead, give or take 0.01."""
     listed = trained(seeds=(0, 1, 2))
     noise = np.random.default_rng(0).normal(0, 0.01, len(listed))
@@ -493,7 +487,7 @@ def _times(**changes: Any) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_the_table_of_speed_has_ratios() -> None:
+def test_the_table_of_speed_has_ratios():
     """A ratio says whether both are as accurate."""
     frame = _times()
     (row,) = tables.ratios(tables.named(frame)).to_dict("records")

@@ -34,9 +34,7 @@ from flows.preprocessing import Whitening
         ((1, 1000), {"10⁰", "10¹", "10²", "10³"}),
     ],
 )
-def test_a_short_logarithmic_axis_has_ticks_within_its_powers_of_ten(
-    values: tuple[float, float], named: set[str]
-) -> None:
+def test_a_short_logarithmic_axis_has_ticks_within_its_powers_of_ten(values, named):
     with draw.figure() as (_, axes):
         panel = axes[0, 0]
         panel.plot(values, values)
@@ -48,7 +46,7 @@ def test_a_short_logarithmic_axis_has_ticks_within_its_powers_of_ten(
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_numbers_are_set_apart(wishes: list[float]) -> None:
+def test_numbers_are_set_apart(wishes):
     """By the gap or as far as there is room, within the panel, in order, and unmoved if apart."""
     places = draw.apart(wishes, 0.08, 0.05, 0.95)
     gap = min(0.08, 0.9 / max(1, len(wishes) - 1))
@@ -61,7 +59,7 @@ def test_numbers_are_set_apart(wishes: list[float]) -> None:
         assert np.sort(places) == pytest.approx(free)
 
 
-def test_every_series_has_a_look_of_its_own() -> None:
+def test_every_series_has_a_look_of_its_own():
     """Colour, mark and filling of no two of thirty are the same; eight are as they always were."""
     looks = draw.looks(f"{i:02}" for i in range(30))
     assert len({tuple(sorted(look.items())) for look in looks.values()}) == 30
@@ -80,13 +78,6 @@ def _history(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "validation_ll": np.array([-np.inf, -3.0, -3.1]),
         "validation_seconds": np.array([0.0, 1.0, 2.0]),
     }
-
-
-def _plane(name: str, data: datasets.Dataset) -> dict[str, np.ndarray]:
-    flow = flows.build(name, 2, **flows.members[name].applicable(SIZES))
-    flow.initialize(data.train[:500].float())
-    view = flow.using(trace="exact", solver={"method": "dopri5", "rtol": 1e-2, "atol": 1e-2})
-    return pictures.plane(view, view.sample(50), data, grid=20, layers=2)
 
 
 def _row(folder: Path, dataset: str, flow: str, seed: int, **arrays: Any) -> dict[str, Any]:
@@ -110,7 +101,10 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     folder, rng, rows = tmp_path_factory.mktemp("records"), np.random.default_rng(0), []
     flat, table = datasets.load("checkerboard"), datasets.load("magic")
     for name in sorted(flows.own(), reverse=True):
-        held = _plane(name, flat) | _history(rng)
+        flow = flows.build(name, 2, **flows.members[name].applicable(SIZES))
+        flow.initialize(flat.train[:500].float())
+        view = flow.using(trace="exact", solver={"method": "dopri5", "rtol": 1e-2, "atol": 1e-2})
+        held = pictures.plane(view, view.sample(50), flat, grid=20, layers=2) | _history(rng)
         rows += [_row(folder, flat.name, name, seed, **held) for seed in (1, 0)]
     for name in ("realnvp", "maf", "cnf"):
         flow = flows.build(name, table.dim, hidden=8)
@@ -131,9 +125,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_every_picture_is_drawn_without_the_data(
-    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_picture_is_drawn_without_the_data(frame, monkeypatch):
     """And has the records that it shows."""
 
     def absent(*_: Any, **__: Any) -> None:
@@ -149,7 +141,7 @@ def test_every_picture_is_drawn_without_the_data(
         assert set(figure.records) <= set(frame["key"])
 
 
-def test_the_slide_comes_first_then_the_best(frame: pd.DataFrame) -> None:
+def test_the_slide_comes_first_then_the_best(frame):
     """Data, realnvp, glow, cnf, ffjord; whatever the order of records, and one seed of each."""
     rows = frame[frame["dataset"] == "checkerboard"].copy()
     rows.loc[rows["flow"] == "planar", "test_ll"] = -1.0
@@ -161,7 +153,7 @@ def test_the_slide_comes_first_then_the_best(frame: pd.DataFrame) -> None:
     assert [name for name in titles if name][:5] == ["Data", "realnvp", "glow", "cnf", "ffjord"]
 
 
-def test_pictured_columns_are_the_least_gaussian() -> None:
+def test_pictured_columns_are_the_least_gaussian():
     """Of columns of which one half is normal, the other is chosen, and stays in its order."""
     x = torch.randn(2000, 8, dtype=torch.float64)
     x[:, ::2] = x[:, ::2].exp()
@@ -198,7 +190,7 @@ def _along(flow: Flow, name: str) -> dict[str, Any]:
 
 
 @EVERY
-def test_the_ends_of_a_path_are_the_flow(name: str, make_flow: Callable[..., Flow]) -> None:
+def test_the_ends_of_a_path_are_the_flow(name, make_flow):
     """The noise is that of the last samples, the last density the flow's, the first one N(0, I)."""
     flow = _whitened(make_flow, name)
     path = _along(flow, name)
@@ -217,7 +209,7 @@ def test_the_ends_of_a_path_are_the_flow(name: str, make_flow: Callable[..., Flo
 
 
 @EVERY
-def test_every_step_is_a_density_of_its_samples(name: str, make_flow: Callable[..., Flow]) -> None:
+def test_every_step_is_a_density_of_its_samples(name, make_flow):
     """Its mass is one, and so is its mean over samples, over ∫ p²."""
     path = _along(_whitened(make_flow, name), name)
     extents = path["path_extents"].reshape(-1, 2, 2)
@@ -235,7 +227,7 @@ def test_every_step_is_a_density_of_its_samples(name: str, make_flow: Callable[.
         assert own.mean() == pytest.approx(squared, abs=5 * error + 0.05 * squared)
 
 
-def test_detours_of_known_paths() -> None:
+def test_detours_of_known_paths():
     """A straight line; a half circle, π/2 times as long; a line at a speed that grows with t."""
     t = np.linspace(0, 1, 2001)[:, None]
     straight = np.stack([t, 2 * t], 2)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 import pandas as pd
 import pytest
@@ -34,7 +34,7 @@ from variants import options_of
 
 
 @pytest.mark.parametrize("name", flows.own())
-def test_options_are_refused_with_those_that_exist(name: str) -> None:
+def test_options_are_refused_with_those_that_exist(name):
     member = flows.members[name]
     with pytest.raises(ValueError, match=f"{name!r}.*'hiden'") as caught:
         flows.build(name, 2, hiden=3)
@@ -48,7 +48,7 @@ def test_options_are_refused_with_those_that_exist(name: str) -> None:
 
 @pytest.mark.parametrize("name", flows.own())
 @pytest.mark.parametrize("value", [0, -1, 2.0, "3", True, None])
-def test_sizes_are_whole_numbers_from_one(name: str, value: Any) -> None:
+def test_sizes_are_whole_numbers_from_one(name, value):
     for size in ("dim", *(s for s in flows.members[name].uses if s != "context_dim")):
         sizes = {"dim": 2, size: value}
         with pytest.raises(ValueError, match=f"{name!r}.*{size} .*{value!r}"):
@@ -59,7 +59,7 @@ def test_sizes_are_whole_numbers_from_one(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", flows.own())
-def test_choices_of_an_option_are_listed(name: str) -> None:
+def test_choices_of_an_option_are_listed(name):
     for option, hint, default in options_of(name):
         choices = get_args(hint) if get_origin(hint) is Literal else ()
         choices = TRACES if isinstance(default, Trace) else choices
@@ -69,7 +69,7 @@ def test_choices_of_an_option_are_listed(name: str) -> None:
             assert all(choice in str(caught.value) for choice in choices)
 
 
-def test_register_checks_the_signature() -> None:
+def test_register_checks_the_signature():
     with pytest.raises(TypeError, match=r"'odd'.*\['depth'\].*\['hidden'\]"):
 
         @flows.register("odd", uses=("hidden", "depth"))
@@ -89,9 +89,7 @@ def test_register_checks_the_signature() -> None:
     ("module", "remedy"),
     [("flows.discrete.needy", r"'flowgauge\[no_such_package\]'"), ("theirs", "no_such_package")],
 )
-def test_a_member_without_its_package_is_not_listed_and_says_what_to_install(
-    module: str, remedy: str
-) -> None:
+def test_a_member_without_its_package_is_not_listed_and_says_what_to_install(module, remedy):
     """Ours by an extra of this distribution, others' by the package's name."""
     registry: Registry[int] = Registry("flow", ("flows.discrete",))
     registry.add("plain", 1, module)
@@ -108,9 +106,7 @@ def test_a_member_without_its_package_is_not_listed_and_says_what_to_install(
         registry["neddy"]
 
 
-def test_a_library_is_usable_or_says_in_one_line_why_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_is_usable_or_says_in_one_line_why_not(tmp_path, monkeypatch):
     (tmp_path / "broken_library.py").write_text("raise AttributeError('gone\\nfor ever')")
     monkeypatch.syspath_prepend(tmp_path)
     registry: Registry[int] = Registry("flow", ("flows.discrete",))
@@ -123,9 +119,7 @@ def test_a_library_is_usable_or_says_in_one_line_why_not(
         member.construct(2, {})
 
 
-def test_a_library_changes_no_setting_as_it_is_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_changes_no_setting_as_it_is_imported(tmp_path, monkeypatch):
     """Its flows are called in one state, whatever was measured before its import."""
     text = "from torch.distributions import Distribution\nDistribution._validate_args = None\n"
     (tmp_path / "careless_library.py").write_text(text)
@@ -154,7 +148,7 @@ def _plugin(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_plug_in_file_adds_a_flow(tmp_path: Path) -> None:
+def test_a_plug_in_file_adds_a_flow(tmp_path):
     path = _plugin(tmp_path / "my_flow.py", PLUGIN.format(name="my_flow"))
     module = load_plugin(path)
     assert "my_flow" in flows.names()
@@ -164,7 +158,7 @@ def test_a_plug_in_file_adds_a_flow(tmp_path: Path) -> None:
     assert load_plugin(str(path)) is module
 
 
-def test_a_process_needs_the_plug_ins_of_its_members_and_those_without_any(tmp_path: Path) -> None:
+def test_a_process_needs_the_plug_ins_of_its_members_and_those_without_any(tmp_path):
     """One flow's file does nothing to another's numbers; a file without members is for all."""
     texts = {"one": PLUGIN.format(name="one_flow"), "two": PLUGIN.format(name="two"), "bare": ""}
     one, two, bare = (_plugin(tmp_path / f"{stem}.py", text) for stem, text in texts.items())
@@ -179,7 +173,7 @@ def test_a_process_needs_the_plug_ins_of_its_members_and_those_without_any(tmp_p
     assert [task.plugins for task in listed] == sorted(task.plugins for task in listed)
 
 
-def test_a_plug_in_imports_what_lies_beside_it(tmp_path: Path) -> None:
+def test_a_plug_in_imports_what_lies_beside_it(tmp_path):
     """And no module of its folder takes the place of one that is installed."""
     _plugin(tmp_path / "beside_the_plug_in.py", "NAME = 'imports_beside'")
     _plugin(tmp_path / "flows.py", "raise RuntimeError")
@@ -189,14 +183,14 @@ def test_a_plug_in_imports_what_lies_beside_it(tmp_path: Path) -> None:
     assert str(tmp_path) not in sys.path  # where new processes look for flows
 
 
-def test_a_plug_in_cannot_take_a_members_name(tmp_path: Path) -> None:
+def test_a_plug_in_cannot_take_a_members_name(tmp_path):
     path = _plugin(tmp_path / "fake.py", PLUGIN.format(name="glow"))
     with pytest.raises(ValueError, match=r"'glow' .* registered by flows\.discrete\.coupling"):
         load_plugin(path)
     assert flows.members.module_of("glow") == "flows.discrete.coupling"
 
 
-def test_two_plug_ins_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_two_plug_ins_of_one_name_are_told_apart(tmp_path):
     load_plugin(_plugin(tmp_path / "a" / "mine.py", PLUGIN.format(name="mine")))
     with pytest.raises(ValueError, match=r"has the name of .*mine\.py.*rename"):
         load_plugin(_plugin(tmp_path / "b" / "mine.py", PLUGIN.format(name="mine")))
@@ -205,7 +199,7 @@ def test_two_plug_ins_of_one_name_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["def broken(:\n", "import no_such_module_at_all\n", "raise RuntimeError('a\\nb')\n"]
 )
-def test_a_broken_plug_in_errs_in_one_line(tmp_path: Path, text: str) -> None:
+def test_a_broken_plug_in_errs_in_one_line(tmp_path, text):
     path = _plugin(tmp_path / "broken.py", text)
     with pytest.raises(
         ValueError, match=r"broken\.py' cannot be imported: line 1: \w+Error: "
@@ -218,9 +212,7 @@ def test_a_broken_plug_in_errs_in_one_line(tmp_path: Path, text: str) -> None:
     assert "mended" in flows.names()
 
 
-def test_a_module_that_cannot_be_imported_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_module_that_cannot_be_imported_is_left_out(tmp_path, monkeypatch):
     """With one line, and the reason wherever a name is unknown."""
     texts = {"__init__.py": "", "one.py": "import no_such_module_at_all"}
     write_files(tmp_path / "some_members", texts)
@@ -323,9 +315,7 @@ def distribution(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root, tmp_path)))}
 
 
-def test_entry_points_add_flows_data_sets_studies_and_claims(
-    distribution: dict[str, str], tmp_path: Path
-) -> None:
+def test_entry_points_add_flows_data_sets_studies_and_claims(distribution, tmp_path):
     """Each is listed, its records name the module and its file, a broken one is a line.
 
     Its file as a plug-in is the same module.
@@ -347,7 +337,7 @@ def test_entry_points_add_flows_data_sets_studies_and_claims(
     }
 
 
-def test_the_claims_of_a_file_are_asked_for_by_name(tmp_path: Path) -> None:
+def test_the_claims_of_a_file_are_asked_for_by_name(tmp_path):
     file = tmp_path / "their_members.py"
     file.write_text(MEMBERS)
     root = Path(__file__).parents[1]
@@ -389,7 +379,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             del sys.modules[name]
 
 
-def test_every_file_of_its_own_counts_and_no_other(plugin: str, tmp_path: Path) -> None:
+def test_every_file_of_its_own_counts_and_no_other(plugin, tmp_path):
     """Helpers beside it, in packages, imported late, and under development elsewhere."""
     before = plugin_files(plugin)
     unrelated = {"plug/unrelated.py", "work/far/unused.py"}
@@ -401,7 +391,7 @@ def test_every_file_of_its_own_counts_and_no_other(plugin: str, tmp_path: Path) 
         path.write_text(text)
 
 
-def test_a_distribution_is_not_followed_into_others() -> None:
+def test_a_distribution_is_not_followed_into_others():
     """As if the library were a plug-in: its files, and none of what it needs."""
     files = plugin_files("nflows.transforms")
     assert {"file nflows/transforms/base.py", "file nflows/utils/torchutils.py"} <= set(files)
@@ -409,9 +399,7 @@ def test_a_distribution_is_not_followed_into_others() -> None:
     assert not plugin_files("flows.flow")
 
 
-def test_the_packages_that_hold_a_module_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_packages_that_hold_a_module_count(tmp_path, monkeypatch):
     """Python runs them first, though the module imports nothing of them."""
     names = ("__init__.py", "inner/__init__.py", "inner/flow.py")
     write_files(tmp_path / "outer_of_mine", dict.fromkeys(names, ""))
@@ -421,9 +409,7 @@ def test_the_packages_that_hold_a_module_count(
     assert len(plugin_files("outer_of_mine.inner.flow")) == 3
 
 
-def test_a_record_has_the_commit_and_whether_the_tree_was_dirty(
-    plugin: str, tmp_path: Path
-) -> None:
+def test_a_record_has_the_commit_and_whether_the_tree_was_dirty(plugin, tmp_path):
     assert commit_of(plugin) == {"file": "mine.py", "commit": ""}
     (tmp_path / ".gitignore").write_text("__pycache__\n")
     head = commit(tmp_path, "first")[:12]
@@ -432,7 +418,7 @@ def test_a_record_has_the_commit_and_whether_the_tree_was_dirty(
     assert commit_of(plugin)["commit"] == f"{head}-dirty"
 
 
-def test_it_has_the_settings_of_its_peers(plugin: str) -> None:
+def test_it_has_the_settings_of_its_peers(plugin):
     listed = [
         {"flow": "cnf", "updates": 7},
         {"flow": "maf", "options": {"layers": 2}},
@@ -446,7 +432,7 @@ def test_it_has_the_settings_of_its_peers(plugin: str) -> None:
     assert trainees["glow"].updates == 50
 
 
-def test_it_is_marked_and_its_rank_is_stated() -> None:
+def test_it_is_marked_and_its_rank_is_stated():
     frame = densities({"maf": 1.0, "mine": 0.5, "glow": 0.0})
     frame = frame.assign(plugin=frame["flow"] == "mine", test_ll_se=0.01)
     assert set(series(frame)) == {"maf", f"{STAR} mine", "glow"}

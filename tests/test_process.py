@@ -10,7 +10,6 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -46,9 +45,7 @@ def peer() -> Iterator[ForeignFlow]:
         yield child
 
 
-def test_a_process_imports_nothing_of_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_imports_nothing_of_its_folder(tmp_path, monkeypatch):
     """Nor does what it starts, as `multiprocessing` does, which knows nothing of our flags."""
     for name in ("signal", "json", "random", "flows", "benchmarks"):
         (tmp_path / f"{name}.py").write_text(TRAP)
@@ -60,7 +57,7 @@ def test_a_process_imports_nothing_of_its_folder(
     subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=True)
 
 
-def test_a_helper_calls_functions_and_survives_their_faults() -> None:
+def test_a_helper_calls_functions_and_survives_their_faults():
     """A ValueError is raised here; a process that ends is one line, and the next is another."""
     with process.helper() as helper:
         assert helper.call(math.hypot, 3.0, 4.0) == 5.0
@@ -73,12 +70,12 @@ def test_a_helper_calls_functions_and_survives_their_faults() -> None:
         assert helper.call(math.sqrt, 4.0) == 2.0
 
 
-def test_a_warm_call_grows_by_what_it_holds_itself() -> None:
+def test_a_warm_call_grows_by_what_it_holds_itself():
     grown = process.call(peer_processes.grown_once_warm, 50_000_000, 60)
     assert grown == pytest.approx(50_000_000, rel=0.05)
 
 
-def test_a_peer_answers_with_arrays_of_its_own_process(peer: ForeignFlow) -> None:
+def test_a_peer_answers_with_arrays_of_its_own_process(peer):
     """Its libraries see threads and precision as they are imported, and none of ours is there."""
     x = np.asfortranarray(np.arange(6.0).reshape(2, 3))
     np.testing.assert_array_equal(peer.arrays("echo", x=x)["x"], x)
@@ -93,7 +90,7 @@ def test_a_peer_answers_with_arrays_of_its_own_process(peer: ForeignFlow) -> Non
     assert precise["pid"] != facts["pid"]
 
 
-def test_seconds_are_those_of_the_peers_clock(peer: ForeignFlow) -> None:
+def test_seconds_are_those_of_the_peers_clock(peer):
     """One a run, without what the pipe takes."""
     start = time.perf_counter()
     seconds = peer.seconds("log_prob", 5)
@@ -113,9 +110,7 @@ def test_seconds_are_those_of_the_peers_clock(peer: ForeignFlow) -> None:
         ("wait", "peer 'peer_processes' took longer than 0.5 s"),
     ],
 )
-def test_a_failure_is_one_line_that_names_peer_and_reason(
-    peer: ForeignFlow, call: str, line: str
-) -> None:
+def test_a_failure_is_one_line_that_names_peer_and_reason(peer, call, line):
     """An exception leaves the process as it is; else it is gone, and there is another one."""
     before = int(peer.arrays("facts")["pid"])
     with pytest.raises(ForeignError) as caught:
@@ -126,7 +121,7 @@ def test_a_failure_is_one_line_that_names_peer_and_reason(
     assert (peer.arrays("facts")["pid"] == before) == (call in ("fail", "nothing"))
 
 
-def test_what_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_cannot_start_says_so(monkeypatch, tmp_path):
     """A refusal of the model, a missing package with its remedy, a module that is broken."""
     with flow(refuse=True) as child, pytest.raises(ForeignError, match=r"cannot .* refused$"):
         child.seconds("log_prob", 1)
@@ -144,7 +139,7 @@ def test_what_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.mark.parametrize("library", ["CDLL", "PyDLL"] if sys.platform == "linux" else ["CDLL"])
-def test_a_process_ends_with_its_parent(tmp_path: Path, library: str) -> None:
+def test_a_process_ends_with_its_parent(tmp_path, library):
     """Even when the parent is killed while it computes, with the interpreter's lock on Linux."""
     (tmp_path / "held_child.py").write_text(HELD)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
@@ -155,7 +150,7 @@ def test_a_process_ends_with_its_parent(tmp_path: Path, library: str) -> None:
     _ended([child])
 
 
-def test_copies_that_go_on_forking_end_the_process() -> None:
+def test_copies_that_go_on_forking_end_the_process():
     """Sixteen processes at most, should nothing bound them."""
     code = (
         "import os, signal, sys; from benchmarks.measure.process import bound_forks\n"
@@ -170,7 +165,7 @@ def test_copies_that_go_on_forking_end_the_process() -> None:
         assert (len(done.stdout) == 16) == (status == 0)
 
 
-def test_a_family_ends_with_what_has_left_its_session() -> None:
+def test_a_family_ends_with_what_has_left_its_session():
     mark = uuid.uuid4().hex
     command, environment = "setsid sleep 600 & echo; sleep 600", {**os.environ, process.MARK: mark}
     with subprocess.Popen(["sh", "-c", command], env=environment, stdout=subprocess.PIPE) as shell:

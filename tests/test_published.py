@@ -35,7 +35,7 @@ def absent(name: str) -> bool:
         return True
 
 
-def test_every_figure_has_a_source_and_a_protocol_that_exists() -> None:
+def test_every_figure_has_a_source_and_a_protocol_that_exists():
     for row in figures().rows:
         assert set(row.values) == set(PUBLISHED)
         assert row.protocol is None or row.protocol in protocols.names()
@@ -48,7 +48,7 @@ def test_every_figure_has_a_source_and_a_protocol_that_exists() -> None:
     assert figures().beside("iaf", "nsf") is None
 
 
-def test_paper_can_be_planned_without_any_data(root: Path) -> None:
+def test_paper_can_be_planned_without_any_data(root):
     """And each case of an absent set fails with the remedy, until its files come."""
     cases = suite.read("paper").cases()
     assert {case.dataset for case in cases} == set(PUBLISHED)
@@ -71,7 +71,7 @@ def _miniboone(root: Path, columns: int) -> None:
     np.save(root / "miniboone" / "data.npy", x)
 
 
-def test_our_figures_stand_beside_the_papers(root: Path) -> None:
+def test_our_figures_stand_beside_the_papers(root):
     """With the data and the settings that differ said; what is absent says so."""
     _miniboone(root, 43)
     overrides = ["published.updates=2", "seeds=[0]", 'published.datasets=["miniboone", "gas"]']
@@ -103,9 +103,7 @@ FLOWS = ("gaussian", "glow", "nsf_coupling")
     ("changes", "expected"),
     [({}, "as far as settings go"), ({"batch": 7}, "no: trained otherwise")],
 )
-def test_two_figures_are_comparable_where_nothing_is_known_to_differ(
-    tmp_path: Path, changes: dict[str, object], expected: str
-) -> None:
+def test_two_figures_are_comparable_where_nothing_is_known_to_differ(tmp_path, changes, expected):
     overrides = ["seeds=[0]", 'published.datasets=["power"]']
     cases = suite.read("paper", overrides).cases()
     (case,) = (case for case in cases if case.flow == "ffjord")

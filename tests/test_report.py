@@ -55,7 +55,7 @@ def page(text: str) -> Page:
     return Page(text)
 
 
-def test_every_format_writes_its_files(rendered: Path) -> None:
+def test_every_format_writes_its_files(rendered):
     root = rendered / "report"
     written = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
     content = collect([rendered])
@@ -67,7 +67,7 @@ def test_every_format_writes_its_files(rendered: Path) -> None:
     ET.fromstring((root / "figures/lines.svg").read_text())
 
 
-def test_page_loads_nothing_and_holds_everything(text: str, page: Page) -> None:
+def test_page_loads_nothing_and_holds_everything(text, page):
     targets = [str(v) for _, a in page.elements for name, v in a.items() if name in LOADING]
     assert targets
     assert all(target.startswith(("#", "data:")) for target in targets)
@@ -83,7 +83,7 @@ def test_page_loads_nothing_and_holds_everything(text: str, page: Page) -> None:
     assert set(references) <= set(ids)
 
 
-def test_page_has_what_was_measured_where_and_foreign_text_as_text(text: str, page: Page) -> None:
+def test_page_has_what_was_measured_where_and_foreign_text_as_text(text, page):
     words, failed = "".join(page.texts), record_of(PROBE, 1, status="failed")
     for raw in ("To <try>.", "Is 1 < 2?", AWKWARD, "Test CPU <3>"):
         assert raw in words
@@ -94,7 +94,7 @@ def test_page_has_what_was_measured_where_and_foreign_text_as_text(text: str, pa
         assert record.key in words
 
 
-def test_page_is_marked_up_for_readers_and_screen_readers(page: Page) -> None:
+def test_page_is_marked_up_for_readers_and_screen_readers(page):
     assert page.all("html")[0]["lang"] == "en"
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
@@ -107,7 +107,7 @@ def test_page_is_marked_up_for_readers_and_screen_readers(page: Page) -> None:
     assert len(heads) == len(page.all("button"))
 
 
-def test_the_same_records_give_the_same_bytes(rendered: Path, results: Path) -> None:
+def test_the_same_records_give_the_same_bytes(rendered, results):
     def written(root: Path) -> dict[str, bytes]:
         return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
@@ -115,7 +115,7 @@ def test_the_same_records_give_the_same_bytes(rendered: Path, results: Path) -> 
     assert written(results / "report") == written(rendered / "report")
 
 
-def test_files_of_an_earlier_report_go(results: Path) -> None:
+def test_files_of_an_earlier_report_go(results):
     for name in ("tables/old.csv", "figures/old.png", ".index.html.host-1073741824-140000000000"):
         path = results / "report" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,9 +124,7 @@ def test_files_of_an_earlier_report_go(results: Path) -> None:
     assert not [p for p in (results / "report").rglob("*") if "old" in p.name or "99" in p.name]
 
 
-def test_an_interrupted_report_leaves_the_page_whole(
-    results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_report_leaves_the_page_whole(results, monkeypatch):
     index = report.write(results)
     before = index.read_bytes()
 
@@ -139,7 +137,7 @@ def test_an_interrupted_report_leaves_the_page_whole(
     assert index.read_bytes() == before
 
 
-def test_a_report_overwrites_nothing_but_a_report(results: Path, tmp_path: Path) -> None:
+def test_a_report_overwrites_nothing_but_a_report(results, tmp_path):
     (tmp_path / "mine" / "figures").mkdir(parents=True)
     (tmp_path / "file").write_text("")
     (tmp_path / "site").mkdir()
@@ -159,7 +157,7 @@ def _plan(results: Path, record: Record) -> None:
     (results / "suite.json").write_text(json.dumps(plan))
 
 
-def test_a_study_that_fails_is_reported_and_loses_nothing_else(results: Path) -> None:
+def test_a_study_that_fails_is_reported_and_loses_nothing_else(results):
     _plan(results, record_of(BROKEN, 0))
     with pytest.warns(UserWarning, match=BROKEN) as warned:
         index = report.write(results)
@@ -173,7 +171,7 @@ def test_a_study_that_fails_is_reported_and_loses_nothing_else(results: Path) ->
     assert (results / "report/tables/scores.csv").exists()
 
 
-def test_an_unknown_study_is_shown(results: Path) -> None:
+def test_an_unknown_study_is_shown(results):
     record = record_of("nowhere", 0, metrics={"parameters": 7.0})
     _plan(results, record)
     (*_, section) = collect([results]).sections
@@ -182,7 +180,7 @@ def test_an_unknown_study_is_shown(results: Path) -> None:
     assert "7" in [cell.text for cell in table.grid.rows[0]]
 
 
-def test_several_versions_of_the_code_are_a_warning_in_the_report(results: Path) -> None:
+def test_several_versions_of_the_code_are_a_warning_in_the_report(results):
     _plan(results, record_of(PROBE, 3, files={"plugin.py": "e" * 16}))
     store.write(results, record_of(PROBE, 4))
     (section,) = collect([results]).sections
@@ -201,9 +199,7 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Callable[[Standing], None]:
     return put
 
 
-def test_a_stale_record_is_counted_noted_and_cited_as_such(
-    results: Path, stand: Callable[[Standing], None]
-) -> None:
+def test_a_stale_record_is_counted_noted_and_cited_as_such(results, stand):
     stand(Standing(*["version of x moved from 1 to 2"] * 3))
     (run,) = runs.read([results])
     assert run.counts == {"stale": 1, "failed": 1, "missing": 1}
@@ -215,9 +211,7 @@ def test_a_stale_record_is_counted_noted_and_cited_as_such(
     assert content.references.text([key]) != References(content.references.numbers).text([key])
 
 
-def test_a_record_that_is_stale_in_times_alone_keeps_its_counts(
-    results: Path, stand: Callable[[Standing], None]
-) -> None:
+def test_a_record_that_is_stale_in_times_alone_keeps_its_counts(results, stand):
     """Its times are marked, and it is cited like a current one."""
     timed = record_of(PROBE, 0, metrics={SECONDS: [0.1] * 3, REFERENCE: [1.0] * 3})
     store.write(results, timed)
@@ -232,7 +226,7 @@ def test_a_record_that_is_stale_in_times_alone_keeps_its_counts(
 
 
 @pytest.mark.parametrize(("rows", "notes"), [(1, 1), (100, 1), (100, 200)])
-def test_the_summary_fits_a_comment_and_says_what_it_leaves_out(rows: int, notes: int) -> None:
+def test_the_summary_fits_a_comment_and_says_what_it_leaves_out(rows, notes):
     frame = pd.DataFrame({"n": range(rows), "text": ["±" * 30] * rows})
     exhibits, section = Exhibits(), Section("probe", "probe", notes=["Mind <this>." * 99] * notes)
     section.tables.append(exhibits.table(Table("long", "Long", "", frame), "probe"))
@@ -248,7 +242,7 @@ def test_the_summary_fits_a_comment_and_says_what_it_leaves_out(rows: int, notes
 
 
 @pytest.mark.parametrize("name", ["reference", "speed"])
-def test_each_row_of_each_study_says_which_records_it_comes_from(name: str) -> None:
+def test_each_row_of_each_study_says_which_records_it_comes_from(name):
     """Of committed runs; and all of a study's records are somewhere."""
     frame = load(ROOT / name)
     for study, own in frame.groupby("study"):
@@ -260,9 +254,7 @@ def test_each_row_of_each_study_says_which_records_it_comes_from(name: str) -> N
         assert every == set(own["key"])
 
 
-def test_a_study_is_shown_the_records_that_it_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_is_shown_the_records_that_it_reads(tmp_path, monkeypatch):
     """Beside its own, which alone are asked for versions of the code, and without which is none."""
     monkeypatch.setattr(Probe, "reads", (BROKEN,))
     monkeypatch.setattr(Broken, "reads", (), raising=False)
@@ -279,7 +271,7 @@ def test_a_study_is_shown_the_records_that_it_reads(
     assert section.study == BROKEN
 
 
-def test_records_without_a_plan_or_a_machine_are_enough(tmp_path: Path) -> None:
+def test_records_without_a_plan_or_a_machine_are_enough(tmp_path):
     record = record_of(PROBE, 0)
     record.machine, record.versions, record.commit, record.started = {}, {}, "", ""
     store.write(tmp_path / "bare", record)
@@ -289,7 +281,7 @@ def test_records_without_a_plan_or_a_machine_are_enough(tmp_path: Path) -> None:
     assert collect([tmp_path / "bare"]).undone is None
 
 
-def test_a_plan_without_records_shows_what_is_missing(tmp_path: Path) -> None:
+def test_a_plan_without_records_shows_what_is_missing(tmp_path):
     (tmp_path / "records").mkdir()
     plan = {"name": "new", "cases": [{"key": "0" * 16, "study": PROBE, "label": "one"}]}
     (tmp_path / "suite.json").write_text(json.dumps(plan))
@@ -318,7 +310,7 @@ def _rows(table: Any) -> list[list[str]]:
     return [[cell.text for cell in row] for row in table.grid.rows]
 
 
-def test_each_series_names_its_run_and_no_value_mixes_two(folders: tuple[Path, Path]) -> None:
+def test_each_series_names_its_run_and_no_value_mixes_two(folders):
     content = collect(folders)
     assert content.plan.name == "a/run vs b/run"
     (section,) = content.sections
@@ -340,7 +332,7 @@ def test_each_series_names_its_run_and_no_value_mixes_two(folders: tuple[Path, P
     assert [row[:2] for row in _rows(content.undone)] == [["a/run", TALLY]]
 
 
-def test_runs_of_different_machines_share_no_table(tmp_path: Path) -> None:
+def test_runs_of_different_machines_share_no_table(tmp_path):
     """Two of one machine stand in one, the third in another; so with versions of torch."""
     for change in ({"machine": {**MACHINE, "cpu": "other"}}, {"versions": {"torch": "2.14.1"}}):
         root = tmp_path / next(iter(change))
@@ -356,7 +348,7 @@ def test_runs_of_different_machines_share_no_table(tmp_path: Path) -> None:
         assert len({table.name for table in section.tables}) == 2
 
 
-def test_times_of_another_machine_in_a_run_are_left_out_and_noted(tmp_path: Path) -> None:
+def test_times_of_another_machine_in_a_run_are_left_out_and_noted(tmp_path):
     elsewhere = _record("nice", 9.0, machine={**MACHINE, "cpu": "other"})
     (section,) = collect(
         [folder(tmp_path / "a", _record("maf"), _record("nsf_ar"), elsewhere)]
@@ -367,7 +359,7 @@ def test_times_of_another_machine_in_a_run_are_left_out_and_noted(tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["reference", "truth"])
-def test_no_row_of_a_study_mixes_two_runs(name: str) -> None:
+def test_no_row_of_a_study_mixes_two_runs(name):
     """Of committed records, each taken twice: as many rows for each run as for one alone."""
     alone = load(ROOT / name)
     runs = [alone.assign(run=run, key=f"{run}/" + alone["key"]) for run in ("a", "b")]
@@ -386,9 +378,7 @@ def test_no_row_of_a_study_mixes_two_runs(name: str) -> None:
             assert len(sides) == 2 * rows[table.name], table.name
 
 
-def test_the_command_writes_beside_the_results_and_never_into_them(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_writes_beside_the_results_and_never_into_them(folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flowgauge("report", *folders)
     root = tmp_path / "results" / "a-run-vs-b-run" / "report"
@@ -399,5 +389,5 @@ def test_the_command_writes_beside_the_results_and_never_into_them(
     assert (root / "index.html").read_bytes() == first
 
 
-def test_a_folder_given_twice_is_wrong_usage(folders: tuple[Path, Path]) -> None:
+def test_a_folder_given_twice_is_wrong_usage(folders):
     flowgauge("report", folders[0], folders[0] / ".." / "run", status=2)

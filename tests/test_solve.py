@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from flows.continuous.solve import ADAPTIVE, NATIVE
 from flows.counting import NFE
 from variants import READ
 
-Normal = Callable[..., Tensor]
 STEPS = {name: {"rtol": 1e-4, "atol": 1e-5} for name in ADAPTIVE}
 STEPS["adaptive_heun"] = {"rtol": 1e-3, "atol": 1e-4}  # of order 2, by some steps and not hundreds
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -64,7 +62,7 @@ def compared(*problem: Any, solver: dict[str, Any], traced: bool, rtol: float) -
 
 @pytest.mark.parametrize("method", NATIVE)
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
-def test_equal_steps(method: str, gradient: str, normal: Normal) -> None:
+def test_equal_steps(method, gradient, normal):
     """By every method and first step: counts are equal, all else but for rounding."""
     field, x, context = mlp_field(3, context_dim=2), normal(5, 3), normal(5, 2)
     rules = ("direct", "torchdiffeq", 0.05) if method in ADAPTIVE else (None,)
@@ -77,7 +75,7 @@ def test_equal_steps(method: str, gradient: str, normal: Normal) -> None:
 @pytest.mark.parametrize("norm", ["all", "state", "sample"])
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
 @pytest.mark.parametrize("traced", [True, False])
-def test_equal_steps_by_every_norm(norm: str, gradient: str, traced: bool, normal: Normal) -> None:
+def test_equal_steps_by_every_norm(norm, gradient, traced, normal):
     """Over many steps, some of them rejected, in a field that is a user's own."""
     field, x = Waves(4), 3 * normal(7, 4)
     with torch.no_grad():
@@ -89,7 +87,7 @@ def test_equal_steps_by_every_norm(norm: str, gradient: str, traced: bool, norma
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_a_step_reads_one_number(layers: int, make_flow: Any, normal: Normal) -> None:
+def test_a_step_reads_one_number(layers, make_flow, normal):
     """The ratio of its error; neither checks nor times read any."""
     flow, x = make_flow("cnf", 3, hidden=8, layers=layers, spread=0.5), normal(9, 3)
     for grad in (False, True):
@@ -99,7 +97,7 @@ def test_a_step_reads_one_number(layers: int, make_flow: Any, normal: Normal) ->
 
 
 @pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
-def test_a_graph_goes_back_twice(gradient: str, normal: Normal) -> None:
+def test_a_graph_goes_back_twice(gradient, normal):
     flow, x = mlp_flow(2, solver={"gradient": gradient}), normal(4, 2)
     with flows.count_nfe(flow) as nfe:
         loss = flow.loss(x)
@@ -110,7 +108,7 @@ def test_a_graph_goes_back_twice(gradient: str, normal: Normal) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_a_second_derivative_of_an_adjoint_is_refused(normal: Normal) -> None:
+def test_a_second_derivative_of_an_adjoint_is_refused(normal):
     flow: Flow = mlp_flow(2)
     x = normal(4, 2).requires_grad_()
     (first,) = torch.autograd.grad(flow.log_prob(x).sum(), x, create_graph=True)
@@ -124,9 +122,7 @@ STAGES = {"dopri5": 6, "dopri8": 13, "bosh3": 3, "fehlberg2": 2, "adaptive_heun"
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
 @pytest.mark.parametrize("first_step", ["torchdiffeq", "direct", None, 0.5])
 @pytest.mark.parametrize("method", ADAPTIVE)
-def test_nfe_of_adaptive_steps(
-    method: str, first_step: Any, gradient: str, make_flow: Any, normal: Normal
-) -> None:
+def test_nfe_of_adaptive_steps(method, first_step, gradient, make_flow, normal):
     """1 + stages (accepted + rejected), and 1 for torchdiffeq's first step; adjoints the same."""
     layers, stages, start = 2, STAGES[method], 2 if first_step == "torchdiffeq" else 1
     solver = {**OPTIONS[method], "gradient": gradient, "first_step": first_step}
@@ -151,7 +147,7 @@ def test_nfe_of_adaptive_steps(
     ("method", "stages"), [("euler", 1), ("midpoint", 2), ("heun2", 2), ("heun3", 3), ("rk4", 4)]
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_nfe_of_fixed_steps(method: str, stages: int, dtype: torch.dtype, make_flow: Any) -> None:
+def test_nfe_of_fixed_steps(method, stages, dtype, make_flow):
     """Stages times steps, for every cut of the interval: rounding adds no step and no error."""
     for layers, steps in ((1, 7), (3, 49), (5, 2)):
         solver = {"method": method, "step_size": 1 / (layers * steps)}
@@ -164,7 +160,7 @@ def test_nfe_of_fixed_steps(method: str, stages: int, dtype: torch.dtype, make_f
             assert (nfe.accepted, nfe.rejected) == (0, 0)
 
 
-def test_steps_are_at_most_the_step_size(normal: Normal) -> None:
+def test_steps_are_at_most_the_step_size(normal):
     """A step size that does not divide the interval is made smaller; one beyond it is one step."""
     flow = mlp_flow(2)
     for step_size, steps in ((0.3, 4), (0.5, 2), (0.51, 2), (1.0, 1), (5.0, 1)):
@@ -175,7 +171,7 @@ def test_steps_are_at_most_the_step_size(normal: Normal) -> None:
 
 
 @pytest.mark.parametrize("trace", OF_AN_MLP)
-def test_a_count_is_field_and_trace_together(trace: str, normal: Normal) -> None:
+def test_a_count_is_field_and_trace_together(trace, normal):
     """Whatever the trace needs, an evaluation counts once; a nested counter sees its block."""
     flow = mlp_flow(3, trace=trace, solver={"method": "euler", "step_size": 0.25})
     with flows.count_nfe(flow) as outer:
@@ -214,7 +210,7 @@ def _independent(field: Waves, x: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("dim", [2, 6, 21])
 @pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
-def test_against_a_solution_written_out(dim: int, gradient: str, normal: Normal) -> None:
+def test_against_a_solution_written_out(dim, gradient, normal):
     """z, log p and every gradient of a user's field, within a relative 1e-6 at rtol 1e-8."""
     field = Waves(dim)
     flow = Flow(CNF(field, solver={**TIGHT, "gradient": gradient}))
@@ -229,7 +225,7 @@ def test_against_a_solution_written_out(dim: int, gradient: str, normal: Normal)
 
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
 @pytest.mark.parametrize("method", ["dopri5", "rk4"])
-def test_gradient_of_the_end_time(gradient: str, method: str, normal: Normal) -> None:
+def test_gradient_of_the_end_time(gradient, method, normal):
     """d log p / dt1 and / dt0 of tensors, and of the parameter of a trained end, by differences."""
     steps = {"step_size": 0.05} if method == "rk4" else {"rtol": 1e-9, "atol": 1e-9}
     solver, x = {"method": method, "gradient": gradient, **steps}, normal(3, 2)
@@ -248,7 +244,7 @@ def test_gradient_of_the_end_time(gradient: str, method: str, normal: Normal) ->
 
 
 @pytest.mark.parametrize("trace", OF_AN_MLP)
-def test_modes_without_grad(trace: str, normal: Normal) -> None:
+def test_modes_without_grad(trace, normal):
     """no_grad and inference_mode return what grad mode does, in both directions."""
     flow, x = mlp_flow(3, trace=trace).using(noise=1), normal(5, 3)
     reference = flow.log_prob(x).detach()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from flows.continuous.hollow import HollowField
 from flows.continuous.ot_flow import PotentialField
 from flows.continuous.planar_cnf import PlanarField
 
-Normal = Callable[..., Tensor]
 Solve = dict[str, Any]
 
 ADJUSTED = {"method": "rk4", "step_size": 0.05}
@@ -33,9 +31,7 @@ def on_both_engines(*solvers: Solve) -> Any:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @on_both_engines({}, ADJUSTED, {"method": "dopri8"}, {"error_norm": "sample"})
 @pytest.mark.parametrize("direction", ["log_prob", "sample"])
-def test_a_field_that_is_not_finite(
-    value: float, solver: Solve, direction: str, normal: Normal
-) -> None:
+def test_a_field_that_is_not_finite(value, solver, direction, normal):
     """NaN or infinity in one row stops the solve with the count of rows and the time."""
     field = Rowwise(lambda x: x * torch.where(torch.arange(len(x)) == 1, value, 1.0)[:, None])
     flow = Flow(CNF(field, solver=solver))
@@ -52,7 +48,7 @@ def test_a_field_that_is_not_finite(
         *((lambda x: 1e8 * x, {**ADJUSTED, "gradient": by}) for by in ("adjoint", "backprop")),
     ],
 )
-def test_a_state_that_overflows_is_an_error(field: Any, solver: Solve, engine: Solve) -> None:
+def test_a_state_that_overflows_is_an_error(field, solver, engine):
     """x' = x² from 2 leaves every bound at t = 1/2; a finite log-determinant is no excuse."""
     flow = Flow(CNF(Rowwise(field, dim=1), solver={**solver, **engine}))
     with pytest.raises(SolveError, match=r"t=|not finite|NaN or infinity"):
@@ -60,7 +56,7 @@ def test_a_state_that_overflows_is_an_error(field: Any, solver: Solve, engine: S
 
 
 @on_both_engines(*({"gradient": gradient} for gradient in ("adjoint", "seminorm", "backprop")))
-def test_max_steps(solver: Solve, normal: Normal) -> None:
+def test_max_steps(solver, normal):
     field = Rowwise(lambda x: torch.sin(200 * x))
     flow = Flow(CNF(field, solver={"max_steps": 12, **solver}))
     with pytest.raises(SolveError, match=r" 12 .*t=0\.\d+.*max_steps"):
@@ -68,7 +64,7 @@ def test_max_steps(solver: Solve, normal: Normal) -> None:
 
 
 @on_both_engines({"gradient": "adjoint"}, {"gradient": "seminorm"})
-def test_failures_of_the_adjoint(solver: Solve, normal: Normal) -> None:
+def test_failures_of_the_adjoint(solver, normal):
     """A backward solve that needs too many steps, or meets NaN, is a SolveError too."""
     matrix = torch.diag(torch.tensor([-60.0, -0.1], dtype=torch.float64))
     solver = {"rtol": 1e-3, "atol": 1e-3, **solver}
@@ -92,7 +88,7 @@ def test_failures_of_the_adjoint(solver: Solve, normal: Normal) -> None:
 
 
 @on_both_engines({}, ADJUSTED, {"gradient": "backprop"}, {"error_norm": "state"})
-def test_a_trace_that_is_not_finite(solver: Solve, normal: Normal) -> None:
+def test_a_trace_that_is_not_finite(solver, normal):
     """NaN in the trace alone, which no norm of the state need see, is an error all the same."""
 
     class Field(Rowwise):
@@ -123,7 +119,7 @@ def test_a_trace_that_is_not_finite(solver: Solve, normal: Normal) -> None:
         ({"method": "scipy_solver", "engine": "native"}, "native.*torchdiffeq"),
     ],
 )
-def test_solvers_that_cannot_be(fields: dict[str, Any], message: str) -> None:
+def test_solvers_that_cannot_be(fields, message):
     with pytest.raises(ValueError, match=message):
         Solver.of(fields)
     with pytest.raises(ValueError, match=message):
@@ -147,20 +143,20 @@ class _Plain(torch.nn.Module):
         (lambda field: MLPField(2, hidden=0, depth=1), r"hidden.* 0"),
     ],
 )
-def test_cnfs_that_cannot_be(make: Any, message: str) -> None:
+def test_cnfs_that_cannot_be(make, message):
     with pytest.raises(ValueError, match=message):
         make(mlp_field(2))
 
 
 @pytest.mark.parametrize("field", [lambda t, x: -x, torch.nn.Linear(2, 2), torch.nn.Linear])
-def test_a_field_is_refused_at_construction(field: Any) -> None:
+def test_a_field_is_refused_at_construction(field):
     """A plain function, whose parameters no flow would find, and a module of x alone."""
     with pytest.raises(TypeError, match=type(field).__name__):
         CNF(field)
 
 
 @pytest.mark.parametrize("kind", [MLPField, PlanarField, HollowField, PotentialField, _Plain])
-def test_a_context_is_never_ignored(kind: Any, normal: Normal) -> None:
+def test_a_context_is_never_ignored(kind, normal):
     """A field that takes none refuses one, a field that needs one refuses to do without."""
     x, context, name = normal(3, 2), normal(3, 1), f"{kind.__name__}.*context"
     plain = kind() if kind is _Plain else kind(2)
@@ -172,7 +168,7 @@ def test_a_context_is_never_ignored(kind: Any, normal: Normal) -> None:
 
 
 @pytest.mark.parametrize("trace", ["loop", "hutchinson", "closed_form"])
-def test_a_field_of_another_shape_is_refused(trace: str, normal: Normal) -> None:
+def test_a_field_of_another_shape_is_refused(trace, normal):
 
     class Field(torch.nn.Module):
         def forward(self, t: Tensor, x: Tensor) -> Tensor:
@@ -185,7 +181,7 @@ def test_a_field_of_another_shape_is_refused(trace: str, normal: Normal) -> None
         Flow(CNF(Field(), trace=trace)).log_prob(normal(3, 2))
 
 
-def test_times_that_cannot_be() -> None:
+def test_times_that_cannot_be():
     x = torch.zeros(2, 2, dtype=torch.float64)
     t1 = torch.nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
     flow = Flow(CNF(mlp_field(2), t1=t1))

@@ -50,9 +50,7 @@ def _of(run: tuple[list[Case], dict[str, Result]], dim: int, work: str, **trace:
         ("ffjord", {"bottleneck": 2}, {"hollow"}),
     ],
 )
-def test_every_estimator_that_a_field_offers_has_its_cases(
-    flow: str, options: dict[str, Any], missing: set[str]
-) -> None:
+def test_every_estimator_that_a_field_offers_has_its_cases(flow, options, missing):
     """In each mode and noise that it has, stochastic ones with each number of probes."""
     cases = trace_cases(flow=flow, options=options, dims=[4])
     traces = [Trace.of(case.options["trace"]) for case in cases if case.settings["work"] == "trace"]
@@ -66,7 +64,7 @@ def test_every_estimator_that_a_field_offers_has_its_cases(
     )
 
 
-def test_a_case_is_keyed_by_all_that_tells_it_from_others() -> None:
+def test_a_case_is_keyed_by_all_that_tells_it_from_others():
     """No two are alike; one block holds one field, whatever is done with it."""
     cases = trace_cases() + trace_cases(gain=2) + trace_cases(hidden_per_dim=2)
     assert len({case.key for case in cases}) == len(cases)
@@ -76,13 +74,13 @@ def test_a_case_is_keyed_by_all_that_tells_it_from_others() -> None:
     assert {(case.dim, case.options["hidden"]) for case in wide} == {(3, 8), (5, 12)}
 
 
-def test_a_flow_without_a_field_is_named_as_such() -> None:
+def test_a_flow_without_a_field_is_named_as_such():
     with pytest.raises(ValueError, match="a flow with a vector field, such as 'cnf'"):
         trace_cases(flow="realnvp", sizes={"hidden": 4})
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float64", 1e-12)])
-def test_exact_traces_are_exact_to_rounding(runs: Any, dtype: str, bound: float) -> None:
+def test_exact_traces_are_exact_to_rounding(runs, dtype, bound):
     """Relative to the Jacobian's norm; a Jacobian that the gain has made no tiny one."""
     cases, results = runs[dtype]
     errors = [r.metrics["trace_error"] for r in results.values() if "trace_error" in r.metrics]
@@ -98,7 +96,7 @@ def test_exact_traces_are_exact_to_rounding(runs: Any, dtype: str, bound: float)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_estimates_err_as_theory_says(runs: Any, dtype: str) -> None:
+def test_estimates_err_as_theory_says(runs, dtype):
     """Within five standard errors, which themselves are a few hundredths of the error."""
     metrics = [r.metrics for r in runs[dtype][1].values() if "trace_rmse" in r.metrics]
     assert len(metrics) == len(DIMS) * 2 * 2 * len(PROBES)
@@ -107,7 +105,7 @@ def test_estimates_err_as_theory_says(runs: Any, dtype: str) -> None:
         assert 0 < m["trace_rmse_se"] < 0.05 * m["trace_rmse"]
 
 
-def test_theory_is_the_mean_over_all_rademacher_probes(runs: Any) -> None:
+def test_theory_is_the_mean_over_all_rademacher_probes(runs):
     """Over all sign vectors one probe has exactly the variance that is given, K have 1/K of it."""
     run = runs["float64"]
     for dim in DIMS:
@@ -124,7 +122,7 @@ def test_theory_is_the_mean_over_all_rademacher_probes(runs: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["backward", "forward"])
-def test_the_determinant_is_that_of_the_jacobian(mode: Any) -> None:
+def test_the_determinant_is_that_of_the_jacobian(mode):
     subject = Subject.of(trace_cases("float64")[0])
     rows = [
         torch.autograd.functional.jacobian(lambda x: subject.field(subject.t, x[None])[0], row)
@@ -139,7 +137,7 @@ def test_the_determinant_is_that_of_the_jacobian(mode: Any) -> None:
 
 
 @pytest.mark.parametrize("dim", DIMS)
-def test_counts_add_up(runs: Any, dim: int) -> None:
+def test_counts_add_up(runs, dim):
     """In evaluations of the field: D + 1 for the loop, K + 1 for an estimate; LU for each row."""
 
     def flops(work: str, **trace: Any) -> float:
@@ -158,9 +156,7 @@ def test_counts_add_up(runs: Any, dim: int) -> None:
     assert flops("trace_of_formed") == 0
 
 
-def test_what_has_failed_is_shown_and_stops_no_figure(
-    runs: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_has_failed_is_shown_and_stops_no_figure(runs, monkeypatch):
     """Some works, and all where there is no field."""
     cases, results = runs["float32"]
     chosen = [case.key for case in cases if case.settings["work"] == "determinant"]
@@ -176,7 +172,7 @@ def test_what_has_failed_is_shown_and_stops_no_figure(
     assert STUDY.figures(frame) == []
 
 
-def test_what_fits_in_a_time_by_known_numbers() -> None:
+def test_what_fits_in_a_time_by_known_numbers():
     """Seconds 1 + K and errors 1/√K: in 6.5 seconds five probes, whose error is 1/√5."""
     probes = [8, 1, 4, 2]
     seconds, errors = [1.0 + k for k in probes], [k**-0.5 for k in probes]
@@ -191,7 +187,7 @@ def test_what_fits_in_a_time_by_known_numbers() -> None:
     assert fitting(3.0, [1], [2.0], [0.0]) == (1, 0.0)
 
 
-def test_tables_and_figures_of_two_fields() -> None:
+def test_tables_and_figures_of_two_fields():
     """Ratios to each field's own; a row of panels for each; no order of records is needed."""
     few: dict[str, Any] = {"probes": [1, 2], "draws": 100}
     cases = trace_cases(**few) + trace_cases(**few, hidden_per_dim=2)
@@ -209,7 +205,7 @@ def test_tables_and_figures_of_two_fields() -> None:
     assert STUDY.tables(frame.iloc[:0]) == STUDY.figures(frame.iloc[:0]) == []
 
 
-def test_trainings_by_every_estimator_are_of_one_field() -> None:
+def test_trainings_by_every_estimator_are_of_one_field():
     """Which begin at one likelihood and part; the one's gain over the other is that of its loss."""
     traces = [{"estimator": e, "noise": n} for e in ("hutchinson", "bottleneck") for n in NOISES]
     flows = [{"flow": "ffjord", "options": {**FIELD, "trace": trace}} for trace in traces]

@@ -69,7 +69,7 @@ def counts(*flows: str) -> list[Case]:
     "act",
     [pytest.param(act, marks=[pytest.mark.system] if act in WAITED else []) for act in REASONS],
 )
-def test_a_block_has_its_reason_and_what_it_has_started_ends(bounded, tmp_path, act) -> None:
+def test_a_block_has_its_reason_and_what_it_has_started_ends(bounded, tmp_path, act):
     load_plugin(FAULTY)
     (outcome,) = outcomes(bounded, tmp_path, *counts(f"faulty_{act}"))
     assert REASONS[act] in outcome.result.failure
@@ -83,7 +83,7 @@ def test_a_block_has_its_reason_and_what_it_has_started_ends(bounded, tmp_path, 
 
 
 @pytest.mark.slow
-def test_copies_that_fork_in_every_call_end_with_their_block(bounded, tmp_path) -> None:
+def test_copies_that_fork_in_every_call_end_with_their_block(bounded, tmp_path):
     load_plugin(FAULTY)
     (outcome,) = outcomes(bounded, tmp_path, *counts("faulty_swarms"))
     assert "processes" in outcome.result.failure or outcome.status == "timeout"
@@ -91,9 +91,7 @@ def test_copies_that_fork_in_every_call_end_with_their_block(bounded, tmp_path) 
     assert not sound.result.failure
 
 
-def test_each_block_has_a_process_of_its_own_and_a_server_that_died_is_replaced(
-    bounded, tmp_path
-) -> None:
+def test_each_block_has_a_process_of_its_own_and_a_server_that_died_is_replaced(bounded, tmp_path):
     facts = [outcomes(bounded, tmp_path, *counts("realnvp"))[0].facts for _ in range(2)]
     assert facts[0]["block"] != facts[1]["block"]
     assert facts[0]["machine"]["threads"] == 1
@@ -130,7 +128,7 @@ def figures(result: Result) -> str:
 
 
 @pytest.mark.slow
-def test_flows_change_no_figure_of_the_blocks_after_them(worker: Worker, tmp_path: Path) -> None:
+def test_flows_change_no_figure_of_the_blocks_after_them(worker, tmp_path):
     """Whatever they do; what they have started ends with their block."""
     (_, here), *_ = studies["density"].measure([training("realnvp")])
     before = figures(here)
@@ -145,9 +143,7 @@ def test_flows_change_no_figure_of_the_blocks_after_them(worker: Worker, tmp_pat
     assert not naps
 
 
-def test_settings_that_a_flow_changes_are_undone_within_its_block(
-    worker: Worker, tmp_path: Path
-) -> None:
+def test_settings_that_a_flow_changes_are_undone_within_its_block(worker, tmp_path):
     (alone,) = results(worker, tmp_path, *counts("realnvp"))
     with pytest.warns(UserWarning, match="undone"):
         plugin = load_plugin(PLUGIN)
