@@ -1,7 +1,5 @@
 """FLOPs: counts of operators against counts by hand, and each family's formula."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from math import ceil

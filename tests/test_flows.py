@@ -1,7 +1,5 @@
 """What every flow offers beside the conformance kit: views, derivatives, low precision, errors."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

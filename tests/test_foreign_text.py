@@ -1,7 +1,5 @@
 """Text of others (errors, records, plans, names): plain in every output, and never the end."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Frames: metrics, pairs of cases, times that may be quoted."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """The gate: regressions are found, noise passes; its commands, and what it hands to other tools."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Variants of records, each with the exit status that the gate owes it; versions and baselines."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import shutil

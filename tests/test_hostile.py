@@ -1,7 +1,5 @@
 """Threads, hostile folders and data: equal results, one line that names the fault, right limits."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os

@@ -1,7 +1,5 @@
 """Inference over seeds and splits: against scipy, its coverage, and simulated referees."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

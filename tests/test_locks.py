@@ -1,7 +1,5 @@
 """Locks: a results folder has one run at a time, a machine one run that is timing."""
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The training loop: reproducible, counted, validated, scheduled, resumed from checkpoints."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from typing import Any

@@ -1,7 +1,5 @@
 """Measures: calls and the clock, memory by hand, the machine."""
 
-from __future__ import annotations
-
 import gc
 import itertools
 import json

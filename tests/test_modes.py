@@ -1,7 +1,5 @@
 """Modes: shares and gaps of samples that are known, the reverse KL of Gaussians, the claim."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

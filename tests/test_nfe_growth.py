@@ -1,7 +1,5 @@
 """Evaluations against the dimension, on made-up records, and the cases that measure it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

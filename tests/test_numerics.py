@@ -1,7 +1,5 @@
 """Numerics: identities hold and faults show; errors, memory and evaluations of gradients."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from typing import Any

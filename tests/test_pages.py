@@ -1,7 +1,5 @@
 """The pages of results say what the committed records say; `tox run -e docs` runs these."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """Peers: equal architectures and errors, trainings by our batches, competitors, and tables."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Pictures: parts of any figure, densities from records alone, the way from noise to data."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

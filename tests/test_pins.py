@@ -3,8 +3,6 @@
 `python tests/test_pins.py` writes the pins again, for a change that is meant to move them.
 """
 
-from __future__ import annotations
-
 import csv
 import functools
 import gzip

@@ -1,7 +1,5 @@
 """Members and plug-ins: registries, entry points, files that records depend on."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

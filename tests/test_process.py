@@ -1,7 +1,5 @@
 """Interpreters that are started: what passes, whose clock counts, and that none outlives us."""
 
-from __future__ import annotations
-
 import math
 import os
 import signal

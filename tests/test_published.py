@@ -1,7 +1,5 @@
 """The literature's figures, and the study that sets ours beside them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

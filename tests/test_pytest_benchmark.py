@@ -1,7 +1,5 @@
 """pytest-benchmark: its files in the frames of the suites, and a clock that shows FLOPs."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -1,7 +1,5 @@
 """The score over data sets: Demšar's example, its parts counted anew, tables and figures."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """Reports: the page and its files, what they say of records, several folders in one."""
 
-from __future__ import annotations
-
 import json
 import re
 import xml.etree.ElementTree as ET

@@ -1,7 +1,5 @@
 """Reports in CSV, Markdown and LaTeX, and how a cell is written."""
 
-from __future__ import annotations
-
 import math
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Runs: records, resuming, stopping, kills; figures are equal for any jobs and shards."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """Scaling laws: degrees from exact counts, and laws of times on truths that are known."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 

@@ -1,7 +1,5 @@
 """Scores and baselines: exact likelihoods, densities by formula, samples told apart."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import get_args

@@ -1,7 +1,5 @@
 """The search: equal effort, a race, choices by validation, courses by CPU seconds, one answer."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

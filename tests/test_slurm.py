@@ -1,7 +1,5 @@
 """The SLURM of the documentation, on a real cluster of one node."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket

@@ -5,8 +5,6 @@ that the page shows (a block whose first line is "# name.py" or "# name.toml") a
 results. A block marked as "python fragment" does not run.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """Solves by two engines: steps, counts, gradients against sensitivities and differences."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Solves that fail say why, and what cannot be solved is refused."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Results folders: they outlive writing, packing, joining and merging; damage is named."""
 
-from __future__ import annotations
-
 import errno
 import json
 import zipfile

@@ -1,7 +1,5 @@
 """Suites, plans and protocols: cases, keys, overrides, folders that stand for them, rules."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import warnings

@@ -1,7 +1,5 @@
 """Tables of users as data sets: formats, columns, faults, remarks, noise, a run."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import re

@@ -1,7 +1,5 @@
 """The trace study: cases, errors as theory has them, counts that add up, tables and figures."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from typing import Any, get_args

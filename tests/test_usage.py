@@ -1,7 +1,5 @@
 """The command line: help, completion, printed text; usage errors are one line, status 2."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import warnings

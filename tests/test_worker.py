@@ -1,7 +1,5 @@
 """The processes that measure: whatever a flow does, nothing stays and no other figure moves."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

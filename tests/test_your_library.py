@@ -4,8 +4,6 @@ The repository is that of docs/your_library.md, with the flow of docs/tutorial.m
 `flows` and `benchmarks` of its own.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
