@@ -19,33 +19,9 @@ from benchmarks.gate import comparison, sources
 from benchmarks.gate.baseline import renew
 from benchmarks.gate.comparison import compare
 from benchmarks.gate.sources import Entry
-from benchmarks.measure.calls import measured
 from flows.registry import Declared
 from records import HERE, Metrics, cost, density, folder, outcomes, record
 from runs import flowgauge, refused
-
-
-@pytest.mark.parametrize(
-    ("steps", "hidden", "worse"),
-    [
-        (4, 8, set()),
-        (5, 8, {"log_prob_nfe", "step_nfe", "log_prob_flops"}),
-        (4, 9, {"parameters", "log_prob_flops", "step_flops"}),
-    ],
-)
-def test_counts_of_a_flow_that_takes_more_fail(gate, steps, hidden, worse):
-    """As they are measured: of a CNF on more Euler steps, or with a wider net."""
-
-    def counted(steps: int, hidden: int) -> Record:
-        solver = {"method": "euler", "step_size": 1 / steps, "gradient": "backprop"}
-        options = {"hidden": hidden, "depth": 1, "solver": solver}
-        case = Case(study="cost", flow="cnf", dim=3, batch=4, settings={"seconds": 0.0})
-        ((_, result),) = measured([case.changed(options=options)])
-        return record(case, dict(result.metrics))
-
-    failures = gate([counted(4, 8)], [counted(steps, hidden)]).failures
-    assert worse <= {failure.metric for failure in failures}
-    assert bool(failures) == bool(worse)
 
 
 def test_counts_do_not_depend_on_threads_machine_or_time_spent(gate):

@@ -7,6 +7,7 @@ import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -234,18 +235,12 @@ def test_a_nan_of_ordinary_rows_or_of_weights_stays() -> None:
     assert bool(flow.log_prob(x).isnan().all())
 
 
-class Wide:
-    """A log-determinant (N, 1)."""
-
-    def forward(self, x: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
+def test_what_a_flow_cannot_be_given_is_named() -> None:
+    def column(x, context=None):
         return x, torch.zeros(len(x), 1)
 
-    inverse = forward
-
-
-def test_what_a_flow_cannot_be_given_is_named() -> None:
-    x = torch.randn(20, 2)
-    wide, ode = flows.Flow(Wide(), 2), flows.build("cnf", 2, hidden=8)
+    x, ode = torch.randn(20, 2), flows.build("cnf", 2, hidden=8)
+    wide = flows.Flow(SimpleNamespace(forward=column, inverse=column), 2)
     with torch.inference_mode():
         built, inside = flows.build("realnvp", 2, hidden=8), torch.randn(20, 2)
     few: dict[str, Any] = {"updates": 2, "progress": False}

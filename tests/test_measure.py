@@ -22,7 +22,7 @@ from benchmarks.core.metrics import METRICS
 from benchmarks.core.study import Result
 from benchmarks.measure import clock, machine
 from benchmarks.measure.calls import COUNTED, calls, measured, timed
-from benchmarks.measure.clock import REFERENCE, interleave
+from benchmarks.measure.clock import interleave
 from benchmarks.measure.memory import peak_bytes, saved_bytes
 from benchmarks.studies.contender import Contender
 from measuring import GRADIENTS, TRACE, cases_of, results_of
@@ -77,16 +77,6 @@ def test_the_random_stream_does_not_decide_a_count():
         torch.manual_seed(seed)
         counts.append(metrics.count()[0]["sample_flops"])
     assert counts[0] == counts[1]
-
-
-def test_interleaving_keeps_every_sample_and_times_a_reference_beside():
-    calls = []
-    works = {name: (lambda name=name: calls.append(name)) for name in "ab"}
-    samples = interleave(works, seconds=1e-9, rounds=(3, 5))
-    assert set(samples) == {"a", "b", REFERENCE}
-    assert all(len(values) >= 3 for values in samples.values())
-    assert calls.count("a") == len(samples["a"]) + 3  # those that size the rounds
-    assert all(value >= 0 for values in samples.values() for value in values)
 
 
 # minor page faults per page of a hundred tensors of 1 MiB, after timing with either heap

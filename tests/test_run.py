@@ -111,15 +111,6 @@ def test_a_corrupt_record_is_named_set_aside_and_measured_again(finished, copy, 
     assert [record.key for record in progress.measured] == [victim.stem]
 
 
-def test_a_record_under_another_name_is_not_read(finished, tmp_path):
-    _, folder, _ = finished
-    source = sorted((folder / "records").glob("*.json"))[0]
-    (tmp_path / "records").mkdir()
-    (tmp_path / "records" / "0123456789abcdef.json").write_bytes(source.read_bytes())
-    with pytest.warns(UserWarning, match="0123456789abcdef"):
-        assert store.read(tmp_path) == {}
-
-
 def test_what_killed_runs_have_left_is_removed(finished, copy):
     """Temporary files, and checkpoints of what is done; not those that a run goes on from."""
     chosen, *_ = finished

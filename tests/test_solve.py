@@ -181,46 +181,6 @@ def test_a_count_is_field_and_trace_together(trace, normal):
     assert flow.transform.counters == []
 
 
-TIGHT = {"rtol": 1e-8, "atol": 1e-8}
-
-
-def _independent(field: Waves, x: Tensor) -> tuple[Tensor, Tensor]:
-    """z and log p by steps of RK4 written out, with the trace of A diag(cos) B by hand."""
-
-    def rate(t: float, x: Tensor) -> tuple[Tensor, Tensor]:
-        phase = x @ field.b.T + field.c * t
-        return phase.sin() @ field.a.T, phase.cos() @ (field.b @ field.a).diagonal()
-
-    steps = 400
-    h, ladj = 1 / steps, torch.zeros(len(x), dtype=x.dtype)
-    for k in range(steps):
-        t = k * h
-        rates = [rate(t, x)]
-        for part in (h / 2, h / 2, h):
-            rates.append(rate(t + part, x + part * rates[-1][0]))
-        x, ladj = (
-            y + h / 6 * (r[0] + 2 * r[1] + 2 * r[2] + r[3])
-            for y, r in zip((x, ladj), zip(*rates, strict=True), strict=True)
-        )
-    normal = torch.distributions.Normal(torch.zeros(()).to(x), 1.0)
-    return x, normal.log_prob(x).sum(1) + ladj
-
-
-@pytest.mark.parametrize("dim", [2, 6, 21])
-@pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
-def test_against_a_solution_written_out(dim, gradient, normal):
-    """z, log p and every gradient of a user's field, within a relative 1e-6 at rtol 1e-8."""
-    field = Waves(dim)
-    flow = Flow(CNF(field, solver={**TIGHT, "gradient": gradient}))
-    x = normal(2, dim).requires_grad_()
-    inputs = [x, field.a, field.b, field.c]
-    (z, log_prob), (true_z, expected) = (flow.to_noise(x), flow.log_prob(x)), _independent(field, x)
-    results = [z, log_prob, *torch.autograd.grad(log_prob.sum(), inputs)]
-    reference = [true_z, expected, *torch.autograd.grad(expected.sum(), inputs)]
-    for result, true in zip(results, reference, strict=True):
-        assert (result - true).norm() < 1e-6 * true.norm()
-
-
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "backprop"])
 @pytest.mark.parametrize("method", ["dopri5", "rk4"])
 def test_gradient_of_the_end_time(gradient, method, normal):
