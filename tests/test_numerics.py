@@ -225,25 +225,13 @@ def test_a_block_has_every_gradient_of_one_setting():
         assert keys.isdisjoint(case.key for case in gradient_cases(**{name: value})), name
 
 
-def test_a_case_that_fails_has_its_reason_and_costs_no_other():
-    """Here more steps than are allowed: the looser tolerance is measured, and shown beside it."""
-    cases = gradient_cases(
-        solvers={"dopri5": (1e-1, 1e-8)},
-        options={"solver": {"max_steps": 2}},
-        updates=[0],
-        dtypes=["float64"],
-        gradients=["adjoint", "backprop"],
-    )
-    results = results_of(cases)
-    assert len(results) == len(cases) == 4
-    failures = [results[case.key].failure for case in cases]
-    assert failures[:2] == ["", ""]
-    assert all(text.startswith("SolveError: the solve passed its limit") for text in failures[2:])
-    frame = frame_of(cases, results)
-    *_, table = STUDY.tables(frame)
-    assert table.frame["gradient_error"].tolist()[2:] == ["failed", "failed"]
-    assert all(figure.draw() for figure in STUDY.figures(frame))
-    assert STUDY.figures(frame[frame["status"] == "failed"]) == []
+def test_what_has_failed_is_shown_and_stops_no_figure(frame):
+    adjoint = frame["gradient"] == "adjoint"
+    some = frame.assign(status=frame["status"].mask(adjoint, "failed"))
+    *_, table = STUDY.tables(some)
+    assert table.frame["gradient_error"].eq("failed").equals(table.frame["gradient"].eq("adjoint"))
+    assert all(figure.draw() for figure in STUDY.figures(some))
+    assert STUDY.figures(frame.assign(status="failed")) == []
 
 
 def test_a_flow_without_an_ode_is_refused():
