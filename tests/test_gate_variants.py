@@ -301,14 +301,13 @@ def measured(
     operators: int = 3,
     *,
     flow: int = 1,
-    pace: int = 1,
     shared: int = 1,
     dim: int = 2,
     array: Sequence[float] = (4.0, 0.5, 0.75),
 ) -> Record:
     """A record of the suite ci: a likelihood, an array, operators, and the versions declared."""
     case = Case(study="density", flow="maf", dim=dim, batch=4)
-    declared = {FLOW: Declared(flow, pace), SHARED: Declared(shared)}
+    declared = {FLOW: Declared(flow), SHARED: Declared(shared)}
     notes = {OPERATORS: {"aten.mm.default": operators}, ARRAYS: {"samples": list(array)}}
     return record(case, {"test_ll": figure, "parameters": 7}, notes=notes, declared=declared)
 

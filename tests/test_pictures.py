@@ -112,14 +112,8 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         entry = {"flow": name} | ({"effort": 1e9} if name == "mixture" else {})
         rows_of = (table.train.numpy()[:2000], 0, table.val.numpy())
         fitted = fit(BaselineEntry.model_validate(entry), *rows_of)
-        row = _row(
-            folder,
-            table.name,
-            name,
-            0,
-            **pictures.corner(torch.as_tensor(fitted.sample(1000)), table),
-        )
-        rows.append({**row, "updates": 0})
+        held = pictures.corner(torch.as_tensor(fitted.sample(1000)), table)
+        rows.append(_row(folder, table.name, name, 0, **held) | {"updates": 0})
     return pd.DataFrame(rows)
 
 

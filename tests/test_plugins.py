@@ -93,12 +93,9 @@ def test_a_member_without_its_package_is_not_listed_and_says_what_to_install(mod
     registry.add("plain", 1, module)
     registry.add("needy", 2, module, requires="no_such_package")
     assert list(registry) == ["plain"]
+    fault = f"package 'no_such_package', which is not installed: pip install {remedy}$"
     for look in (registry.__getitem__, registry.module_of):
-        with pytest.raises(
-            ValueError,
-            match=f"^flow 'needy' needs the package 'no_such_package', which is not installed: "
-            f"pip install {remedy}$",
-        ):
+        with pytest.raises(ValueError, match=f"^flow 'needy' needs the {fault}"):
             look("needy")
     with pytest.raises(ValueError, match=r"unknown flow 'neddy'; choose from: plain$"):
         registry["neddy"]

@@ -77,7 +77,6 @@ LIBRARY, ROWS = ("check", "--library"), str(ROOT / "results" / "audit.json.gz")
         (["run", "smoke", "--plugin", "nosuch.py"], ["nosuch.py"]),
         (["run", "smoke", "-s", "cost.sizes.hiden=3"], ["hiden", "hidden"]),
         (["run", "smoke", "-s", "seeds=[]"], ["seeds", "at least 1"]),
-        (["run", "smoke", "--out", __file__], [Path(__file__).name, "cannot be a results folder"]),
         (["run", "complexity", "--study", "costs"], ["'costs'", "cost, nfe, trace", "identities"]),
         (["run", "smoke", "--threads", "0"], ["threads", "got 0"]),
         (["run", "smoke", "-s", "threads=1\nname='a'"], ["threads", "whole number"]),
