@@ -22,7 +22,6 @@ from pydantic import (
 from benchmarks.core.case import Case, digest, disagreement
 from benchmarks.core.formats import LARGE, brief, readable
 from benchmarks.core.metrics import METRICS, Metric
-from flows.registry import Declared
 
 SCHEMA = 2
 EXACT = ("case", "identity", "metrics")  # fields whose texts are compared, not shown as they are
@@ -31,6 +30,13 @@ SEALED = ("status", "metrics", "arrays", "declared", "files", "notes", "started"
 # JSON has none of them; one NaN, with which records are equal as tuples compare
 WORDS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 Status = Literal["done", "failed", "skipped", "timeout"]
+
+
+class Declared(NamedTuple):
+    """What a member declared of its code, by numbers alone: see `flows.registry.Declared`."""
+
+    version: StrictInt = 1
+    pace: StrictInt = 1
 
 
 class Standing(NamedTuple):

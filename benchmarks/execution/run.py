@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.core import locks, store
 from benchmarks.core.case import Case, defaults_of, digest
-from benchmarks.core.record import Record, Status, Values
+from benchmarks.core.record import Declared, Record, Status, Values
 from benchmarks.core.study import Result, Skipped, study_of
 from benchmarks.execution import plan, versions
 from benchmarks.execution.process import (
@@ -130,7 +130,7 @@ class Recorder:
             key=key,
             identity=case.identity,
             defaults=defaults_of(case),
-            declared=dict(needs.declared),
+            declared={name: Declared(*pair) for name, pair in needs.declared.items()},
             files=dict(needs.files),
             plugins=versions.plugins_of(case),
             status=outcome.status if result.failure else "done",
@@ -227,9 +227,10 @@ def run(
     Trainings and counts come first, side by side if there are several jobs; then, one by one,
     whatever is timed. Failures and skips stand until a version is raised or ``retry`` is asked for;
     ``renew_times`` measures cases again whose times are of another class of machine or minor
-    version of torch, and to keep weights it trains flows again. A suite that counts operators is
-    measured afresh. Corrupt records are set aside and measured again; cases of a newer schema are
-    left out. A given ``worker`` measures in place of the run's own, and lives on.
+    version of torch, and to keep weights it trains flows again. A training that was cut off goes on
+    from its checkpoint. A suite that counts operators is measured afresh: it notices what nobody
+    declared. Corrupt records are set aside and measured again; cases of a newer schema are left
+    out. A given ``worker`` measures in place of the run's own, and lives on.
 
     Raises FolderError where another process holds the folder or it cannot be read or written,
     ValueError for a suite that cannot be expanded or for more jobs than there is room for, and

@@ -18,12 +18,11 @@ from benchmarks.core import locks, store
 from benchmarks.core.formats import number
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import counted, labels
-from benchmarks.core.record import Record
+from benchmarks.core.record import Declared, Record
 from benchmarks.gate import sources
 from benchmarks.gate.verdict import Comparison
 from benchmarks.measure.machine import git
 from benchmarks.measure.operations import ARRAYS, OPERATORS
-from flows.registry import Declared
 
 RELATIVE, ABSOLUTE = 1e-8, 1e-12  # within which figures are equal: machines round differently
 CLASSIFIED = 0.05  # the same of a classifier's accuracy, which a rounding of its input may flip

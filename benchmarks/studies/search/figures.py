@@ -193,7 +193,7 @@ def _who_closes(sets: dict[str, pd.DataFrame], best: dict[str, tables.Best]) -> 
         return []
     every = pd.concat(budgets.values(), keys=budgets)
     every["percent"] = [100 * share.value for share in every["share"]]
-    last = every.loc[max(budgets)]
+    last = every.loc[[max(budgets)]]
     flows = last[~last["baseline"]].sort_values("percent", ascending=False)
     leaders = flows.groupby(flows["test_nfe"].notna(), sort=False).head(OF_A_KIND)["model"]
     note = CLOSED.format(", ".join(tables.with_gap(sets)), 1 - LEVEL)
