@@ -169,6 +169,11 @@ def register(
     return add
 
 
+def names() -> list[str]:
+    """Return the names of all data sets, sorted."""
+    return list(registry)
+
+
 def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
     """Return the files that a data set is read from; raise Absent if they are missing."""
     find = getattr(_module(name), "files", None)
