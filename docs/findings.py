@@ -128,10 +128,9 @@ def evaluations(documents: Documents) -> Numbers:
 
 
 @sentence(
-    "**Evaluations follow the structure of the data.** Once they fit equally "
-    "well, evaluations of CNF, FFJORD and RNODE grow as D to the power {mixture} from 2 to {dims} "
-    "dimensions of mixtures of fixed structure, which is not at all, and to the power {patches} on "
-    "natural image patches."
+    "**Evaluations follow the structure of the data.** Once they fit equally well, evaluations of "
+    "CNF, FFJORD and RNODE hardly grow from 2 to {dims} dimensions of mixtures of fixed structure, "
+    "as D to the power {mixture}. On natural image patches they grow as D to the power {patches}."
 )
 def complexity(documents: Documents) -> Numbers:
     fits = nfe.pooled(nfe.fits(documents.runs["evaluations"].frame))
