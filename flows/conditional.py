@@ -24,7 +24,7 @@ class Conditional(Flow):
         self.flow, self.objective = flow, flow.objective
         self.width: int = flow.dim or 0  # D
         self.dim, self.context_dim = self.width + contexts.shape[1], 0
-        self.contexts = nn.Buffer(contexts, persistent=False)
+        self.register_buffer("contexts", contexts, persistent=False)
 
     def parts(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """y (N, D) and x (N, C) of rows; ValueError for another number of columns."""
@@ -49,7 +49,8 @@ class Conditional(Flow):
 
     def _given(self, n: int) -> Tensor:
         check_whole(0, n=n)
-        return self.contexts[torch.arange(n, device=self.contexts.device) % len(self.contexts)]
+        contexts: Any = self.contexts
+        return contexts[torch.arange(n, device=contexts.device) % len(contexts)]
 
     @torch.no_grad()
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:

@@ -47,10 +47,13 @@ class Preprocessing(nn.Module):
 class _Affine(Preprocessing):
     """An affine map: ``mean`` (D,), and a ``factor`` of the data's spread."""
 
+    mean: Tensor
+    factor: Tensor
+
     def __init__(self, mean: Tensor, factor: Tensor) -> None:
         super().__init__()
-        self.mean: Tensor = nn.Buffer(mean)
-        self.factor: Tensor = nn.Buffer(factor)
+        self.register_buffer("mean", mean)
+        self.register_buffer("factor", factor)
 
 
 class Standardization(_Affine):
@@ -114,11 +117,15 @@ class _Columns(Preprocessing):
     columnwise = True
     edges: ClassVar[tuple[float, float]] = (-1e12, 1e12)
     maps: ClassVar[tuple[Map, Map, Map]]  # f, its inverse, and the logarithm of its slope
+    shift: Tensor
+    factor: Tensor
+    active: Tensor
 
     def __init__(self, shift: Tensor, factor: Tensor, active: Tensor) -> None:
         super().__init__()
-        self.shift, self.factor = nn.Buffer(shift), nn.Buffer(factor)
-        self.active = nn.Buffer(active)
+        self.register_buffer("shift", shift)
+        self.register_buffer("factor", factor)
+        self.register_buffer("active", active)
         edges = torch.tensor(self.edges, dtype=torch.float64)
         self.ends: list[float] = self.maps[0](edges).tolist()
 
@@ -248,9 +255,11 @@ class _Curves(Preprocessing):
     Gregory and Delbourgo, Piecewise Rational Quadratic Interpolation to Monotonic Data, 1982.
     """
 
+    knots: Tensor
+
     def __init__(self, knots: Tensor) -> None:
         super().__init__()
-        self.knots = nn.Buffer(knots)
+        self.register_buffer("knots", knots)
 
     def _image(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images of x, and the slopes there."""

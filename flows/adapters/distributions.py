@@ -19,10 +19,12 @@ class DistributionBase(nn.Module):
     It is fixed: nothing in it is trained or saved. Points outside its support have density zero.
     """
 
+    inner: Tensor  # a point of the support (D,)
+
     def __init__(self, distribution: Distribution) -> None:
         super().__init__()
         self.distribution: Any = distribution
-        self.inner = nn.Buffer(distribution.sample(), persistent=False)  # a point of the support
+        self.register_buffer("inner", distribution.sample(), persistent=False)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """(N, D) -> (N,) nats."""

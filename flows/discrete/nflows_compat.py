@@ -354,10 +354,13 @@ class LULinear(_Linear, transforms.LULinear):
     (https://github.com/bayesiains/nflows/pull/58), and writes L and U by index, entry by entry.
     """
 
+    _unit: Tensor
+    _places: Tensor
+
     def __init__(self, features: int) -> None:
         super().__init__(features)
         unit = torch.stack([torch.eye(features), torch.zeros(features, features)])
-        self._unit = nn.Buffer(unit.flatten(), persistent=False)
+        self.register_buffer("_unit", unit.flatten(), persistent=False)
         rows, columns = torch.cat(
             [
                 torch.tril_indices(features, features, -1),
@@ -366,7 +369,7 @@ class LULinear(_Linear, transforms.LULinear):
             ],
             1,
         )
-        self._places = nn.Buffer(rows * features + columns, persistent=False)
+        self.register_buffer("_places", rows * features + columns, persistent=False)
 
     def forward_no_cache(self, inputs: Tensor) -> Pair:
         lower, upper, diagonal = self._factors()
