@@ -8,7 +8,6 @@ import pandas as pd
 from benchmarks.analysis import improvement, paired
 from benchmarks.analysis.contests import kinds
 from benchmarks.analysis.criteria import LEVEL
-from benchmarks.analysis.ranking import mean_ranks
 from benchmarks.core.exhibit import Figure
 from benchmarks.core.store import arrays
 from benchmarks.plotting import draw, ranks
@@ -19,6 +18,7 @@ AXES = {"train_flops": "training (FLOP)", "seconds": "budget (s)"}
 LOOK = {"markersize": 4, "lw": 1.2}
 OTHERS = {"color": "#bbbbbb", "marker": "."}  # of models that a figure does not name
 FITTED = {"color": "#bbbbbb", "ls": ":"}  # and of baselines
+BEST_FITTED = {"color": "black", "ls": ":"}
 HEIGHT = 3.2  # of a panel, inches
 FAR = 3.0  # below the best, as a multiple of the lower quartile's distance: out of view
 NOTE = (
@@ -26,8 +26,8 @@ NOTE = (
     "validation within each budget, against the FLOPs of the budget's training and its seconds. "
     f"Bands are {1 - LEVEL:.0%} intervals, by Student's t, of the difference on the same splits "
     "from the flow that is best at the largest budget: what a split does to all models alike is "
-    "in none. Dotted: baselines, which are fitted. Named are the best three flows with an ODE and "
-    "without, and the best baseline. What is far below most flows is outside of the axes."
+    "in none. Dotted: baselines, which are fitted. Each panel names its data's best three flows "
+    "with an ODE and without, and the best baseline. What is far below most is outside of the axes."
 )
 
 OF_A_KIND = 3  # flows of a kind, with an ODE and without, that a figure of all names
@@ -68,30 +68,28 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 
 
 def _draw(_: pd.DataFrame, sets: list[pd.DataFrame]) -> Any:
-    rows = pd.concat(sets)
-    names, fitted = _named(rows), set(rows.loc[rows["seconds"].isna(), "model"])
-    looks = draw.looks(set(names) - fitted)
-    looks |= {name: {"color": "black", "ls": ":"} for name in names if name in fitted}
-    labels = dict([*AXES.items()][: rows["seconds"].nunique()])  # one budget needs no axis
+    named = [_named(rows) for rows in sets]
+    fitted = {name for rows in sets for name in rows.loc[rows["seconds"].isna(), "model"]}
+    every = set().union(*named)
+    looks = draw.looks(every - fitted) | dict.fromkeys(every & fitted, BEST_FITTED)
+    budgets = {budget for rows in sets for budget in rows["seconds"].dropna()}
+    labels = dict([*AXES.items()][: len(budgets)])  # one budget needs no axis
     with draw.figure(len(sets), len(labels), height=HEIGHT) as (figure, axes):
-        for panels, rows in zip(axes, sets, strict=True):
+        for panels, rows, names in zip(axes, sets, named, strict=True):
             points = _points(rows[rows["seconds"].notna()])
             levels = rows[rows["seconds"].isna()].groupby("model", sort=False)["test_ll"].mean()
             for panel, (axis, label) in zip(panels, labels.items(), strict=True):
-                _panel(panel, points, levels, axis, looks)
+                _panel(panel, points, levels, axis, {name: looks[name] for name in names})
                 panel.set(title=str(rows["dataset"].iloc[0]), xlabel=label)
                 panel.set_ylabel("test log-likelihood (nats)")
     return figure
 
 
 def _named(rows: pd.DataFrame) -> list[str]:
-    """The models that a figure names: the best of either kind of flow, and the best baseline.
-
-    Best by the mean rank over data sets, each model at its largest budget.
-    """
-    largest = rows.groupby(["dataset", "model"])["seconds"].transform("max")
-    last = rows[(rows["seconds"] == largest) | largest.isna()]
-    means = mean_ranks(last.pivot_table("test_ll", "model", "dataset")).sort_values()
+    """The models of a data set that its panels name: the best of each kind, at its last budget."""
+    budgets = rows["seconds"].fillna(0)
+    last = rows[budgets == budgets.groupby(rows["model"]).transform("max")]
+    means = last.groupby("model")["test_ll"].mean().sort_values(ascending=False)
     kind = kinds(rows).groupby(rows["model"]).first()[means.index]
     most = {"discrete": OF_A_KIND, "continuous": OF_A_KIND, "baseline": 1}
     return [str(name) for of, count in most.items() for name in means.index[kind == of][:count]]
@@ -213,10 +211,10 @@ def _draw_closed(every: pd.DataFrame, leaders: list[str]) -> Any:
             if model in looks:
                 ends.append(draw.End(str(model), points["percent"].iloc[-1], str(model)))
         last: pd.Series = fitted.sort_values("percent").iloc[-1]
-        panel.axhline(last["percent"], color="black", ls=":", lw=1.1)
+        panel.axhline(last["percent"], lw=1.1, **BEST_FITTED)
         ends.append(draw.End(last["model"], last["percent"], last["model"]))
         least = flows.loc[flows["model"].isin(leaders), "percent"].min()
         panel.set(ylim=(least - 2, 101), xlabel="training (FLOP)", ylabel="gap closed (%)")
         draw.logarithmic(panel.xaxis)
-        draw.label_ends(panel, ends, looks | {last["model"]: {"color": "black"}}, 4.2)
+        draw.label_ends(panel, ends, looks | {last["model"]: BEST_FITTED}, 4.2)
     return figure
