@@ -34,6 +34,7 @@ from benchmarks.studies.search.study import (
     Space,
     configurations,
     no_density,
+    preprocessings,
 )
 from benchmarks.studies.search.tables import finals, labelled, parted
 from benchmarks.training import checkpoint
@@ -142,6 +143,15 @@ def test_families_have_points_of_their_own_and_a_data_set_says_what_suits_it():
     assert set(first).isdisjoint(second)
     (foremost,) = configurations(Entrant(flow="maf"), 3, "patches2", 1)
     assert (foremost.training["preprocessing"],) == datasets.load("patches2").suits
+
+
+@pytest.mark.parametrize(("spread", "first"), [(0.0, "marginal+whiten"), (1.0, "radial")])
+def test_a_table_begins_with_the_map_of_a_gaussian_that_leads_by_far(spread, first, tmp_path):
+    rng, name = np.random.default_rng(0), str(tmp_path / "table.csv")
+    rows = rng.normal(size=(1000, 8)) * np.exp(spread * rng.normal(size=(1000, 1)))
+    pd.DataFrame(rows).to_csv(name, index=False)
+    admit(name)
+    assert preprocessings(name)[0] == first
 
 
 @pytest.mark.parametrize("name", flows.own())

@@ -10,6 +10,7 @@ import copy
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
@@ -20,6 +21,7 @@ import pandas as pd
 import torch
 from pydantic import Field, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic import model_validator as validator
+from torch.distributions import MultivariateNormal
 
 import flows
 from benchmarks import datasets
@@ -28,12 +30,14 @@ from benchmarks.core.case import Case, Settings
 from benchmarks.core.record import Record
 from benchmarks.core.study import Arrays, Common, Result, Skipped, register
 from benchmarks.datasets.disk import Absent
+from benchmarks.datasets.tables import is_file
 from benchmarks.evaluation.scoring import Scoring, score
 from benchmarks.studies.contender import Contender, TrainingStudy, entered, expanded, fitted, sized
 from benchmarks.training.baselines import BASELINES, BaselineEntry
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training, TrainingPart
 from benchmarks.training.state import prepared
+from flows import preprocessing
 from flows.budget import trainable
 from flows.conditional import Conditional
 from flows.conformance.densities import jacobians
@@ -43,6 +47,8 @@ from flows.tuning import DECAYED, RATE, WEIGHT_DECAY, batch, tuning
 NAME = "search"
 PREPROCESSINGS = ("marginal+whiten", "whiten", "radial", "standardize", "clip+whiten")
 MAPS = 4  # preprocessings that baselines are fitted after
+SURVEYED = 5_000  # rows of a table, to train and to validate, that say which map comes first
+LEAD = 1.0  # nats: smaller ones of a Gaussian foretell nothing of a flow
 FIRST = 2  # configurations that work for most data, behind the most promising preprocessings
 EDGE = 0.15  # share of a range, in its logarithm, that is its edge
 NEAR = 2.0  # standard errors within which a family is not behind another
@@ -196,28 +202,49 @@ class SearchOptions(Settings, frozen=True):
 
 
 @cache
-def _facts(dataset: str) -> tuple[int, torch.Tensor | None, tuple[str, ...]]:
-    """Rows to train on (10**6 if files are absent), bounds of columns, and maps that suit."""
+def _facts(dataset: str) -> tuple[int, tuple[str, ...]] | None:
+    """Rows to train on, and the preprocessings that suit; None where files are absent."""
     try:
         data = datasets.load(dataset)
     except Absent:
-        return 10**6, None, ()
-    support = None if data.support is None else data.support[:, : data.dim]
-    return len(data.train), support, data.suits
-
-
-@cache
-def preprocessings(dataset: str) -> tuple[str, ...]:
-    """Return the preprocessings that suit a data set, the most promising first.
-
-    Columns with two bounds have a logit, those with a lower one a logarithm.
-    """
-    _, support, suits = _facts(dataset)
-    lower, upper = (torch.empty(2, 0) if support is None else support).isfinite()
+        return None
+    support = torch.empty(2, 0) if data.support is None else data.support[:, : data.dim]
+    lower, upper = support.isfinite()
     bounded = {"logit": lower & upper, "log": lower & ~upper}
     steps = [step for step, columns in bounded.items() if columns.any()]
     maps = (f"{step}+{name}" for name in PREPROCESSINGS[:2] for step in steps)
-    return tuple(dict.fromkeys((*suits, *maps, *PREPROCESSINGS)))
+    usual = tuple(dict.fromkeys((*data.suits, *maps, *PREPROCESSINGS)))
+    first = _leading(data, usual) if is_file(dataset) and not data.context_dim else ()
+    return len(data.train), tuple(dict.fromkeys((*first, *usual)))
+
+
+def _leading(data: datasets.Dataset, maps: Sequence[str]) -> tuple[str, ...]:
+    """The preprocessing behind which a Gaussian of a table leads by `LEAD`; none without one.
+
+    The lead is over the first of the maps, nats of validation rows, and beyond their noise.
+    """
+    train, held = data.train[:SURVEYED], data.val[:SURVEYED]
+    scores: dict[str, torch.Tensor] = {}
+    for name in maps:
+        with suppress(ValueError, RuntimeError):  # of a spread that is missing
+            first = preprocessing.fit(name, train, data.support)
+            rows, (z, ladj) = first(train)[0], first(held)
+            normal = MultivariateNormal(rows.mean(0), rows.T.cov().reshape(data.dim, data.dim))
+            scores[name] = normal.log_prob(z) + ladj
+    if maps[0] not in scores:
+        return tuple(scores)
+    best = max(scores, key=lambda name: scores[name].mean().round(decimals=3))
+    lead = of_rows(scores[best] - scores[maps[0]])
+    return (best,) if lead.value > max(LEAD, NEAR * lead.error) else ()
+
+
+def preprocessings(dataset: str) -> tuple[str, ...]:
+    """Return the preprocessings that suit a data set, the most promising first.
+
+    Columns with two bounds have a logit, those with a lower one a logarithm. A drawn or
+    named data set says what suits it; of a file a Gaussian finds out, where its lead is large.
+    """
+    return facts[1] if (facts := _facts(dataset)) else PREPROCESSINGS
 
 
 def baselines(dataset: str, **options: Any) -> list[BaselineEntry]:
@@ -292,7 +319,8 @@ class Entry:
     def __post_init__(self) -> None:
         self.dim = datasets.dim(self.dataset)
         self.sizes = sized(self.options.sizes, self.dataset)
-        self.rows = self.entrant.batch or self.options.batch or batch(_facts(self.dataset)[0])
+        rows, _ = _facts(self.dataset) or (10**6, ())  # a plan needs no files
+        self.rows = self.entrant.batch or self.options.batch or batch(rows)
 
     def first(self) -> list[Case]:
         """The trials of the first rung."""
@@ -347,15 +375,6 @@ class Entry:
             roles=options.model_dump(include=roles, exclude_defaults=True, mode="json"),
             needs=tuple(needs),
         )
-
-
-def _present(dataset: str) -> bool:
-    """Whether the files of a data set are there."""
-    try:
-        datasets.files(dataset)
-    except Absent:
-        return False
-    return True
 
 
 def in_turn(families: Sequence[Sequence[Case]]) -> Iterator[Case]:
@@ -526,7 +545,7 @@ class Search(TrainingStudy):
 
     def cases(self, options: SearchOptions, common: Common) -> Iterator[Case]:
         """For each data set the baselines, then the trials and finals of all families in turn."""
-        for name in (*options.datasets, *filter(_present, options.if_present)):
+        for name in (*options.datasets, *filter(_facts, options.if_present)):
             untimed = options.scoring.model_copy(update={"seconds": 0.0})  # a fit takes minutes
             validated = options.training.model_dump(include={"validation_rows"})
             settings = {"scoring": untimed.model_dump(), "training": validated}
