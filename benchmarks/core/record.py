@@ -115,7 +115,7 @@ class Record(BaseModel):
     digest: str = ""  #: of fields in `SEALED`, of records with defaults
     declared: dict[str, Declared] = {}  #: versions and paces of all that the case depends on
     files: dict[str, str] = {}  #: content hashes of plug-ins and data files
-    plugins: dict[str, dict[str, str]] = {}  #: of "flow" and "data": file and commit
+    plugins: dict[str, dict[str, str]] = {}  #: of "study", "flow" and "data": file and commit
     status: Status
     reason: Annotated[str, AfterValidator(lambda text: text and brief(text))] = ""
     metrics: Annotated[dict[str, Values], BeforeValidator(_read), PlainSerializer(_written)] = {}

@@ -1,7 +1,7 @@
 """Trainings of cases: the one loop with counts, seconds, validations and checkpoints.
 
-Training reports its FLOPs, which are exact, and the CPU seconds of its own process. After it has
-ended it may go on at a constant rate, to say whether it was still improving.
+Training reports its FLOPs, by those of one update, and the CPU seconds of its own process. After it
+has ended it may go on at a constant rate, to say whether it was still improving.
 """
 
 import copy
