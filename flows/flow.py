@@ -226,13 +226,13 @@ class Flow(nn.Module):
 
         ``log_prob``, ``loss``, ``to_noise`` and, unless the inverse iterates, ``sample`` and
         ``rsample_and_log_prob``; checks and noise stay outside. The first call of each kind (with
-        gradients or without, another dtype) compiles, for seconds to minutes, and so does the second
-        batch size and, where the first has a native function, the third. ``backend`` is one of
-        ``torch.compiler.list_backends()``. Of an ODE the steps are compiled, one graph for all of
-        them and one for the adjoint's. On the CPU "inductor" makes native functions of calls. They
-        see all weights, but no other change to a module's attributes. First derivatives are those of the flow;
-        RuntimeError for second ones and torch.func, and where the backend needs a compiler that the
-        machine lacks; ValueError for an ODE that torchdiffeq solves.
+        gradients or without, another dtype) compiles, for seconds to minutes, and so does the
+        second batch size and, where the first has a native function, the third. ``backend`` is one
+        of ``torch.compiler.list_backends()``. Of an ODE the steps are compiled, one graph for all
+        of them and one for the adjoint's. On the CPU "inductor" makes native functions of calls.
+        They see all weights, but no other change to a module's attributes. First derivatives are
+        those of the flow; RuntimeError for second ones and torch.func, and where the backend needs
+        a compiler that the machine lacks; ValueError for an ODE that torchdiffeq solves.
         """
         view = self.using()
         view.compiler = Compiler(view.transform, backend)
