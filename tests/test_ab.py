@@ -194,6 +194,7 @@ def test_outcomes_of_families_that_die_raise_stay_come_and_go(repository, tmp_pa
     assert "no such luck" in raises["reason"]
     assert both["declared"][BASE] == {"flow both": [2, 1], "flows": [1, 1]}
     assert both["declared"][NEW] == both["declared"][BASE]
+    assert both["blocks"]
     for block in both["blocks"]:
         assert len({len(visit["clock"]) for side in (BASE, NEW) for visit in block[side]}) == 1
     comment = (out / "ab.md").read_text()

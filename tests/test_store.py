@@ -253,6 +253,12 @@ def test_the_digest_is_of_all_that_decides_what_a_record_is_worth(path: Path, fi
         store.read(path.parent.parent)
 
 
+def test_a_record_under_another_name_is_not_read(path: Path) -> None:
+    path.rename(path.with_stem("0" * 16))
+    with pytest.warns(UserWarning, match="0" * 16):
+        assert len(store.read(path.parent.parent)) == 1
+
+
 def test_a_record_without_a_digest_is_valid(path: Path) -> None:
     edit(path, digest="", defaults={})
     assert "2 records" in undigested(store.read(path.parent.parent).values())

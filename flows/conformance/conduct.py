@@ -136,7 +136,8 @@ def train_and_eval(subject: Subject) -> Finding:
 
 def _log_prob_of(flow: Flow, subject: Subject) -> Tensor:
     """With frozen noise, in the flow's own dtype."""
-    dtype, context = flow.like().dtype, subject.contexts(POINTS)
+    own, context = flow.reference(), subject.contexts(POINTS)
+    dtype = subject.dtype if own is None else own.dtype
     context = None if context is None else context.to(dtype)
     return flow.using(noise=0).log_prob(subject.x[:POINTS].to(dtype), context)
 

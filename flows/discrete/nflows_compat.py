@@ -315,8 +315,14 @@ class _Linear(transforms.linear.Linear):
     """Mixin of the linear layers: the cache of the original serves no call.
 
     It keeps its weight after an edit, a loaded state or a change of dtype, and a second backward
-    pass through it fails.
+    pass through it fails. The inverse weights of the originals are made of a float32 identity on
+    the CPU, or by functions that are gone.
     """
+
+    weight_inverse_and_logabsdet = transforms.linear.Linear.weight_inverse_and_logabsdet
+
+    def weight_inverse(self) -> Tensor:
+        return widened(torch.linalg.inv, self.weight())
 
     def forward(self, inputs: Tensor, context: Any = None) -> Pair:
         return self.forward_no_cache(inputs)

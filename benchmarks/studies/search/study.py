@@ -202,12 +202,9 @@ class SearchOptions(Settings, frozen=True):
 
 
 @cache
-def _facts(dataset: str) -> tuple[int, tuple[str, ...]] | None:
-    """Rows to train on, and the preprocessings that suit; None where files are absent."""
-    try:
-        data = datasets.load(dataset)
-    except Absent:
-        return None
+def _facts(dataset: str) -> tuple[int, tuple[str, ...]]:
+    """Rows to train on, and the preprocessings that suit. Raises Absent."""
+    data = datasets.load(dataset)
     support = torch.empty(2, 0) if data.support is None else data.support[:, : data.dim]
     lower, upper = support.isfinite()
     bounded = {"logit": lower & upper, "log": lower & ~upper}
@@ -238,13 +235,20 @@ def _leading(data: datasets.Dataset, maps: Sequence[str]) -> tuple[str, ...]:
     return (best,) if lead.value > max(LEAD, NEAR * lead.error) else ()
 
 
+def _known(dataset: str) -> tuple[int, tuple[str, ...]] | None:
+    """The `_facts`; None where files are absent, which may be there later."""
+    with suppress(Absent):
+        return _facts(dataset)
+    return None
+
+
 def preprocessings(dataset: str) -> tuple[str, ...]:
     """Return the preprocessings that suit a data set, the most promising first.
 
     Columns with two bounds have a logit, those with a lower one a logarithm. A drawn or
     named data set says what suits it; of a file a Gaussian finds out, where its lead is large.
     """
-    return facts[1] if (facts := _facts(dataset)) else PREPROCESSINGS
+    return facts[1] if (facts := _known(dataset)) else PREPROCESSINGS
 
 
 def baselines(dataset: str, **options: Any) -> list[BaselineEntry]:
@@ -319,7 +323,7 @@ class Entry:
     def __post_init__(self) -> None:
         self.dim = datasets.dim(self.dataset)
         self.sizes = sized(self.options.sizes, self.dataset)
-        rows, _ = _facts(self.dataset) or (10**6, ())  # a plan needs no files
+        rows, _ = _known(self.dataset) or (10**6, ())  # a plan needs no files
         self.rows = self.entrant.batch or self.options.batch or batch(rows)
 
     def first(self) -> list[Case]:
@@ -545,7 +549,7 @@ class Search(TrainingStudy):
 
     def cases(self, options: SearchOptions, common: Common) -> Iterator[Case]:
         """For each data set the baselines, then the trials and finals of all families in turn."""
-        for name in (*options.datasets, *filter(_facts, options.if_present)):
+        for name in (*options.datasets, *filter(_known, options.if_present)):
             untimed = options.scoring.model_copy(update={"seconds": 0.0})  # a fit takes minutes
             validated = options.training.model_dump(include={"validation_rows"})
             settings = {"scoring": untimed.model_dump(), "training": validated}
