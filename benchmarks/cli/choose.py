@@ -166,7 +166,7 @@ class Ledger:
 
     @property
     def share(self) -> float:
-        """What the machine gave of its cores since the trainings began, from 0 to 1."""
+        """Share of the cores' time since the trainings began that was spent."""
         wall = time.monotonic() - self.begun
         return min(1.0, (self.spent - self.until_then) / (wall * self.jobs)) if wall > 5 else 1.0
 
@@ -183,10 +183,10 @@ class Ledger:
 
     @property
     def said(self) -> str:
-        """What was spent, and what the machine gave."""
+        """What was spent, and for how long the cores were busy with it."""
         planned = 60 * self.minutes * self.jobs
-        gave = f", of which the machine gave {self.share:.0%}" if self.share < 0.9 else ""
-        return f"{self.spent:.0f} of {planned:.0f} CPU seconds{gave}"
+        busy = f", the cores busy with it for {self.share:.0%}" if self.share < 0.9 else ""
+        return f"{self.spent:.0f} of {planned:.0f} CPU seconds{busy}"
 
     def seconds(self, nominal: float, share: float, trainings: int) -> tuple[float, float]:
         """CPU seconds of each training of a rung, equal for all, and at most on the clock."""

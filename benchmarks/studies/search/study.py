@@ -491,10 +491,10 @@ def _by_mean(finals: Sequence[Record]) -> list[str]:
 def promise(trial: Record, arrays: Arrays, budget: float) -> float:
     """Validation likelihood that a trial comes to within a budget, nats, if it goes on as it does.
 
-    It gains what it gained in the last half of its updates for each time that they double: families
-    that start fast are not those that end best. Domhan et al., Speeding up Automatic Hyperparameter
-    Optimization of Deep Neural Networks by Extrapolation of Learning Curves, 2015, fit more
-    parameters.
+    What is left to gain is taken to fall as one over the updates: each time that they double, a
+    trial gains half of what it gained in their last half. Domhan et al., Speeding up Automatic
+    Hyperparameter Optimization of Deep Neural Networks by Extrapolation of Learning Curves, 2015,
+    fit more parameters.
     """
     curve = arrays(trial)
     finite = np.isfinite(curve["validation_ll"])
@@ -503,7 +503,7 @@ def promise(trial: Record, arrays: Arrays, budget: float) -> float:
         return _validated(trial)
     best = np.maximum.accumulate(scores)
     gain = float(best[-1] - np.interp(updates[-1] / 2, updates, best))
-    return _validated(trial) + gain * max(0.0, math.log2(budget / _spent(trial)))
+    return _validated(trial) + gain * max(0.0, 1 - _spent(trial) / budget)
 
 
 def ranked(trials: Sequence[Record]) -> list[Record]:
