@@ -148,21 +148,25 @@ def complexity(documents: Documents) -> Numbers:
     "**For a flow with an ODE, preprocessing outweighs the family.** On image patches the radial "
     "map, which makes the norm of a row that of Gaussian noise, is worth {gain} nats to a CNF "
     "after 15 CPU seconds. With it the best CNF is {behind} nats behind Glow after 60, and {ahead} "
-    "ahead of it after 300. All are on three splits."
+    "ahead of it after 300, on three splits. That CNF was found by hand: after a search with equal "
+    "effort Glow is still {searched} ahead after 300, on five."
 )
 def preprocessing(documents: Documents) -> Numbers:
     early, middle, late = (scores(documents, "ladder", "patches", s) for s in (15.0, 60.0, 300.0))
-    best = [_best(models, "continuous") for models in (middle, late)]
+    found = scores(documents, "frontier", "patches", 300.0)
+    best = [_best(models, "continuous") for models in (middle, late, found)]
     leads = {
         "gain": paired.compare(early["cnf radial"], early["cnf whiten"]),
         "behind": paired.compare(middle["glow radial"], best[0]),
         "ahead": paired.compare(best[1], late["glow radial"]),
+        "searched": paired.compare(_best(found, "flows"), best[2]),
     }
     ends = [lead.estimate.interval(LEVEL) for lead in leads.values()]
     holds = all((cases["flow"] == "cnf").all() for cases in best)
-    holds = holds and all(lead.seeds == 3 for lead in leads.values())
+    holds = holds and [lead.seeds for lead in leads.values()] == [3, 3, 3, 5]
     holds = holds and min(low for low, _ in ends) > 0 and ends[0][0] > 5 * ends[1][1]
-    digits = {"gain": ".1f", "behind": ".2f", "ahead": ".2f"}
+    holds = holds and set(_best(found, "flows")["model"]) == {"glow"}
+    digits = {"gain": ".1f", "behind": ".2f", "ahead": ".2f", "searched": ".2f"}
     return {n: written(lead.estimate, digits[n]) for n, lead in leads.items()}, holds
 
 
@@ -214,16 +218,22 @@ def searches(documents: Documents) -> Numbers:
 @sentence(
     "On image patches, after as long in five splits, Glow, the best flow by validation, is ahead "
     "of the best with an ODE, a CNF, by {ode} nats. A mixture behind the radial map leads Glow by "
-    "{flow}, which the correction for the tests of all claims leaves open."
+    "{flow}, which the correction for the tests of all claims leaves open, and after 300 s by "
+    "{later}: not told apart."
 )
 def patches(documents: Documents) -> Numbers:
-    models = scores(documents, "frontier", "patches", 60.0)
-    mixture, flow, ode = (_best(models, kind) for kind in ("baseline", "flows", "continuous"))
-    leads = {"flow": paired.compare(mixture, flow), "ode": paired.compare(flow, ode)}
-    holds = all(lead.estimate.interval(LEVEL)[0] > 0 for lead in leads.values())
-    chosen = [str(cases["model"].iloc[0]) for cases in (mixture, flow, ode)]
-    holds = holds and chosen == ["mixture after radial", "glow", "cnf"]
-    return {name: written(lead.estimate, ".2f") for name, lead in leads.items()}, holds
+    leads, chosen = [], set()
+    for seconds in (60.0, 300.0):
+        models = scores(documents, "frontier", "patches", seconds)
+        mixture, flow, ode = (_best(models, kind) for kind in ("baseline", "flows", "continuous"))
+        leads += [paired.compare(mixture, flow).estimate, paired.compare(flow, ode).estimate]
+        chosen.add(tuple(str(cases["model"].iloc[0]) for cases in (mixture, flow, ode)))
+    clear = [lead.interval(LEVEL)[0] > 0 for lead in leads]
+    holds = clear == [True, True, False, True] and chosen == {
+        ("mixture after radial", "glow", "cnf")
+    }
+    names = {"flow": leads[0], "ode": leads[1], "later": leads[2]}
+    return {name: written(lead, ".2f") for name, lead in names.items()}, holds
 
 
 @sentence(

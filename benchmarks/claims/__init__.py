@@ -268,7 +268,7 @@ def by_budget(verdicts: Mapping[str, Verdict]) -> Table:
         budgets = dict.fromkeys(part.budget for part in verdict.parts)
         cells = {b or "once": _cell([p for p in verdict.parts if p.budget == b]) for b in budgets}
         rows += [{"claim": title, **cells, RECORDS: verdict.records}] if cells else []
-    names = sorted({*chain(*rows)} - {"claim", RECORDS}, key=lambda name: (len(name), name))
+    names = sorted({*chain(*rows)} - {"claim", RECORDS}, key=lambda n: (n == "once", len(n), n))
     note = (
         f"In how many comparisons a claim holds, of those with {FEWEST} splits, draws or trainings "
         "or more; fewer decide nothing. Behind it the least and the largest lead, or ratio of "
