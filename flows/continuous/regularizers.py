@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from flows.continuous.point import Point
+from flows.continuous.trace import Probes
 from flows.counting import listening
 from flows.flow import Flow
 from flows.registry import check_choice
-
-Probes = tuple[Tensor, ...]
 
 
 def kinetic(point: Point, probes: Probes) -> Tensor:
@@ -25,10 +24,7 @@ def kinetic(point: Point, probes: Probes) -> Tensor:
 
 
 def jacobian(point: Point, probes: Probes) -> Tensor:
-    """An estimate of ‖∂f/∂x‖²_F of each row, the mean of ‖εᵀ ∂f/∂x‖² over the probes.
-
-    Where the trace is Hutchinson's the products are those that it needs anyway.
-    """
+    """An estimate of ‖∂f/∂x‖²_F of each row, the mean of ‖εᵀ ∂f/∂x‖² over the probes."""
     point.linearize()
     return torch.stack([point.vjp(probe).square().sum(1) for probe in probes]).mean(0)
 
