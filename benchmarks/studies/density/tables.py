@@ -241,15 +241,12 @@ def note_on_samples(every: pd.DataFrame) -> list[str]:
     if "told_apart" not in every or every["told_apart"].isna().all():
         return []
     first = every[every["told_apart"].notna()].iloc[0]
+    pairs = zip(every["flow"], notes_of(every), strict=True)
     return [
         f"W₂ (sliced, in standard deviations) and C2ST compare {first['compared_rows']:,.0f} "
         "samples with test rows, medians over seeds; training rows have "
         f"{first['sliced_wasserstein_floor']:.3f} and {first['told_apart_floor']:.3f}: the floor.",
-        *(
-            f"{flow}: {notes['no_comparison']}."
-            for flow, notes in zip(every["flow"], notes_of(every), strict=True)
-            if "no_comparison" in notes
-        ),
+        *(f"{flow}: {n['no_comparison']}." for flow, n in pairs if "no_comparison" in n),
     ]
 
 

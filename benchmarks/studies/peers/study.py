@@ -673,12 +673,8 @@ def resident(case: Case) -> dict[str, float]:
     torch.set_num_threads(case.threads)
     subject = calls(case)
     works: Any = Ours(subject, case).timed
-    release = subject.flow.zero_grad
-    return {
-        f"{name}_resident_bytes": process.growth(works[name], release)
-        for name in RESIDENT
-        if name in works
-    }
+    clear = subject.flow.zero_grad
+    return {f"{n}_resident_bytes": process.growth(works[n], clear) for n in RESIDENT if n in works}
 
 
 def _gradient(flow: flows.Flow) -> np.ndarray:

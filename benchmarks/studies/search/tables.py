@@ -558,7 +558,7 @@ class Choice:
         return self.ranking[self.ranking["baseline"]]
 
     @property
-    def _about(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """What the records say of the data."""
         return dict(self.ranking["notes"].iloc[0].get("data", {})) if len(self.ranking) else {}
 
@@ -580,7 +580,7 @@ class Choice:
             families = self.rows.loc[self.rows["stage"] == "trial", "model"].nunique()
             alone = "the only family that was tried" if families == 1 else ""
             parts += filter(None, ["ahead of the other flows" if len(others) else alone])
-        if any("have no bound" in remark for remark in self._about.get("remarks", [])):
+        if any("have no bound" in remark for remark in self.facts.get("remarks", [])):
             parts.append("a higher likelihood may be a spike on values of a grid: see the warnings")
         elif first["improving"]:
             gain = number(first["gain_per_doubling"], ".2f")
@@ -602,13 +602,6 @@ class Choice:
         return f"{name} is level with the best flow: {scores}." if level else ""
 
     @property
-    def about(self) -> dict[str, int]:
-        """How many columns the density has, and the rows of each part of the split."""
-        if self.ranking.empty:
-            return {}
-        return {"columns": int(self.ranking["dim"].iloc[0]), **self._about.get("rows", {})}
-
-    @property
     def dropped(self) -> dict[str, str]:
         """Families that dropped out, with when and by how much."""
         skipped = self.rows[(self.rows["status"] == "skipped") & (self.rows["stage"] != "baseline")]
@@ -619,7 +612,7 @@ class Choice:
     @property
     def warnings(self) -> list[str]:
         """What to know of the trainings and of the table before the ranking is used."""
-        remarks = self._about.get("remarks", [])
+        remarks = self.facts.get("remarks", [])
         lines = [f"{text[:1].upper()}{text[1:]}." for text in remarks]
         failed = self.rows[self.rows["status"].isin(["failed", "timeout"])]
         for model, cases in failed.groupby("model", sort=False):
@@ -670,11 +663,11 @@ def _score(row: pd.Series) -> str:
 
 def rows_of(choice: Choice) -> str:
     """Numbers of columns and rows, a sentence to go before others; empty if not known."""
-    about = choice.about
-    if "test" not in about:
+    if "test" not in (rows := choice.facts.get("rows", {})):
         return ""
-    counts = " / ".join(f"{about[part]:,}" for part in ("train", "val", "test"))
-    return f"{counted(about['columns'], 'column')}, {counts} rows to train, choose and test. "
+    columns = counted(int(choice.ranking["dim"].iloc[0]), "column")
+    counts = " / ".join(f"{rows[part]:,}" for part in ("train", "val", "test"))
+    return f"{columns}, {counts} rows to train, choose and test. "
 
 
 def ranking(choice: Choice) -> Table:
