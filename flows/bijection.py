@@ -89,7 +89,7 @@ class Wrapped(nn.Module):
     def __init__(self, bijection: Bijection) -> None:
         super().__init__()
         self.bijection = bijection
-        for name in ("forward", "inverse", "to_noise", "to_data", "iterative"):
+        for name in ("forward", "inverse", "to_noise", "to_data", "iterative", "inexact"):
             if hasattr(bijection, name):
                 setattr(self, name, getattr(bijection, name))
 

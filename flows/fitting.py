@@ -93,10 +93,11 @@ def fit(
     limits: dict[str, Any] = {"updates": updates, "batch": batch}
     limits |= {"cpu_seconds": cpu_seconds, "learning_rate": learning_rate}
     for name, value in limits.items():
-        if value is not None and not (isinstance(value, Real) and 0 < float(value) < math.inf):
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if value is not None and not (number and 0 < float(value) < math.inf):
             raise ValueError(f"{name} = {value!r}: give a finite number above 0")
-    if batch is not None and batch % 1:
-        raise ValueError(f"batch = {batch}: give a whole number of rows")
+        if name in ("updates", "batch") and value and value % 1:
+            raise ValueError(f"{name} = {value}: give a whole number")
     if cpu_seconds and torch.get_num_threads() != 1:
         raise ValueError(
             f"cpu_seconds are those of one thread, and torch has {torch.get_num_threads()}: "
@@ -106,7 +107,7 @@ def fit(
     columns = getattr(data[0] if isinstance(data, tuple) else data, "columns", range(width))
     _inspect(rows[:, :width], list(columns))
     generator = torch.Generator().manual_seed(seed)
-    if isinstance(validation, float):
+    if isinstance(validation, Real):
         order, count = torch.randperm(len(rows), generator=generator), round(validation * len(rows))
         if not 0 < count < len(rows):
             raise ValueError(

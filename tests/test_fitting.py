@@ -112,6 +112,8 @@ def test_tables_are_data_and_others_are_refused(capsys: pytest.CaptureFixture[st
         (rows(300), {"updates": math.nan}, "updates = nan"),
         (rows(300), {"learning_rate": 0.0}, "learning_rate = 0.0"),
         (rows(300), {"batch": 2.5}, "batch = 2.5"),
+        (rows(300), {"updates": 10.5}, "updates = 10.5"),
+        (rows(300), {"updates": True}, "updates = True"),
         (frame, {"validation": frame[["a"]]}, "lacks columns b"),
         (rows(300), {"preprocessing": "whitn"}, "whitn"),
         (rows(300), {"depht": 2}, "depht"),

@@ -109,6 +109,7 @@ def test_a_trace_that_is_not_finite(solver, normal):
         ({"rtol": 0.0}, r"rtol.* 0\.0"),
         ({"atol": math.nan}, "atol.* nan"),
         ({"max_steps": 0}, "max_steps.* 0"),
+        ({"max_steps": 2.5}, r"max_steps.* 2\.5"),
         ({"first_step": "a"}, "first_step.*direct, torchdiffeq.*'a'"),
         ({"first_step": math.inf}, "first_step.* inf"),
         ({"method": "rk4", "step_size": 0.1, "first_step": 0.1}, "'rk4'.*first_step"),

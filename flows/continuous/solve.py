@@ -13,7 +13,7 @@ from flows.bijection import Pair
 from flows.continuous import native
 from flows.continuous.dynamics import Dynamics, Parts, SolveError
 from flows.continuous.native import TABLEAUS, Norm
-from flows.registry import Described, check_choice, check_positive
+from flows.registry import Described, check_choice, check_positive, check_whole
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 _ADAMS = ("explicit_adams", "implicit_adams", "fixed_adams")
@@ -85,7 +85,8 @@ class Solver(Described):
         check_choice("error_norm", self.error_norm, get_args(ErrorNorm))
         if self.engine is not None:
             check_choice("engine", self.engine, get_args(EngineName))
-        check_positive(rtol=self.rtol, atol=self.atol, max_steps=self.max_steps)
+        check_positive(rtol=self.rtol, atol=self.atol)
+        check_whole(max_steps=self.max_steps)
         if self.step_size is not None:
             check_positive(step_size=self.step_size)
         if self.first_step not in (None, *(names := get_args(FirstStep))):

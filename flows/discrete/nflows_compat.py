@@ -153,7 +153,7 @@ class _Masked(transforms.autoregressive.AutoregressiveTransform):
 
 
 class MaskedAffineAutoregressiveTransform(_Masked, transforms.MaskedAffineAutoregressiveTransform):
-    """Affine autoregressive map with scale softplus(u + 0.541) + 0.001, which is 1 at u = 0.
+    """Affine autoregressive map with scale softplus(u + 0.540) + 0.001, which is 1 at u = 0.
 
     The original starts by contracting every column by 0.69.
     """
