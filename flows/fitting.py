@@ -108,10 +108,11 @@ def fit(
     _inspect(rows[:, :width], list(columns))
     generator = torch.Generator().manual_seed(seed)
     if isinstance(validation, Real):
-        order, count = torch.randperm(len(rows), generator=generator), round(validation * len(rows))
+        share, order = float(validation), torch.randperm(len(rows), generator=generator)
+        count = round(share * len(rows)) if math.isfinite(share) else 0
         if not 0 < count < len(rows):
             raise ValueError(
-                f"validation = {validation:g} takes {count} of {len(rows)} rows: give another share"
+                f"validation = {share:g} takes {count} of {len(rows)} rows: give another share"
             )
         train, val = rows[order[count:]], rows[order[:count]]
     else:
