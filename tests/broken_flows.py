@@ -13,7 +13,6 @@ from torch.distributions import Independent, Laplace
 from flows import Flow, preprocessing
 from flows.adapters.distributions import DistributionBase
 from flows.bijection import StandardNormal
-from flows.preprocessing import Standardization
 
 
 class WrongBase(StandardNormal):
@@ -58,13 +57,7 @@ class Affine(nn.Module):
     ``change`` is applied to contexts (N, C) in both directions, or in the inverse alone.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        context_dim: int,
-        change: Callable[[Tensor], Tensor] = lambda context: context,
-        forward: bool = True,
-    ) -> None:
+    def __init__(self, dim: int, context_dim: int, change=lambda c: c, forward=True) -> None:
         super().__init__()
         self.own = nn.Parameter(torch.zeros(2 * dim))
         self.net = nn.Linear(context_dim, 2 * dim, bias=False) if context_dim else None
@@ -165,7 +158,7 @@ ERRORS: dict[str, tuple[Callable[..., Affine], set[str]]] = {
 
 def _wide() -> CompositeTransform:
     """Uniform data in [0, 1], whose logits a sound Bijection takes to a tenth of their size."""
-    scale = Standardization(torch.zeros(3), torch.full((3,), 10.0))
+    scale = preprocessing.Standardization(torch.zeros(3), torch.full((3,), 10.0))
     return CompositeTransform([preprocessing.fit("logit", torch.rand(100, 3)), scale])
 
 
@@ -187,14 +180,7 @@ class AverageContext(Flow):
 class Broken(nn.Module):
     """A sound linear Bijection z = A x + b whose results ``spoil`` changes."""
 
-    def __init__(
-        self,
-        spoil: Callable[..., Any] = lambda *results: results,
-        *,
-        dim: int = 3,
-        forward: bool = True,
-        inverse: bool = True,
-    ) -> None:
+    def __init__(self, spoil=lambda *pair: pair, *, dim=3, forward=True, inverse=True) -> None:
         super().__init__()
         self.inner = LULinear(dim, identity_init=False)
         self.spoil, self.spoiled = spoil, (forward, inverse)
@@ -204,8 +190,7 @@ class Broken(nn.Module):
         return self.spoil(y, ladj) if self.spoiled[0] else (y, ladj)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        inverse = torch.linalg.inv(self.inner.weight())
-        y = (z - self.inner.bias) @ inverse.T
+        y = (z - self.inner.bias) @ torch.linalg.inv(self.inner.weight()).T
         ladj = -self.inner.logabsdet() * y.new_ones(len(y))
         return self.spoil(y, ladj) if self.spoiled[1] else (y, ladj)
 
@@ -304,6 +289,10 @@ def _spoiled(spoil: Callable[..., Any], forward: bool = True) -> Flow:
     return Flow(Broken(spoil, forward=forward), 3)
 
 
+def _based(base: Any, dim: int = 3) -> Flow:
+    return Flow(IdentityTransform(), dim, base=base)
+
+
 BOTH_WAYS: dict[str, tuple[str, Callable[..., Any]]] = {  # by what: the row, the change of results
     "log-determinant off by a constant": ("log-determinant", lambda y, ladj: (y, ladj + 0.01)),
     "log-determinant in another shape": ("interface", lambda y, ladj: (y, ladj.sum())),
@@ -341,22 +330,13 @@ BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
         lambda: Flow(CompositeTransform([LULinear(3, identity_init=False), BatchNorm(3)]), 3),
         "batch independence",
     ),
-    "samples of another density": (
-        lambda: Flow(IdentityTransform(), 3, base=WrongBase(1.3)),
-        "samples and density",
-    ),
-    "draws that are not those of the base density": (
-        lambda: Flow(IdentityTransform(), 3, base=Wide()),
-        "samples and density",
-    ),
+    "samples of another density": (lambda: _based(WrongBase(1.3)), "samples and density"),
+    "draws that are not those of the base density": (lambda: _based(Wide()), "samples and density"),
     "samples that are wrong by their context": (
         lambda: Tempered(Affine(3, 3), 3, 3),
         "samples and density",
     ),
-    "mass two": (
-        lambda: Flow(IdentityTransform(), 2, base=WrongBase(1.0, heavy=True)),
-        "total mass",
-    ),
+    "mass two": (lambda: _based(WrongBase(1.0, heavy=True), 2), "total mass"),
     "a loss given another context": (lambda: AverageContext(Affine(3, 3), 3, 3), "loss"),
     "copies that are not apart": (lambda: Flow(Shared(), 3), "deepcopy"),
     "other noise without a density": (lambda: Flow(Alone(), 3), "images alone"),

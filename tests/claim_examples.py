@@ -29,6 +29,10 @@ ROW: dict[str, Any] = {  # columns of every record, unless an example has them
     "arrays": None,
     "run": "examples",
 }
+DIMS = [2, 3, 5, 8, 12, 16, 24, 32, 48, 64]
+HIDDEN = "option.hidden"
+FIXED = {HIDDEN: 64}
+FOLLOWS = {HIDDEN: lambda row: row["dim"], "setting.hidden_per_dim": 1.0}
 
 
 def made_up(study: str, *parts: Mapping[str, Any]) -> pd.DataFrame:
@@ -50,9 +54,7 @@ def made_up(study: str, *parts: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def densities(
-    levels: Mapping[str, float], turn: float = 1.0, scatter: float = 0.01, **columns: Any
-) -> pd.DataFrame:
+def densities(levels: Mapping[str, float], turn=1.0, scatter=0.01, **columns: Any) -> pd.DataFrame:
     """Made-up densities of flows on two data sets, by the mean test log-likelihood of each, nats.
 
     Five seeds, each with a draw of the data. A seed scatters by 0.1 around the mean, alike for all
@@ -146,11 +148,9 @@ def _change_of_variables(error: float = 1e-12, mass: float = 1e-3) -> pd.DataFra
 
     common = {"setting.identity": "density", "dim": [2, 5], "ladj_bound": 1e-9}
     common |= {"mass_bound": flat(1e-2)}
-    return made_up(
-        "numerics",
-        {**common, "flow": ["cnf", "maf"], "ladj_error": 1e-12, "mass_error": flat(1e-3)},
-        {**common, "flow": "glow", "ladj_error": error, "mass_error": flat(mass)},
-    )
+    sound = {"flow": ["cnf", "maf"], "ladj_error": 1e-12, "mass_error": flat(1e-3)}
+    other = {"flow": "glow", "ladj_error": error, "mass_error": flat(mass)}
+    return made_up("numerics", common | sound, common | other)
 
 
 def _rate_of_change(order: float) -> pd.DataFrame:
@@ -179,11 +179,9 @@ def _bottleneck_variance(rmse: float, error: float = 0.01) -> pd.DataFrame:
     common = {"setting.identity": "estimate", "setting.field": ["network", "projection"]}
     common |= {"dim": 16, "option.bottleneck": 4, "cyclic_error": 1e-16}
     common |= {"trace_rmse_se": error, "trace_rmse_theory": 1.0, "trace_bias": 1.0}
-    return made_up(
-        "numerics",
-        {**common, "option.trace": {"estimator": "hutchinson"}, "trace_rmse": 1.0},
-        {**common, "option.trace": {"estimator": "bottleneck"}, "trace_rmse": rmse},
-    )
+    large = {"option.trace": {"estimator": "hutchinson"}, "trace_rmse": 1.0}
+    small = {"option.trace": {"estimator": "bottleneck"}, "trace_rmse": rmse}
+    return made_up("numerics", common | large, common | small)
 
 
 def _trace_and_determinant(determinant: float, loop: float = 1.0) -> pd.DataFrame:
@@ -204,12 +202,6 @@ def _trace_and_determinant(determinant: float, loop: float = 1.0) -> pd.DataFram
         of("trace", probes, trace_rmse=0.1, trace_rmse_se=0.01),
         of("determinant", by_loop, determinant),
     )
-
-
-DIMS = [2, 3, 5, 8, 12, 16, 24, 32, 48, 64]
-HIDDEN = "option.hidden"
-FIXED = {HIDDEN: 64}
-FOLLOWS = {HIDDEN: lambda row: row["dim"], "setting.hidden_per_dim": 1.0}
 
 
 def _of_dim(degree: int) -> Callable[[Mapping[str, Any]], float]:
@@ -337,51 +329,41 @@ def timed_example(seconds: dict[str, float], scatter: float = 0.01) -> pd.DataFr
     )
 
 
+def _by_outcome(make: Callable[..., pd.DataFrame], **values: Any) -> list[tuple[Outcome, Example]]:
+    """An example of each outcome, made with the value that leads to it."""
+    return [(outcome, partial(make, value)) for outcome, value in values.items()]
+
+
 EXAMPLES: dict[str, list[tuple[Outcome, Example]]] = {
     "residual-network": [
         ("confirmed", _residual_network),
         ("refuted", partial(_residual_network, different=3)),
         ("refuted", partial(_residual_network, order=2.0)),
     ],
-    "adjoint-gradient": [
-        ("confirmed", partial(_adjoint_gradient, 1.0)),
-        ("refuted", partial(_adjoint_gradient, 10.0)),
-    ],
+    "adjoint-gradient": _by_outcome(_adjoint_gradient, confirmed=1.0, refuted=10.0),
     "change-of-variables": [
         ("confirmed", _change_of_variables),
         ("refuted", partial(_change_of_variables, error=0.5)),
         ("refuted", partial(_change_of_variables, mass=0.5)),
     ],
-    "rate-of-change": [
-        ("confirmed", partial(_rate_of_change, 4.0)),
-        ("refuted", partial(_rate_of_change, 0.0)),
-    ],
+    "rate-of-change": _by_outcome(_rate_of_change, confirmed=4.0, refuted=0.0),
     "hutchinson": [
         ("confirmed", _hutchinson),
         ("refuted", partial(_hutchinson, bias=9.0)),
         ("refuted", partial(_hutchinson, spread=2.0)),
     ],
-    "bottleneck-trace": [
-        ("confirmed", partial(_bottleneck_trace, 1e-16)),
-        ("refuted", partial(_bottleneck_trace, 1e-3)),
-    ],
+    "bottleneck-trace": _by_outcome(_bottleneck_trace, confirmed=1e-16, refuted=1e-3),
     "bottleneck-variance": [
-        ("confirmed", partial(_bottleneck_variance, 0.5)),
-        ("refuted", partial(_bottleneck_variance, 2.0)),
+        *_by_outcome(_bottleneck_variance, confirmed=0.5, refuted=2.0),
         ("undecided", partial(_bottleneck_variance, 0.9, error=0.1)),
     ],
     "trace-and-determinant": [
-        ("confirmed", partial(_trace_and_determinant, 10.0)),
-        ("refuted", partial(_trace_and_determinant, 0.1)),
+        *_by_outcome(_trace_and_determinant, confirmed=10.0, refuted=0.1),
         ("conditional", partial(_trace_and_determinant, 10.0, loop=100.0)),
     ],
-    "cost-of-f": [("confirmed", partial(_cost_of_f, 1)), ("refuted", partial(_cost_of_f, 2))],
-    "cost-of-flows": [
-        ("confirmed", partial(_cost_of_flows, 3)),
-        ("refuted", partial(_cost_of_flows, 4)),
-        ("conditional", partial(_cost_of_flows, 1)),
-    ],
-    "cost-of-cnf": [("confirmed", partial(_cost_of_cnf, 2)), ("refuted", partial(_cost_of_cnf, 3))],
+    "cost-of-f": _by_outcome(_cost_of_f, confirmed=1, refuted=2),
+    "cost-of-flows": _by_outcome(_cost_of_flows, confirmed=3, refuted=4, conditional=1),
+    "cost-of-cnf": _by_outcome(_cost_of_cnf, confirmed=2, refuted=3),
     "cost-of-ffjord": [
         ("confirmed", partial(_cost_of_ffjord, 1)),
         ("refuted", partial(_cost_of_ffjord, 9, power=2)),
@@ -399,8 +381,7 @@ EXAMPLES: dict[str, list[tuple[Outcome, Example]]] = {
     "useful-instrument": _examples("maf", "gaussian"),
     "continuous-powerful": _examples("cnf", "glow"),
     "mode-collapse": [
-        ("confirmed", partial(_mode_collapse, 0.9)),
-        ("refuted", partial(_mode_collapse, 0.01)),
+        *_by_outcome(_mode_collapse, confirmed=0.9, refuted=0.01),
         ("undecided", partial(_mode_collapse, 0.9, failed="cnf")),
     ],
     **{

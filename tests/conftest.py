@@ -45,9 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _steady(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
+def _steady(monkeypatch, tmp_path_factory) -> Iterator[None]:
     """Every test starts from the same seed, on one thread, and without the user's data files.
 
     Processes that it starts have one thread too: others run beside it. The flows that it registers
@@ -63,11 +61,9 @@ def _steady(
 
 
 @pytest.fixture
-def two_threads() -> Iterator[None]:
-    """The caller has two threads of torch's."""
+def two_threads() -> None:
+    """The caller has two threads of torch's, until the end of the test (`_steady`)."""
     torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -85,9 +81,7 @@ def normal() -> Callable[..., Tensor]:
 def make_flow(normal: Callable[..., Tensor]) -> Callable[..., Flow]:
     """Builds a registered flow, moves its parameters off their initial values, initialises it."""
 
-    def make(
-        name: str, dim: int, *, spread: float = 0.2, dtype: Any = torch.float64, **options: Any
-    ) -> Flow:
+    def make(name: str, dim: int, *, spread=0.2, dtype=torch.float64, **options: Any) -> Flow:
         torch.manual_seed(0)
         flow = flows.build(name, dim, **options).to(torch.float64)
         with torch.no_grad():
@@ -134,13 +128,11 @@ def gate(tmp_path: Path) -> Callable[..., Verdict]:
     """Compares two lists of records; the folders are base and new, then base2 and new2, ..."""
     numbers = itertools.count(1)
 
-    def judge(base: list[Record], new: list[Record], **options: Any) -> Verdict:
+    def judge(base: list[Record], new: list[Record]) -> Verdict:
         number = next(numbers)
         suffix = "" if number == 1 else str(number)
-        folders = [tmp_path / f"{name}{suffix}" for name in ("base", "new")]
-        for folder, records in zip(folders, (base, new), strict=True):
-            made.folder(folder, *records)
-        return compare(*folders, **options)
+        sides = {f"base{suffix}": base, f"new{suffix}": new}
+        return compare(*(made.folder(tmp_path / name, *records) for name, records in sides.items()))
 
     return judge
 

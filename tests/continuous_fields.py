@@ -58,13 +58,10 @@ def mlp_field(dim: int, *, spread: float = 0.3, **options: Any) -> MLPField:
     return moved(MLPField(dim, **{"hidden": 8, **options}), spread)
 
 
-def mlp_flow(dim: int = 3, *, trace: str = "exact", solver: Any = None, **options: Any) -> Flow:
-    field = mlp_field(dim, **options)
-    cnf = CNF(field, trace=trace, solver=DOPRI5 if solver is None else solver)
+def mlp_flow(dim: int = 3, *, trace: str = "exact", solver: Any = DOPRI5, **options: Any) -> Flow:
+    cnf = CNF(mlp_field(dim, **options), trace=trace, solver=solver)
     return Flow(cnf, dim, options.get("context_dim", 0))
 
 
-def rate_of(
-    trace: Any, field: Any, t: Tensor, x: Tensor, context: Any = None, noise: Any = None
-) -> Any:
+def rate_of(trace: Any, field: Any, t: Tensor, x: Tensor, context=None, noise=None) -> Any:
     return Trace.of(trace).rate(Point(field, t, x, context), noise)

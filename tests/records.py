@@ -18,16 +18,15 @@ from benchmarks.execution.versions import dependencies
 from benchmarks.gate.verdict import Verdict
 from flows.registry import Declared
 
+BATCH = 4  # of a case, unless a test has several
+HERE = {"cpu": "a processor", "cores": 2, "system": "Linux", "threads": 1}
+Metrics = dict[str, float | list[float]]
+
 
 def record_of(case: Case, metrics: Mapping[str, Any] | None = None, **fields: Any) -> Record:
     """A record of a case, done unless ``fields`` say otherwise."""
     values = {name: Values.of(name, value) for name, value in (metrics or {}).items()}
-    content: dict[str, Any] = {
-        "status": "done",
-        "metrics": values,
-        "declared": declared_now(case),
-        **fields,
-    }
+    content = {"status": "done", "metrics": values, "declared": declared_now(case)} | fields
     return Record(case=case, key=case.key, identity=case.identity, **content)
 
 
@@ -40,20 +39,13 @@ def declared_now(case: Case) -> Mapping[str, Declared]:
 
 
 def record_result(case: Case, result: Result) -> Record:
-    """A record of what a study measured."""
     status = "failed" if result.failure else "done"
     notes = dict(result.notes)
     return record_of(case, result.metrics, status=status, reason=result.failure, notes=notes)
 
 
 def write_result(folder: Path, case: Case, result: Result) -> None:
-    """Write what a study measured into a results folder, with its arrays."""
     store.write(folder, record_result(case, result), result.arrays)
-
-
-# folders of one case at several batches
-
-BATCH = 4
 
 
 def case_of(batch: int = BATCH) -> Case:
@@ -88,12 +80,6 @@ def edit(path: Path, **fields) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-# sides of the gate
-
-HERE = {"cpu": "a processor", "cores": 2, "system": "Linux", "threads": 1}
-Metrics = dict[str, float | list[float]]
-
-
 def record(case: Case, metrics: Metrics, **fields) -> Record:
     """A record of this machine, which declares no versions."""
     about = {"versions": {"torch": "2.13.0"}, "machine": HERE, "declared": {}}
@@ -114,7 +100,6 @@ def density(seed: int, test_ll: float, flow: str = "maf") -> Record:
 
 
 def folder(path: Path, *records: Record) -> Path:
-    """A results folder of these records."""
     for record in records:
         store.write(path, record)
     return path

@@ -52,18 +52,17 @@ class Probe(Study):
     Options: ClassVar[type[BaseModel]] = BaseModel
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
-        rows = pd.DataFrame(
-            {
-                "flow": ["first", AWKWARD, "third"],
-                "size": [1, 20_000, 3],
-                "score": [1.5, 2.25, math.nan],
-                "se": [0.1, 0.02, math.nan],
-                "time": [0.123456, "failed", 12345.678],
-                "score.leads": [False, True, False],
-                "time.leads": [True, False, False],
-                RECORDS: [(key,) for key in islice(cycle(frame["key"]), 3)],
-            }
-        )
+        cells = {
+            "flow": ["first", AWKWARD, "third"],
+            "size": [1, 20_000, 3],
+            "score": [1.5, 2.25, math.nan],
+            "se": [0.1, 0.02, math.nan],
+            "time": [0.123456, "failed", 12345.678],
+            "score.leads": [False, True, False],
+            "time.leads": [True, False, False],
+            RECORDS: [(key,) for key in islice(cycle(frame["key"]), 3)],
+        }
+        rows = pd.DataFrame(cells)
         columns = {
             "score": Column(label="score", unit="nats", error="se"),
             "time": Column(label="time", unit="s", kind="time"),

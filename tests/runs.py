@@ -26,6 +26,23 @@ SCORING = {
     "samples": 200,
     "seconds": 0.02,
 }
+PAUSED = Path(__file__).with_name("paused_training.py")
+UPDATES = 40
+SMALL = {"hidden": 4, "layers": 1}
+COST = {"study": "cost", "flows": ["realnvp"], "dims": [2], "batch": 4, "seconds": 0.01}
+COST["sizes"] = SMALL
+IDENTITY = {"study": "identities", "flows": ["realnvp"], "dims": [2], "sizes": SMALL}
+IDENTITY |= {"times": [], "methods": [], "bottlenecks": []}
+TRAINING = {
+    "study": "density",
+    "baselines": [],
+    "datasets": ["8gaussians"],
+    "flows": [{"flow": "realnvp", "options": {"hidden": 8, "layers": 2}}],
+    "batch": 32,
+    "updates": UPDATES,
+    "training": {"validation_rows": 100},
+    "scoring": SCORING | {"compared_rows": 1},
+}
 
 
 class Silent:
@@ -37,14 +54,10 @@ class Silent:
     def begin(self, cases, kept, budget, begun):
         self.kept, self.begun = kept, begun
 
-    def task(self, task):
+    def task(self, *told):
         pass
 
-    def waiting(self, reason):
-        pass
-
-    def workers(self, count):
-        pass
+    waiting = workers = task
 
     def case(self, task, case, record):
         self.measured.append(record)
@@ -58,17 +71,9 @@ def small(*contenders, **values) -> Suite:
 
 def trainings(**values) -> Suite:
     """A suite of four small trainings, two of a baseline and four small costs."""
-    density = {
-        "study": "density",
-        "datasets": ["8gaussians"],
-        "baselines": ["gaussian"],
-        "flows": [{"flow": "realnvp"}, {"flow": "cnf", "options": {"hidden": 8}}],
-        "sizes": {"layers": 1},
-        "batch": 32,
-        "updates": 8,
-        "training": {"validation_rows": 100},
-        "scoring": SCORING,
-    }
+    flows = [{"flow": "realnvp"}, {"flow": "cnf", "options": {"hidden": 8}}]
+    density = {**TRAINING, "baselines": ["gaussian"], "flows": flows, "sizes": {"layers": 1}}
+    density |= {"updates": 8, "scoring": SCORING}
     cost = small({"flow": "realnvp"}, {"flow": "nice"}).studies
     given = {"seeds": (0, 1), "threads": 1, "studies": (density, *cost), **values}
     return Suite(name="mixed", about="for a test", **given)
@@ -102,28 +107,8 @@ def refused(*arguments: object) -> str:
 
 def started(*arguments: str) -> subprocess.Popen[str]:
     """Python in a process of its own; its output is one stream of text."""
-    return subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-PAUSED = Path(__file__).with_name("paused_training.py")
-UPDATES = 40
-SMALL = {"hidden": 4, "layers": 1}
-COST = {"study": "cost", "flows": ["realnvp"], "dims": [2], "batch": 4, "seconds": 0.01}
-COST["sizes"] = SMALL
-IDENTITY = {"study": "identities", "flows": ["realnvp"], "dims": [2], "sizes": SMALL}
-IDENTITY |= {"times": [], "methods": [], "bottlenecks": []}
-TRAINING = {
-    "study": "density",
-    "baselines": [],
-    "datasets": ["8gaussians"],
-    "flows": [{"flow": "realnvp", "options": {"hidden": 8, "layers": 2}}],
-    "batch": 32,
-    "updates": UPDATES,
-    "training": {"validation_rows": 100},
-    "scoring": SCORING | {"compared_rows": 1},
-}
+    one = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen([sys.executable, *arguments], **one, text=True)
 
 
 def toml(*studies: dict[str, Any], **common: Any) -> str:

@@ -8,20 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.analysis.criteria import LEVEL
-from benchmarks.gate.ab import (
-    ABBA,
-    BAAB,
-    BASE,
-    NEW,
-    Measurement,
-    Result,
-    Revision,
-    checkouts,
-    compare,
-    judge,
-    log_ratios,
-    package_folders,
-)
+from benchmarks.gate import ab
+from benchmarks.gate.ab import BASE, NEW, Measurement, Result, Revision, checkouts, compare, judge
 from repositories import commit, git, write_files
 from runs import flowgauge
 
@@ -88,23 +76,19 @@ def test_a_verdict_needs_a_factor_and_a_significant_number_of_blocks(values, fac
         assert judge(dict.fromkeys(NAMES, values))["bench0"].verdict == "too few"
 
 
-@pytest.mark.parametrize("order", [ABBA, BAAB])
+@pytest.mark.parametrize("order", [ab.ABBA, ab.BAAB])
 @pytest.mark.parametrize("drift", [1.0, 1.5])  # of the time from a visit to the next
 def test_a_drift_common_to_both_sides_cancels(order, drift):
     block = {BASE: [], NEW: []}
     for step, side in enumerate(order):
         time = (1.1 if side == NEW else 1.0) * drift**step
         block[side].append({"processor": [2 * time, time, 3 * time]})
-    assert log_ratios([block]) == pytest.approx(np.log(1.1))
+    assert ab.log_ratios([block]) == pytest.approx(np.log(1.1))
 
 
 @pytest.mark.parametrize(
     ("base", "new", "undeclared"),
-    [
-        ([1, 1], [1, 1], True),
-        ([1, 1], [1, 2], False),
-        (None, None, False),
-    ],
+    [([1, 1], [1, 1], True), ([1, 1], [1, 2], False), (None, None, False)],
 )
 def test_a_time_that_moved_needs_a_raised_pace_or_version(base, new, undeclared):
     sides = {BASE: base, NEW: new}
@@ -211,11 +195,7 @@ def test_a_worker_that_hangs_is_lost(repository, monkeypatch):
 
 @pytest.mark.system
 @pytest.mark.parametrize(
-    ("code", "reason"),
-    [
-        ("x = (", "(flows/__init__.py, line 1): SyntaxError"),
-        ("", "--package"),
-    ],
+    ("code", "reason"), [("x = (", "(flows/__init__.py, line 1): SyntaxError"), ("", "--package")]
 )
 def test_a_revision_that_cannot_be_imported_is_named(repository, code, reason):
     (repository / "flows" / "__init__.py").write_text(code)
@@ -250,15 +230,15 @@ def test_other_dependencies_need_another_environment(tmp_path):
         revision.path.mkdir()
         text = f"[project]\ndependencies = {declared[revision.ref]}"
         (revision.path / "pyproject.toml").write_text(text)
-    assert package_folders(revisions[:2]) == [[], []]
+    assert ab.package_folders(revisions[:2]) == [[], []]
     with pytest.raises(ValueError, match=r"different dependencies.*'c'.*no/such"):
-        package_folders([revisions[2], revisions[0]])
-    theirs, ours = package_folders([revisions[3], revisions[0]])
+        ab.package_folders([revisions[2], revisions[0]])
+    theirs, ours = ab.package_folders([revisions[3], revisions[0]])
     assert theirs != ours
     assert all(Path(*folder).is_dir() for folder in (theirs, ours))
     revisions[0].path.joinpath("pyproject.toml").write_text("[")
     with pytest.raises(ValueError, match=r"pyproject\.toml"):
-        package_folders(revisions)
+        ab.package_folders(revisions)
 
 
 PROJECT = '[project.entry-points."flowgauge.flows"]\none = "mine.one:register"\nother = "mines"\n'

@@ -1,7 +1,4 @@
-"""A disk that refuses an operation, kills at each one, and readers while records are replaced.
-
-Results are made up: what is attacked is the run and its folder.
-"""
+"""A disk that refuses an operation, kills at each one, and readers while records are replaced."""
 
 import errno
 import fcntl
@@ -105,7 +102,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # a record that cannot be read is a warning
-def test_a_disk_that_refuses_an_operation_costs_no_record(tmp_path, monkeypatch) -> None:
+def test_a_disk_that_refuses_an_operation_costs_no_record(tmp_path, monkeypatch):
     sync, lock = os.fsync, fcntl.flock
     monkeypatch.setattr(os, "fsync", lambda handle: (disk.meet(), sync(handle))[1])
     monkeypatch.setattr(fcntl, "flock", lambda *given: (disk.meet(), lock(*given))[1])
@@ -179,16 +176,15 @@ def tree(place: Path) -> dict[str, object]:
 def filled(folder: Path, batches: Sequence[int], day: int) -> Path:
     """A results folder with a plan and loose records of cases with these batches, of one day."""
     for batch in batches:
-        arrays = {"a": np.full(9, day), f"b{batch}": np.arange(batch)}
         record = record_of(case_of(batch), {"x": day}, started=f"2026-01-0{day}")
-        store.write(folder, record, arrays)
+        store.write(folder, record, {"a": np.full(9, day), f"b{batch}": np.arange(batch)})
     (folder / "suite.json").write_text(json.dumps({"name": folder.name, "about": "About."}))
     return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["merge", "merge into", "pack", "pack --all", "run"])
-def test_a_kill_at_any_operation_costs_nothing(name: str, tmp_path, monkeypatch) -> None:
+def test_a_kill_at_any_operation_costs_nothing(name, tmp_path, monkeypatch):
     sync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (disk.meet(), sync(handle))[1])
     monkeypatch.setattr(run, "Worker", Player)
@@ -226,7 +222,7 @@ def test_a_kill_at_any_operation_costs_nothing(name: str, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_readers_see_each_record_whole_while_a_run_replaces_it(tmp_path, monkeypatch) -> None:
+def test_readers_see_each_record_whole_while_a_run_replaces_it(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "Worker", Player)
     file, folder = tmp_path / "one.toml", tmp_path / "raced"
     file.write_text(suite(operators=True))  # each run measures all afresh

@@ -11,12 +11,10 @@ from matplotlib.figure import Figure as Canvas
 from playwright.sync_api import Browser, Page
 
 from benchmarks.core import exhibit
-from benchmarks.core.exhibit import RECORDS
 from benchmarks.core.frame import Plan
 from benchmarks.plotting import draw
 from benchmarks.report import content
 from benchmarks.report import html as page_of
-from benchmarks.report.content import References
 from browsers import HEIGHT, opened
 
 pytestmark = pytest.mark.slow
@@ -25,14 +23,18 @@ NARROW, WIDE = 360, 1400
 LETTER = 965  # pixels of a sheet of letter paper on its side, within the margins
 LONG = "RuntimeError: step size underflow at t = 0.7312 after 1000 steps, dt = 1.2e-17, " * 3
 VALUES = [3.0, 100.0, math.nan, -5.0, 20.0, "failed", 7.5e-9]
-ORIGINAL = ["3", "100", "–", "−5", "20", "failed", "7.5×10⁻⁹"]
 RISING = ["−5", "7.5×10⁻⁹", "3", "20", "100"]
 ORDERS = {
-    "none": ORIGINAL,
+    "none": ["3", "100", "–", "−5", "20", "failed", "7.5×10⁻⁹"],
     "ascending": [*RISING, "failed", "–"],
     "descending": [*reversed(RISING), "failed", "–"],
 }
 FIRST, SECOND = (f"#table-probe thead th:nth-child({n}) button" for n in (1, 2))
+WIDTHS = (390, 1400)
+FLOWS = ("cnf", "maf", "realnvp")
+DIMS = (2, 8, 32)
+VISIBLE = "parts => parts.filter(p => getComputedStyle(p).display !== 'none').length"
+OPACITY = "parts => parts.map(part => Number(getComputedStyle(part).opacity))"
 
 
 def _draw() -> Canvas:
@@ -51,7 +53,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frame[f"a rather long column {i} (nats)"] = np.linspace(1e3, 2e3, 7)
     frame["reason"] = LONG
     keys = ("0123456789abcdef", "fedcba9876543210")
-    frame[RECORDS] = [keys, *[keys[:1]] * 6]
+    frame[exhibit.RECORDS] = [keys, *[keys[:1]] * 6]
     tall = pd.DataFrame({"i": range(200), "x": 0.5})
     ready, section = content.Exhibits(), content.Section("probe", "probe", "Does it fit?")
     section.notes.append("w" * 200)
@@ -61,12 +63,11 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     figure = exhibit.Figure("wide", "Wide", "A note.", _draw, keys)
     section.figures.append(ready.figure(figure, "probe"))
-    records = ready.table(
-        exhibit.Table("records", "Records", "", pd.DataFrame({"No.": [1, 2], "Record": keys})), ""
-    )
+    listed = pd.DataFrame({"No.": [1, 2], "Record": keys})
+    records = ready.table(exhibit.Table("records", "Records", "", listed), "")
     plan = Plan(name="a_suite_with_a_long_name_" * 3, about=LONG, suite={"long": LONG})
     facts = {"Code": ("f" * 200, "line")}
-    references = References({key: n for n, key in enumerate(keys, 1)})
+    references = content.References({key: n for n, key in enumerate(keys, 1)})
     report = content.Report(plan, facts, [section], None, facts, records, references)
     path = tmp_path_factory.mktemp("page") / "index.html"
     path.write_text(page_of.render(report))
@@ -79,7 +80,7 @@ def page(request: pytest.FixtureRequest, chromium: Browser, path: Path) -> Itera
         yield page
 
 
-def test_the_page_loads_nothing_and_has_no_errors(page: Page, path: Path) -> None:
+def test_the_page_loads_nothing_and_has_no_errors(page, path):
     faults: list[object] = []
     urls: list[str] = []
     page.on("pageerror", lambda error: faults.append(error))
@@ -91,13 +92,13 @@ def test_the_page_loads_nothing_and_has_no_errors(page: Page, path: Path) -> Non
     assert {url for url in urls if not url.startswith("data:")} == {path.as_uri()}
 
 
-def test_the_page_does_not_scroll_sideways(page: Page) -> None:
+def test_the_page_does_not_scroll_sideways(page):
     width = page.viewport_size["width"]
     assert page.evaluate("innerWidth") == width
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_wide_tables_and_figures_scroll_in_their_boxes(page: Page) -> None:
+def test_wide_tables_and_figures_scroll_in_their_boxes(page):
     """A figure is never shrunk so far that its words cannot be read."""
     sizes = "box => [box.clientWidth, box.scrollWidth]"
     box, table = page.locator(".box").first.evaluate(sizes)
@@ -107,7 +108,7 @@ def test_wide_tables_and_figures_scroll_in_their_boxes(page: Page) -> None:
     assert figure >= 0.75 * 9 * 96
 
 
-def test_contents_lead_to_what_they_name(page: Page) -> None:
+def test_contents_lead_to_what_they_name(page):
     details = page.locator("nav details")
     assert details.evaluate("details => details.open") == (page.viewport_size["width"] == WIDE)
     names = page.locator("a[href^='#']").evaluate_all("links => links.map(a => a.hash.slice(1))")
@@ -122,13 +123,12 @@ def test_contents_lead_to_what_they_name(page: Page) -> None:
 def _order(page: Page) -> tuple[str, list[str]]:
     """The stated order of the second column, and its cells."""
     order: str = page.locator(SECOND).evaluate("button => button.parentElement.ariaSort")
-    cells = page.locator("#table-probe tbody tr").evaluate_all(
-        "rows => rows.map(row => row.cells[1].textContent.trim())"
-    )
+    texts = "rows => rows.map(row => row.cells[1].textContent.trim())"
+    cells = page.locator("#table-probe tbody tr").evaluate_all(texts)
     return order, cells
 
 
-def test_a_click_sorts_by_number_and_a_third_restores(page: Page) -> None:
+def test_a_click_sorts_by_number_and_a_third_restores(page):
     for order in ("ascending", "descending", "none"):
         page.click(SECOND)
         assert _order(page) == (order, ORDERS[order])
@@ -136,15 +136,14 @@ def test_a_click_sorts_by_number_and_a_third_restores(page: Page) -> None:
     assert _order(page)[0] == "none"  # one column at a time
 
 
-def test_a_row_leads_to_its_records(page: Page) -> None:
+def test_a_row_leads_to_its_records(page):
     assert page.locator("#table-probe .from").all_inner_texts() == ["1, 2", *["1"] * 6]
     page.click("#table-probe tr:nth-child(2) .from")
     key = page.locator("tr:target").evaluate("row => row.cells[1].innerText")
     assert key == "0123456789abcdef"
 
 
-def test_the_page_prints(chromium: Browser, path: Path) -> None:
-    """With headers on each sheet, and no table cut."""
+def test_the_page_prints(chromium, path):
     with opened(chromium, path, LETTER) as page:
         page.emulate_media(media="print")
         widths = page.locator("table").evaluate_all("tables => tables.map(t => t.offsetWidth)")
@@ -157,13 +156,6 @@ def test_the_page_prints(chromium: Browser, path: Path) -> None:
         assert header.evaluate("button => getComputedStyle(button).display") == "contents"
 
 
-WIDTHS = (390, 1400)
-FLOWS = ("cnf", "maf", "realnvp")
-DIMS = (2, 8, 32)
-VISIBLE = "parts => parts.filter(p => getComputedStyle(p).display !== 'none').length"
-OPACITY = "parts => parts.map(part => Number(getComputedStyle(part).opacity))"
-
-
 def _draw_flows() -> Canvas:
     looks = draw.looks(FLOWS)
     with draw.figure() as (figure, axes):
@@ -171,8 +163,7 @@ def _draw_flows() -> Canvas:
         for place, name in enumerate(FLOWS):
             panel.plot(DIMS, [size * (place + 1) for size in DIMS], **looks[name])
         panel.set(xlabel="D", ylabel="cost")
-        handles = panel.lines
-        draw.legend_below(figure, handles, FLOWS)
+        draw.legend_below(figure, panel.lines, FLOWS)
     return figure
 
 
@@ -191,7 +182,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
             table = exhibit.Table(f"{section.study}-{name}", name, "Remarks on it.", frame)
             section.tables.append(ready.table(table, section.study))
     header = {"Caution": ("times are not to be quoted",)}
-    drawn = content.Report(Plan(name="t"), header, sections, None, {}, None, References({}))
+    drawn = content.Report(Plan(name="t"), header, sections, None, {}, None, content.References({}))
     path = tmp_path_factory.mktemp("page") / "index.html"
     path.write_text(page_of.render(drawn))
     return path
@@ -204,12 +195,11 @@ def report(request: pytest.FixtureRequest, chromium: Browser, studies: Path) -> 
         yield page
 
 
-def test_one_figure_stands_first_and_once(chromium: Browser, studies: Path) -> None:
+def test_one_figure_stands_first_and_once(chromium, studies):
     with opened(chromium, studies, WIDTHS[1]) as page:
-        tops = [
-            page.locator(part).first.evaluate("part => part.getBoundingClientRect().top")
-            for part in (".note", "#figure-silent-first", "#study-cost")
-        ]
+        parts = (".note", "#figure-silent-first", "#study-cost")
+        top = "part => part.getBoundingClientRect().top"
+        tops = [page.locator(part).first.evaluate(top) for part in parts]
         assert tops == sorted(tops)
         anchors = page.locator("figure").evaluate_all("figures => figures.map(f => f.id)")
         assert len(anchors) == len(set(anchors)) == 4
@@ -221,7 +211,7 @@ def test_one_figure_stands_first_and_once(chromium: Browser, studies: Path) -> N
         page.locator("#figure-cost-second").wait_for(state="visible")
 
 
-def test_a_flow_is_hidden_everywhere(report: Page) -> None:
+def test_a_flow_is_hidden_everywhere(report):
     rows, lines = report.locator("tr[data-flows]"), report.locator("svg [data-flows]")
     all_rows, all_lines = (part.evaluate_all(VISIBLE) for part in (rows, lines))
     assert (all_rows, all_lines) == (2 * (27 + 2), 4 * 3 * 3)  # a line, and a handle with its name
@@ -232,7 +222,7 @@ def test_a_flow_is_hidden_everywhere(report: Page) -> None:
     assert rows.evaluate_all(VISIBLE) == all_rows
 
 
-def test_a_highlighted_flow_stands_out_in_figures(report: Page) -> None:
+def test_a_highlighted_flow_stands_out_in_figures(report):
     report.click("#flows button[title='Highlight maf']")
     assert report.locator("tr.lit").count() == 2 * (9 + 1)
     assert min(report.locator("svg [data-flows='maf']").evaluate_all(OPACITY)) == 1
@@ -241,7 +231,7 @@ def test_a_highlighted_flow_stands_out_in_figures(report: Page) -> None:
     assert report.locator(".lit").count() == 0
 
 
-def test_words_filter_the_rows_of_a_large_table(report: Page) -> None:
+def test_words_filter_the_rows_of_a_large_table(report):
     table = report.locator("#table-cost-all")
     table.locator("input").fill("maf 2.33")
     assert table.locator("tbody tr").evaluate_all(VISIBLE) == 1
@@ -250,14 +240,11 @@ def test_words_filter_the_rows_of_a_large_table(report: Page) -> None:
     assert report.locator("#table-cost-pairs input").count() == 0
 
 
-def test_values_are_said_on_hover(report: Page) -> None:
+def test_values_are_said_on_hover(report):
     cell = report.locator("#table-cost-all tbody td[data-value]").nth(3)
     cell.hover()
-    assert float(cell.get_attribute("title") or "nan") == float(
-        cell.get_attribute("data-value") or "nan"
-    )
-    titles = report.locator("#figure-cost-first use title").evaluate_all(
-        "titles => titles.map(title => title.textContent)"
-    )
+    said, value = (float(cell.get_attribute(name)) for name in ("title", "data-value"))
+    assert said == value
+    titles = report.locator("#figure-cost-first use title").all_text_contents()
     wanted = {f"{n}: D {s}, cost {s * (i + 1)}" for i, n in enumerate(FLOWS) for s in DIMS}
     assert set(titles) == wanted

@@ -1,7 +1,5 @@
 """Budgets: every family meets a number of parameters within 5 %, or says why it cannot."""
 
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given
@@ -20,7 +18,7 @@ DIM = 3
 
 @pytest.mark.parametrize("name", WIDE)
 @pytest.mark.parametrize("budget", [20_000, 100_000])
-def test_every_family_meets_a_budget_with_the_nearest_width(name: str, budget: int) -> None:
+def test_every_family_meets_a_budget_with_the_nearest_width(name, budget):
     """Weights, and draws after them, are bitwise those by the width that the search finds."""
     torch.manual_seed(7)
     flow, after = flows.build(name, DIM, parameters=budget), torch.rand(4)
@@ -45,17 +43,11 @@ def _linear(slope: int, offset: int, trials: list[int] | None = None) -> Member:
 
 
 @given(st.integers(1, 300), st.integers(0, 300), st.integers(1, 20_000))
-def test_the_width_is_the_nearest_or_the_refusal_is_right(
-    slope: int, offset: int, budget: int
-) -> None:
+def test_the_width_is_the_nearest_or_the_refusal_is_right(slope, offset, budget):
     """Against the exact solution for a family whose parameters are linear in the width."""
     trials: list[int] = []
-    exact = min(
-        (h for h in range(1, budget // slope + 3)),
-        key=lambda h: (abs(slope * h + offset - budget), h),
-    )
-    meets = abs(slope * exact + offset - budget) <= WITHIN * budget
-    if meets:
+    exact = min(range(1, budget // slope + 3), key=lambda h: abs(slope * h + offset - budget))
+    if abs(slope * exact + offset - budget) <= WITHIN * budget:
         assert width(_linear(slope, offset, trials), DIM, budget, {}) == exact
         assert len(trials) <= 2 * (exact + 1).bit_length() + 2
     else:
@@ -75,9 +67,7 @@ def test_the_width_is_the_nearest_or_the_refusal_is_right(
         (1, 0, True, {}, " True parameters"),
     ],
 )
-def test_a_budget_that_cannot_be_met_says_why(
-    slope: int, offset: int, budget: Any, options: dict[str, Any], reason: str
-) -> None:
+def test_a_budget_that_cannot_be_met_says_why(slope, offset, budget, options, reason):
     """Of no effect, given beside a width, or no number; too small and too coarse are above."""
     with pytest.raises(ValueError, match=reason) as caught:
         width(_linear(slope, offset), DIM, budget, options)
@@ -88,16 +78,15 @@ def test_a_budget_that_cannot_be_met_says_why(
     ("name", "budget", "reason"),
     [*((name, 1000, f"{name!r} .*'hidden'") for name in NARROW), ("maf", 10**12, "100,000,000")],
 )
-def test_no_width_and_no_end_are_refused_at_once(name: str, budget: int, reason: str) -> None:
+def test_no_width_and_no_end_are_refused_at_once(name, budget, reason):
     """A family without a width; the search builds flows and must not take all memory."""
     with pytest.raises(ValueError, match=reason):
         flows.build(name, DIM, parameters=budget)
 
 
 @pytest.mark.parametrize("name", ["maf", "cnf"])
-def test_a_contender_resolves_its_budget_into_the_width(name: str) -> None:
-    contender = Contender(flow=name, parameters=20_000)
-    options = contender.complete({"hidden": 5, "depth": 2}, DIM)
+def test_a_contender_resolves_its_budget_into_the_width(name):
+    options = Contender(flow=name, parameters=20_000).complete({"hidden": 5, "depth": 2}, DIM)
     assert "parameters" not in options
     sizes = flows.members[name].applicable({"depth": 2})
     assert options["hidden"] == width(flows.members[name], DIM, 20_000, sizes)

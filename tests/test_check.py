@@ -14,7 +14,6 @@ import pytest
 
 import flows
 from benchmarks.cli import check
-from benchmarks.cli.check import FIELDS, changes, read_rows
 from documents import ROOT
 from flows.conformance import ROWS
 from runs import flowgauge, until
@@ -31,9 +30,8 @@ def test_check_prints_a_table_for_each_flow_and_dimension_and_writes_its_figures
     assert "2 flows at 2 dimensions: all passed" in result.stdout
     assert " pass " in result.stdout
     rows = pd.read_csv(file)
-    assert set(zip(rows["flow"], rows["dim"], strict=True)) == set(
-        itertools.product(("planar", "realnvp"), (1, 2))
-    )
+    judged = set(zip(rows["flow"], rows["dim"], strict=True))
+    assert judged == set(itertools.product(("planar", "realnvp"), (1, 2)))
     assert set(rows["status"]) == {"pass", "not applicable"}
     passed = rows[rows["status"] == "pass"]
     assert (passed["figure"] <= passed["bound"]).all()
@@ -75,7 +73,7 @@ def test_flows_of_a_file_are_judged_each_in_its_own_process():
 
 
 @pytest.mark.parametrize("row", [row.name for row in ROWS])
-def test_every_row_is_explained(row: str) -> None:
+def test_every_row_is_explained(row):
     assert flowgauge("check", "--explain", row).stdout.startswith(f"{row}: ")
 
 
@@ -83,8 +81,7 @@ def test_what_cannot_be_imported_fails_where_no_flow_is_named(monkeypatch):
     monkeypatch.setattr(flows, "names", lambda: ["planar"])
     monkeypatch.setitem(flows.members.left_out, "theirs:flow", "ImportError: no such module")
     monkeypatch.setitem(flows.members.left_out, "flows.discrete.mine", "NameError: x")
-    result = flowgauge("check", "--dim", 1, status=1)
-    summary = " ".join(result.stdout.split())
+    summary = " ".join(flowgauge("check", "--dim", 1, status=1).stdout.split())
     assert "planar, D = 1: passed" in summary
     assert "failed: plug-in 'theirs:flow' (ImportError: no such module); " in summary
     assert "module 'flows.discrete.mine' (NameError: x)" in summary
@@ -124,7 +121,7 @@ flows.register("wave_refuses", uses=(), requires="wave")(lambda dim: fail())
 flows.register("wave_sound", uses=(), requires="wave")(lambda dim: IdentityTransform())
 """
 CELLS = ("zuko", "1", "zuko_maf", 2, "float64", "moved", "deepcopy", 0.0, 0.0, True)
-ROW: dict[str, Any] = dict(zip(FIELDS, CELLS, strict=True))
+ROW: dict[str, Any] = dict(zip(check.FIELDS, CELLS, strict=True))
 FAILED = {**ROW, "passed": False}
 
 
@@ -134,21 +131,20 @@ def _limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_family_that_fails_in_any_way_is_a_failed_row(tmp_path: Path) -> None:
+def test_a_family_that_fails_in_any_way_is_a_failed_row(tmp_path):
     plugin, file = tmp_path / "wave_bad.py", tmp_path / "rows.json.gz"
     plugin.write_text(PLUGIN)
     arguments = "--library", "wave", "--plugin", plugin, "--quick", "--dim", 2
     flowgauge("check", *arguments, "--json", file, status=1)
-    rows = read_rows(file)
-    assert all(tuple(row) == FIELDS for row in rows)
+    rows = check.read_rows(file)
+    assert all(tuple(row) == check.FIELDS for row in rows)
     failed = {(row["family"], row["row"]) for row in rows if row["passed"] is False}
     assert failed == {
         ("wave_die", "process"),
         ("wave_hang", "time limit"),
         ("wave_refuses", "construction"),
     }
-    before = {row["row"] for row in rows if row["family"] == "wave_hang"}
-    assert "log-determinant" in before
+    assert "log-determinant" in {row["row"] for row in rows if row["family"] == "wave_hang"}
     sound = {row["row"] for row in rows if row["family"] == "wave_sound"}
     assert {"log-determinant", "total mass", "small batches"} <= sound
     assert "0 verdicts changed" in flowgauge("check", *arguments, "--against", file).output
@@ -156,49 +152,44 @@ def test_a_family_that_fails_in_any_way_is_a_failed_row(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_rows_of_a_command_that_is_ended_are_one_json_list(number: int, tmp_path: Path) -> None:
+def test_rows_of_a_command_that_is_ended_are_one_json_list(number, tmp_path):
     file = tmp_path / "rows.json"
     options = "--library", "nflows", "--quick", "--json", str(file)
     process = subprocess.Popen([sys.executable, "-m", "benchmarks", "check", *options], cwd=ROOT)
     until(lambda: file.exists() and json.loads(file.read_text()), "a family is judged")
     process.send_signal(number)
-    code = process.wait()
-    assert code == (-number if number == signal.SIGKILL else 130)
-    assert {tuple(row) for row in json.loads(file.read_text())} == {FIELDS}
+    assert process.wait() == (-number if number == signal.SIGKILL else 130)
+    assert {tuple(row) for row in json.loads(file.read_text())} == {check.FIELDS}
 
 
-def test_a_change_is_one_of_verdict() -> None:
-    late = {**FAILED, "row": check.LATE}
-    assert changes([ROW], [{**ROW, "figure": 0.2, "version": "2"}]) == []
-    assert changes([ROW, {**FAILED, "dim": 64}], [ROW]) == []
-    assert changes([ROW], [late]) == []
-    assert changes([ROW], [FAILED]) == [
-        "zuko_maf, D = 2, float64, moved parameters, deepcopy: passed before, failed now"
-    ]
-    (line,) = changes([ROW], [ROW, {**ROW, "row": "loss"}])
+def test_a_change_is_one_of_verdict():
+    assert check.changes([ROW], [{**ROW, "figure": 0.2, "version": "2"}]) == []
+    assert check.changes([ROW, {**FAILED, "dim": 64}], [ROW]) == []
+    assert check.changes([ROW], [{**FAILED, "row": check.LATE}]) == []
+    (line,) = check.changes([ROW], [FAILED])
+    assert line == "zuko_maf, D = 2, float64, moved parameters, deepcopy: passed before, failed now"
+    (line,) = check.changes([ROW], [ROW, {**ROW, "row": "loss"}])
     assert line.endswith("loss: no row before, passed now")
-    assert changes([ROW], [{**ROW, "family": "zuko_new"}]) == [
-        "zuko_new: no rows before",
-        "zuko_maf: no rows now",
-    ]
+    lines = check.changes([ROW], [{**ROW, "family": "zuko_new"}])
+    assert lines == ["zuko_new: no rows before", "zuko_maf: no rows now"]
 
 
-def test_an_absent_library_says_how_to_install_it(tmp_path: Path) -> None:
+def test_an_absent_library_says_how_to_install_it(tmp_path):
     plugin = tmp_path / "absent_bad.py"
     plugin.write_text(PLUGIN.replace("wave", "absent"))
     result = flowgauge("check", "--library", "absent", "--plugin", plugin, status=2)
     assert "pip install absent" in result.stderr
 
 
-def test_the_page_has_every_family_and_failed_row_of_the_committed_file() -> None:
+def test_the_page_has_every_family_and_failed_row_of_the_committed_file():
     failed: dict[str, set[str]] = {}
-    for row in read_rows(ROOT / "results" / "audit.json.gz"):
+    for row in check.read_rows(ROOT / "results" / "audit.json.gz"):
         if row["passed"] is False:
             failed.setdefault(row["family"], set()).add(row["row"])
-    table: dict[str, set[str]] = {}
-    for line in re.findall(
-        r"^\| (`.*`) \| (.*) \|$", (ROOT / "docs" / "audit.md").read_text(), re.M
-    ):
-        for family in re.findall("`(.+?)`", line[0]):
-            table[family] = set(line[1].split(", "))
+    page = (ROOT / "docs" / "audit.md").read_text()
+    table = {
+        family: set(rows.split(", "))
+        for families, rows in re.findall(r"^\| (`.*`) \| (.*) \|$", page, re.M)
+        for family in re.findall("`(.+?)`", families)
+    }
     assert table == failed

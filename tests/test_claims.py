@@ -23,23 +23,19 @@ from committed import FOLDERS, ROOT
 from page import Page
 from runs import flowgauge
 
-Examples = dict[str, list[tuple[Outcome, pd.DataFrame]]]
-
 EVERY = pytest.mark.parametrize("claim", claims(), ids=lambda claim: claim.id)
 SHARING = [claim for claim in claims() if claim.prepare]
 TRAINED = [claim for claim in claims() if "search" in claim.studies]
 
 
 @pytest.fixture(scope="module")
-def examples() -> Examples:
+def examples() -> dict[str, list[tuple[Outcome, pd.DataFrame]]]:
     """Made-up records of each claim, by outcome."""
-    return {
-        name: [(outcome, make()) for outcome, make in listed] for name, listed in EXAMPLES.items()
-    }
+    return {name: [(o, make()) for o, make in listed] for name, listed in EXAMPLES.items()}
 
 
 @pytest.fixture(scope="module")
-def every(examples: Examples) -> pd.DataFrame:
+def every(examples) -> pd.DataFrame:
     """The first made-up records of each claim, in one frame."""
     return pd.concat([pairs[0][1] for pairs in examples.values()], ignore_index=True)
 
@@ -56,12 +52,9 @@ def exhibits(frames: dict[str, pd.DataFrame]) -> dict[str, set[str]]:
     return names
 
 
-# ---- every claim --------------------------------------------------------------------------------
-
-
 @pytest.mark.slow
 @EVERY
-def test_a_claim_is_of_what_its_suite_measures(claim: Claim, exhibits: dict[str, set[str]]) -> None:
+def test_a_claim_is_of_what_its_suite_measures(claim, exhibits):
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", claim.id)
     measured = {entry["study"] for entry in suite.read(claim.suite).studies}
     assert set(claim.studies) <= measured <= set(studies)
@@ -72,7 +65,7 @@ def test_a_claim_is_of_what_its_suite_measures(claim: Claim, exhibits: dict[str,
 
 
 @EVERY
-def test_a_verdict_follows_its_records(claim: Claim, examples: Examples) -> None:
+def test_a_verdict_follows_its_records(claim, examples):
     verdicts = [(outcome, claim.verdict(frame)) for outcome, frame in examples[claim.id]]
     assert [verdict.outcome for _, verdict in verdicts] == [outcome for outcome, _ in verdicts]
     assert {"confirmed", "refuted"} <= {outcome for outcome, _ in verdicts}
@@ -80,9 +73,7 @@ def test_a_verdict_follows_its_records(claim: Claim, examples: Examples) -> None
 
 
 @pytest.mark.parametrize("claim", SHARING, ids=lambda claim: claim.id)
-def test_claims_that_share_evidence_are_judged_as_each_alone(
-    claim: Claim, examples: Examples
-) -> None:
+def test_claims_that_share_evidence_are_judged_as_each_alone(claim, examples):
     frame = pd.concat([own for _, own in examples[claim.id][:2]], ignore_index=True)
     evidence = Evidence(frame)
     for other in SHARING:
@@ -90,9 +81,7 @@ def test_claims_that_share_evidence_are_judged_as_each_alone(
 
 
 @EVERY
-def test_without_records_it_is_not_measured(
-    claim: Claim, examples: Examples, every: pd.DataFrame
-) -> None:
+def test_without_records_it_is_not_measured(claim, examples, every):
     others = every[~every["study"].isin(claim.reads)]
     _, own = examples[claim.id][0]
     for frame in (pd.DataFrame(), own.iloc[:0], others, own.assign(status="failed")):
@@ -103,24 +92,18 @@ def test_without_records_it_is_not_measured(
 
 
 @EVERY
-def test_a_verdict_is_of_its_own_records_alone(
-    claim: Claim, examples: Examples, every: pd.DataFrame
-) -> None:
+def test_a_verdict_is_of_its_own_records_alone(claim, examples, every):
     others = every[~every["study"].isin(claim.reads)]
     for outcome, own in examples[claim.id][:2]:
-        frame = pd.concat([own, others]).sample(frac=1, random_state=1)
-        verdict = claim.verdict(frame)
+        verdict = claim.verdict(pd.concat([own, others]).sample(frac=1, random_state=1))
         assert verdict.outcome == outcome
         assert 0 < len(verdict.records) == len(set(verdict.records))
         assert set(verdict.records) <= set(own["key"])
         assert set(verdict.records) == set(claim.verdict(own).records)
 
 
-# ---- particular ones ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("claim", TRAINED, ids=lambda claim: claim.id)
-def test_hardly_trained_flows_and_one_seed_judge_nothing(claim: Claim, examples: Examples) -> None:
+def test_hardly_trained_flows_and_one_seed_judge_nothing(claim, examples):
     for _, own in examples[claim.id]:
         updates = own["updates"].where(own["updates"] == 0, 30)
         assert claim.verdict(own.assign(updates=updates)).outcome == "not_measured"
@@ -128,7 +111,7 @@ def test_hardly_trained_flows_and_one_seed_judge_nothing(claim: Claim, examples:
             assert claim.verdict(own[own["seed"] == 0]).outcome == "undecided"
 
 
-def test_what_one_side_lacks_is_not_compared(examples: Examples) -> None:
+def test_what_one_side_lacks_is_not_compared(examples):
     """A tolerance of one gradient alone, and formed Jacobians at different dimensions."""
     (outcome, own), claim = examples["adjoint-gradient"][0], registry["adjoint-gradient"]
     solver = {**own["option.solver"].iloc[0], "rtol": 1e-9}
@@ -140,15 +123,14 @@ def test_what_one_side_lacks_is_not_compared(examples: Examples) -> None:
     assert claim.verdict(pd.concat([own, more], ignore_index=True)).outcome == outcome
 
 
-def test_runs_that_contradict_each_other_are_marked() -> None:
+def test_runs_that_contradict_each_other_are_marked():
     """What is undecided contradicts nothing, and what no run judges is left out."""
-    table = by_run(
-        {
-            "a": {"x": "confirmed", "y": "conditional", "z": "not_measured"},
-            "b": {"x": "confirmed", "y": "undecided", "z": "not_measured"},
-            "c": dict.fromkeys("xyz", "not_measured"),
-        }
-    )
+    outcomes = {
+        "a": {"x": "confirmed", "y": "conditional", "z": "not_measured"},
+        "b": {"x": "confirmed", "y": "undecided", "z": "not_measured"},
+        "c": dict.fromkeys("xyz", "not_measured"),
+    }
+    table = by_run(outcomes)
     assert list(table) == ["Claim", "x", "y", "Runs"]
     assert table.set_index("Claim")["Runs"].to_dict() == {"a": "differ", "b": ""}
 
@@ -169,7 +151,7 @@ def _part(folder: Path, *studies: str) -> Path:
     return folder
 
 
-def test_claims_follow_the_studies(drawn: Path) -> None:
+def test_claims_follow_the_studies(drawn):
     folder, frame = drawn / "report", of_one_place(load(drawn))[0]
     text, page = (folder / "report.md").read_text(), (folder / "index.html").read_text()
     parts = Page(page)
@@ -183,27 +165,23 @@ def test_claims_follow_the_studies(drawn: Path) -> None:
         if is_judged:
             assert f"| {verdict.outcome} |" in text
             row = page[page.index(f'id="claim-{claim.id}"') :].partition("</tr>")[0]
-            assert row.count('<a href="#') == sum(
-                (folder / place / f"{exhibit}.{kind}").is_file()
-                for exhibit in claim.exhibits
-                for place, kind in (("figures", "png"), ("tables", "csv"))
-            )
+            names = [(f"figures/{part}.png", f"tables/{part}.csv") for part in claim.exhibits]
+            shown = [name for pair in names for name in pair if (folder / name).is_file()]
+            assert row.count('<a href="#') == len(shown)
 
 
-def test_claims_of_several_runs_have_a_verdict_each(tmp_path: Path) -> None:
+def test_claims_of_several_runs_have_a_verdict_each(tmp_path):
     folders = _part(tmp_path / "a", "numerics"), _part(tmp_path / "b", "numerics", "trace")
     content = collect(folders)
-    runs: dict[str, list[str]] = {}
-    for judgement in content.judged.judgements:
-        runs.setdefault(judgement.claim.id, []).append(judgement.run)
-    assert runs["residual-network"] == ["a", "b"]
-    assert runs["trace-and-determinant"] == ["b"]
+    runs = [(judgement.claim.id, judgement.run) for judgement in content.judged.judgements]
+    assert [run for name, run in runs if name == "residual-network"] == ["a", "b"]
+    assert [run for name, run in runs if name == "trace-and-determinant"] == ["b"]
     table, by_run = content.verdicts
     assert len(table.grid.rows) == len(content.judged.judgements)
     assert [cell.text for row in by_run.grid.rows for cell in row].count("–") == 1
 
 
-def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch):
     def fails(evidence: Evidence, claim: Claim) -> Verdict:
         if claim.id == "hutchinson":
             raise KeyError("on purpose")
@@ -219,7 +197,7 @@ def test_a_claim_that_cannot_be_judged_costs_no_other(monkeypatch: pytest.Monkey
     assert "It could not be judged: KeyError: 'on purpose'" in lines
 
 
-def test_a_folder_that_judges_none_has_no_claims(tmp_path: Path) -> None:
+def test_a_folder_that_judges_none_has_no_claims(tmp_path):
     record = next(iter(store.read(FOLDERS["quick"]).values()))
     store.write(tmp_path, record.model_copy(update={"status": "failed", "arrays": {}}))
     assert collect([tmp_path]).verdicts == ()
@@ -227,10 +205,9 @@ def test_a_folder_that_judges_none_has_no_claims(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_takes_each_claim_from_the_first_folder_that_has_it(drawn: Path) -> None:
+def test_the_command_takes_each_claim_from_the_first_folder_that_has_it(drawn):
     folders = [str(folder) for folder in {**FOLDERS, "quick": drawn}.values()]
-    result = flowgauge("claims", *folders, "--json")
-    rows = json.loads(result.stdout)
+    rows = json.loads(flowgauge("claims", *folders, "--json").stdout)
     assert [row["id"] for row in rows] == [claim.id for claim in claims()]
     for row in rows:
         verdicts = (f for f in folders if row["runs"][f] != "not_measured")
@@ -245,7 +222,7 @@ def test_the_command_takes_each_claim_from_the_first_folder_that_has_it(drawn: P
         assert (again in plain.stdout.splitlines()) == (row["folder"] is not None)
 
 
-def test_what_measures_a_claim_again_is_accepted_and_leaves_out_the_other_studies() -> None:
+def test_what_measures_a_claim_again_is_accepted_and_leaves_out_the_other_studies():
     """Of hutchinson's suite, one of five."""
     _, *arguments = registry["hutchinson"].command.split()
     planned = flowgauge(*arguments, "--dry-run")
@@ -255,10 +232,9 @@ def test_what_measures_a_claim_again_is_accepted_and_leaves_out_the_other_studie
 
 
 @pytest.mark.slow
-def test_without_folders_all_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_folders_all_are_asked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = flowgauge("claims", status=2)
-    assert "flowgauge run quick" in result.stderr
+    assert "flowgauge run quick" in flowgauge("claims", status=2).stderr
     monkeypatch.chdir(ROOT.parent)
     rows = json.loads(flowgauge("claims", "--json", "--only", "hutchinson").stdout)
     assert [row["folder"] for row in rows] == [str(Path("results") / "complexity")]

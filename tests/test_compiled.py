@@ -14,39 +14,32 @@ import flows
 from benchmarks.measure.operations import Dispatched
 from continuous_fields import OF_AN_MLP, Rowwise, Waves, mlp_field, mlp_flow
 from flows import Flow
+from flows.conformance.subject import jitter
 from flows.continuous import CNF, SolveError
-from variants import CONDITIONAL, MEMBERS, READ, every_continuous, over
+from variants import CONDITIONAL, DISCRETE, MEMBERS, READ, every_continuous, over
 
-Make = Callable[..., Flow]
-Normal = Callable[..., Tensor]
 AOT = {"backend": "aot_eager"}
 QUICK = {"method": "adaptive_heun", "rtol": 1e-2, "atol": 1e-2}  # one stage, so quick to compile
 BACKPROP = {**QUICK, "gradient": "backprop"}
 STEPS = {"method": "midpoint", "step_size": 0.3, "gradient": "backprop"}
 
 
-def _discrete(name: str) -> bool:
-    return flows.members.module_of(name).startswith("flows.discrete")
-
-
-KINDS = {name: sizes for name, sizes in MEMBERS.items() if _discrete(name)}
-KINDS |= {
+GIVEN = {
     f"{name} conditional": {**sizes, **CONDITIONAL}
-    for name, sizes in KINDS.items()
+    for name, sizes in DISCRETE.items()
     if flows.members[name].applicable(CONDITIONAL)
 }
-every_kind = over(KINDS)
+every_kind = over(DISCRETE | GIVEN)
 
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
-    """Let torch forget what it compiled."""
     yield
     torch.compiler.reset()
 
 
 @pytest.fixture
-def built(make_flow: Make, normal: Normal) -> Callable[..., tuple[Any, ...]]:
+def built(make_flow, normal) -> Callable[..., tuple[Any, ...]]:
     """Builds a flow of a kind: it, points (5, 3), and a context (5, 2) or None."""
 
     def build(kind: str, options: dict[str, Any]) -> tuple[Any, ...]:
@@ -56,15 +49,12 @@ def built(make_flow: Make, normal: Normal) -> Callable[..., tuple[Any, ...]]:
     return build
 
 
-def _assert_equal(
-    flow: Flow, x: Tensor, context: Tensor | None = None, brief: bool = False, **options: Any
-) -> None:
+def _assert_equal(flow: Flow, x: Tensor, context=None, brief=False, **options: Any) -> None:
     """Results, all first gradients and counts of the view are those of the flow, to 1e-9."""
     weights = torch.linspace(-1.0, 2.0, x.numel(), dtype=x.dtype).view_as(x)
     results, counts = [], []
     for side in (flow, flow.compiled(**options)):
-        given = [x.clone().requires_grad_()]
-        given += [] if context is None else [context.clone().requires_grad_()]
+        given = [part.clone().requires_grad_() for part in (x, context) if part is not None]
         inputs = given + [p for p in side.parameters() if p.requires_grad]
 
         def gradients(scalar: Tensor, inputs: list[Tensor] = inputs) -> list[Tensor]:
@@ -87,17 +77,12 @@ def _assert_equal(
     assert counts[1] == counts[0]
 
 
-EITHER = pytest.mark.parametrize(
+@pytest.mark.slow
+@pytest.mark.parametrize(
     "how", [AOT, pytest.param({}, marks=pytest.mark.inductor)], ids=["aot_eager", "inductor"]
 )
-
-
-@pytest.mark.slow
-@EITHER
 @every_kind
-def test_one_graph_equals_the_flow(
-    name: str, options: dict[str, Any], how: dict[str, str], built: Any
-) -> None:
+def test_one_graph_equals_the_flow(name, options, how, built):
     """Every family without an ODE is captured whole, with first gradients of all its inputs."""
     _assert_equal(*built(name, options), **how)
 
@@ -105,7 +90,7 @@ def test_one_graph_equals_the_flow(
 @pytest.mark.slow
 @pytest.mark.inductor
 @every_continuous
-def test_steps_equal_those_of_the_flow(name: str, options: dict[str, Any], built: Any) -> None:
+def test_steps_equal_those_of_the_flow(name, options, built):
     """Every family with an ODE, by its own loss: by the adjoint, and through its steps."""
     flow, x, _ = built(name, options)
     for solver, how in (({**QUICK, "gradient": "adjoint"}, AOT), (STEPS, AOT), (BACKPROP, {})):
@@ -122,7 +107,7 @@ def test_steps_equal_those_of_the_flow(name: str, options: dict[str, Any], built
         ("seminorm", "hutchinson"),
     ],
 )
-def test_every_trace_and_gradient(gradient: str, trace: str, normal: Normal) -> None:
+def test_every_trace_and_gradient(gradient, trace, normal):
     """Through adaptive steps, with a context, frozen weights and an end time that is trained."""
     field = mlp_field(3, context_dim=2)
     field.layers[0].requires_grad_(False)
@@ -131,7 +116,7 @@ def test_every_trace_and_gradient(gradient: str, trace: str, normal: Normal) -> 
     _assert_equal(flow.using(noise=0), normal(5, 3), normal(5, 2), brief=True, **AOT)
 
 
-def test_a_field_of_ones_own(normal: Normal) -> None:
+def test_a_field_of_ones_own(normal):
     solver = {**BACKPROP, "error_norm": "sample"}
     cnf = CNF(Waves(3), trace="loop", solver=solver, train_end_time=True)
     _assert_equal(Flow(cnf.double(), 3), normal(5, 3), brief=True, backend="aot_eager")
@@ -152,20 +137,18 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @over(MEMBERS)
-def test_recorded_operators_equal_every_flow(
-    name: str, options: dict[str, Any], built: Any, recorded: list[Any]
-) -> None:
+def test_recorded_operators_equal_every_flow(name, options, built, recorded):
     """What native functions are made of, before anything is compiled."""
     flow, x, context = built(name, options)
-    ode = not _discrete(name)
-    _assert_equal(flow.using(solver=BACKPROP, noise=0) if ode else flow, x, context, brief=True)
+    stepped = flow if name in DISCRETE else flow.using(solver=BACKPROP, noise=0)
+    _assert_equal(stepped, x, context, brief=True)
     with torch.no_grad():
         flow.compiled().log_prob(x, context)
     assert recorded
 
 
 @pytest.mark.parametrize(("kind", "gradient"), [("cnf", "seminorm"), ("ffjord", "adjoint")])
-def test_solves_are_loops(kind: str, gradient: str, built: Any, recorded: list[Any]) -> None:
+def test_solves_are_loops(kind, gradient, built, recorded):
     """Each solve is one function, and so is its adjoint: equal results, gradients and counts."""
     flow, x, context = built(kind, {**MEMBERS[kind], **CONDITIONAL, "train_end_time": True})
     solver = {**QUICK, "gradient": gradient}
@@ -177,7 +160,7 @@ def test_solves_are_loops(kind: str, gradient: str, built: Any, recorded: list[A
 @pytest.mark.slow
 @pytest.mark.inductor
 @pytest.mark.parametrize("kind", ["maf", "realnvp", "cnf", "cnf adjoint"])
-def test_native_functions_follow_the_flow(kind: str, make_flow: Make, normal: Normal) -> None:
+def test_native_functions_follow_the_flow(kind, make_flow, normal):
     """After edits, updates, other states, frozen weights; of other rows, and in float32."""
     name, *gradient = kind.split()
     options = {**MEMBERS[name], **CONDITIONAL, "context_dim": 3}
@@ -201,11 +184,8 @@ def test_native_functions_follow_the_flow(kind: str, make_flow: Make, normal: No
         torch.testing.assert_close(results[1], results[0], atol=close, rtol=close)
 
     check(x, context)
-    functions = view.compiler.functions
-    assert all(functions._ahead.values())
-    with torch.no_grad():
-        for parameter in flow.parameters():
-            parameter += 0.1
+    assert all(view.compiler.functions._ahead.values())
+    jitter(flow, 0.1)
     check(x, context)
     optimiser = torch.optim.Adam(flow.parameters(), lr=0.1)
     view.loss(x, context).backward()
@@ -220,9 +200,7 @@ def test_native_functions_follow_the_flow(kind: str, make_flow: Make, normal: No
     check(x, context)
     flow.eval()
     other = copy.deepcopy(flow)
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter -= 0.2
+    jitter(other, 0.2)
     view.load_state_dict(other.state_dict(), assign=True)
     check(x, context, other)
     flow.float(), view.float()
@@ -230,7 +208,7 @@ def test_native_functions_follow_the_flow(kind: str, make_flow: Make, normal: No
     check(x.float(), context.float(), flow, 1e-4)
 
 
-def test_float32_inverts_steep_splines(make_flow: Make) -> None:
+def test_float32_inverts_steep_splines(make_flow):
     """Compiled code has no branch by value: it solves every entry in float64."""
     flow = make_flow("nsf_coupling", 3, **MEMBERS["nsf_coupling"], spread=4.0)
     single = copy.deepcopy(flow).float().compiled(backend="aot_eager")
@@ -242,7 +220,7 @@ def test_float32_inverts_steep_splines(make_flow: Make) -> None:
 
 
 @pytest.mark.slow
-def test_an_ode_is_left_between_compiled_parts(make_flow: Make, normal: Normal) -> None:
+def test_an_ode_is_left_between_compiled_parts(make_flow, normal):
     sizes = {"hidden": 6, "depth": 1, "layers": 1}
     inner = [make_flow(name, 3, **sizes).transform for name in ("realnvp", "cnf", "glow")]
     _assert_equal(Flow(CompositeTransform(inner), 3), normal(5, 3), backend="aot_eager")
@@ -253,7 +231,7 @@ def _versions() -> int:
 
 
 @pytest.mark.slow
-def test_versions_are_few(make_flow: Make, normal: Normal) -> None:
+def test_versions_are_few(make_flow, normal):
     """One for batches of one size, one for all other sizes; no flow uses up another's."""
     for _ in range(10):
         flow = make_flow("planar", 3, **MEMBERS["planar"])
@@ -267,7 +245,7 @@ def test_versions_are_few(make_flow: Make, normal: Normal) -> None:
 
 
 @pytest.mark.slow
-def test_one_function_for_all_steps(make_flow: Make, normal: Normal) -> None:
+def test_one_function_for_all_steps(make_flow, normal):
     """And one for all first evaluations; as many more for gradients, and for other batch sizes."""
     flow = make_flow("cnf", 3, hidden=6, layers=3, spread=0.8)
     view = flow.using(solver={**BACKPROP, "rtol": 1e-4}).compiled(backend="aot_eager")
@@ -287,15 +265,13 @@ def test_one_function_for_all_steps(make_flow: Make, normal: Normal) -> None:
     view.log_prob(normal(1, 3))
 
 
-def test_parameters_are_shared_and_copies_have_their_own(make_flow: Make, normal: Normal) -> None:
+def test_parameters_are_shared_and_copies_have_their_own(make_flow, normal):
     flow, x = make_flow("realnvp", 3, **MEMBERS["realnvp"]), normal(5, 3)
     view = flow.compiled(backend="aot_eager")
     before = view.log_prob(x)
     assert view.state_dict().keys() == flow.state_dict().keys()
     twin, other = copy.deepcopy(view), view.using()
-    with torch.no_grad():
-        for parameter in flow.parameters():
-            parameter += 0.1
+    jitter(flow, 0.1)
     for same in (view, other):
         torch.testing.assert_close(same.log_prob(x), flow.log_prob(x))
     torch.testing.assert_close(twin.log_prob(x), before)
@@ -303,7 +279,7 @@ def test_parameters_are_shared_and_copies_have_their_own(make_flow: Make, normal
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_checks_stay(backend: str, make_flow: Make, normal: Normal) -> None:
+def test_checks_stay(backend, make_flow, normal):
     view = make_flow("maf", 3, **MEMBERS["maf"]).compiled(backend=backend)
     x = normal(4, 3)
     for call in (view.log_prob, view.loss, view.to_noise):
@@ -320,7 +296,7 @@ def test_checks_stay(backend: str, make_flow: Make, normal: Normal) -> None:
             call(x, x)
 
 
-def test_failures_of_solves_keep_their_types(normal: Normal, recorded: list[Any]) -> None:
+def test_failures_of_solves_keep_their_types(normal, recorded):
     for function, solver in (
         (lambda x: x * torch.nan, {}),
         (lambda x: torch.sin(200 * x), {"max_steps": 12}),
@@ -334,7 +310,7 @@ def test_failures_of_solves_keep_their_types(normal: Normal, recorded: list[Any]
         assert messages[1:] == messages[:1] * 2
 
 
-def test_what_a_view_lacks_is_named(make_flow: Make, normal: Normal) -> None:
+def test_what_a_view_lacks_is_named(make_flow, normal):
     view = make_flow("realnvp", 3, **MEMBERS["realnvp"]).compiled(backend="aot_eager")
     ode = mlp_flow(3, solver=BACKPROP).compiled(backend="aot_eager")
     x = normal(4, 3).requires_grad_()
@@ -355,7 +331,7 @@ def test_what_a_view_lacks_is_named(make_flow: Make, normal: Normal) -> None:
             ode.using(solver=solver).log_prob(x)
 
 
-def test_what_cannot_be_compiled_is_named(make_flow: Make, normal: Normal) -> None:
+def test_what_cannot_be_compiled_is_named(make_flow, normal):
     flow = make_flow("realnvp", 3, **MEMBERS["realnvp"])
     with pytest.raises(ValueError, match=r"'fast'.*inductor"):
         flow.compiled(backend="fast")
@@ -382,7 +358,7 @@ def test_what_cannot_be_compiled_is_named(make_flow: Make, normal: Normal) -> No
 
 
 @every_kind
-def test_log_prob_reads_no_value(name: str, options: dict[str, Any], built: Any) -> None:
+def test_log_prob_reads_no_value(name, options, built):
     """No operator of an eager log_prob waits for a device."""
     flow, x, context = built(name, options)
     with Dispatched() as mode:

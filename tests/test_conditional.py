@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,19 +14,19 @@ from torch import Tensor
 import flows
 from benchmarks import datasets
 from benchmarks.cli.choose import entrants
-from benchmarks.core.study import Common
-from benchmarks.core.study import registry as studies
+from benchmarks.core.study import Common, registry
 from benchmarks.datasets import drawn, simulators, tables
-from benchmarks.datasets.simulators import linear_sample
 from benchmarks.studies.search.study import SearchOptions
 from benchmarks.training import weights
 from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
 from flows.conditional import Conditional
 
 D, C, N = 2, 3, 50
+CONDITIONAL = sorted(simulators.ABOUT)
+DRAWS = 40_000
 
 
-def test_the_density_of_rows_is_that_of_y_given_x() -> None:
+def test_the_density_of_rows_is_that_of_y_given_x():
     flow = flows.build("maf", D, hidden=8, layers=2, context_dim=C).double()
     for parameter in flow.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -47,8 +46,8 @@ def test_the_density_of_rows_is_that_of_y_given_x() -> None:
     assert {name.removeprefix("flow.") for name in flow.state_dict()} == {*flow.flow.state_dict()}
 
 
-def test_a_gaussian_given_x_is_the_linear_regression() -> None:
-    rows = linear_sample(4000, torch.Generator().manual_seed(0)).numpy()
+def test_a_gaussian_given_x_is_the_linear_regression():
+    rows = simulators.linear_sample(4000, torch.Generator().manual_seed(0)).numpy()
     y, x = rows[:, :10], rows[:, 10:]
     design = np.concatenate([np.ones((len(x), 1)), x], 1)
     residuals = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
@@ -62,7 +61,7 @@ def test_a_gaussian_given_x_is_the_linear_regression() -> None:
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_a_baseline_given_x_has_mass_one_and_samples_of_it(name: str) -> None:
+def test_a_baseline_given_x_has_mass_one_and_samples_of_it(name):
     generator = np.random.default_rng(0)
     x = generator.normal(size=(1500, 1))
     y = np.sin(2 * x) + 0.3 * generator.normal(size=x.shape)
@@ -86,7 +85,7 @@ def test_a_baseline_given_x_has_mass_one_and_samples_of_it(name: str) -> None:
     assert distance < 2.2 / 40**0.5  # Kolmogorov's, at a level of 1e-4
 
 
-def test_a_file_with_a_target_is_conditional(tmp_path: Path) -> None:
+def test_a_file_with_a_target_is_conditional(tmp_path):
     generator = np.random.default_rng(0)
     frame = pd.DataFrame(generator.normal(size=(400, 4)) * [1, 2, 3, 4], columns=list("abcd"))
     frame.to_csv(tmp_path / "table.csv", index=False)
@@ -101,7 +100,7 @@ def test_a_file_with_a_target_is_conditional(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dim", [1, 2])
-def test_a_chooser_of_a_target_has_families_that_take_a_context(tmp_path: Path, dim: int) -> None:
+def test_a_chooser_of_a_target_has_families_that_take_a_context(tmp_path, dim):
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 4)), columns=list("abcd"))
     frame.to_csv(tmp_path / "table.csv", index=False)
     name = f"{tmp_path / 'table.csv'}:target={'a,b'[: 2 * dim - 1]}"
@@ -112,32 +111,24 @@ def test_a_chooser_of_a_target_has_families_that_take_a_context(tmp_path: Path, 
     with pytest.raises(ValueError, match="'planar' takes no context"):
         entrants(dim, ("planar",), 4 - dim)
     options = SearchOptions(flows=tuple(listed), datasets=(name,), baselines=("gaussian",))
-    cases = [
-        case for case in studies["search"].cases(options, Common()) if case.flow in flows.names()
-    ]
-    assert {case.options["context_dim"] for case in cases} == {4 - dim}
-    assert {case.dim for case in cases} == {dim}
+    cases = registry["search"].cases(options, Common())
+    sizes = {(c.dim, c.options["context_dim"]) for c in cases if c.flow in flows.names()}
+    assert sizes == {(dim, 4 - dim)}
 
 
-def test_a_kept_flow_takes_raw_rows_and_contexts(tmp_path: Path) -> None:
+def test_a_kept_flow_takes_raw_rows_and_contexts(tmp_path, monkeypatch):
     """Its density is that of standardised columns, less the logarithm of y's scale."""
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 3)) * [1, 2, 3] + 5)
     data = tables.load_frame(frame, target=["1"])
     flow = flows.build("maf", 1, hidden=8, layers=2, context_dim=2)
     conditional = Conditional(flow, data.train[:, 1:].float())
     case = Common().case(study="density", flow="maf", dim=1, batch=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(weights.folders, case.key, tmp_path / "kept")
-        weights.keep(case, conditional, data)
-    loaded = flows.load(tmp_path / "kept")
+    monkeypatch.setitem(weights.folders, case.key, tmp_path / "kept")
+    weights.keep(case, conditional, data)
     raw = data.scaling.inverse(data.test)[0].float()
     expected = conditional.log_prob(data.test.float()) - data.facts["log_scale"]
-    log_prob = loaded.log_prob(raw[:, :1], raw[:, 1:])
+    log_prob = flows.load(tmp_path / "kept").log_prob(raw[:, :1], raw[:, 1:])
     torch.testing.assert_close(log_prob, expected, atol=1e-4, rtol=1e-4)
-
-
-CONDITIONAL = sorted(simulators.ABOUT)
-DRAWS = 40_000
 
 
 def _uniforms_of_gaussians(rows: Tensor, centre: Callable[[Tensor], Tensor], variance: float):
@@ -168,7 +159,7 @@ UNIFORMS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", CONDITIONAL)
-def test_samples_have_the_density(name: str) -> None:
+def test_samples_have_the_density(name):
     """Probability integral transforms are uniform, each column by Kolmogorov and Smirnov.
 
     They are independent of x too: so they are where its first column is above its median.
@@ -183,7 +174,7 @@ def test_samples_have_the_density(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONDITIONAL)
-def test_the_density_is_the_change_of_variables_of_its_uniforms(name: str) -> None:
+def test_the_density_is_the_change_of_variables_of_its_uniforms(name):
     """log p(y | x) is log |det| of the derivative by y of the probability integral transform."""
     data = datasets.load(name)
     rows = data.test[:5]
@@ -193,13 +184,13 @@ def test_the_density_is_the_change_of_variables_of_its_uniforms(name: str) -> No
 
 
 @pytest.mark.parametrize("context_dim", [-1, 3, 4])
-def test_a_context_leaves_a_column_for_what_is_given_it(context_dim: int) -> None:
+def test_a_context_leaves_a_column_for_what_is_given_it(context_dim):
     loader = drawn("mine", "made up", lambda n, g: torch.randn(n, 3), context_dim=context_dim)
     with pytest.raises(ValueError, match=r"'mine'.*from 0 to 2"):
         loader(None, 0)
 
 
-def test_a_compiled_view_has_the_same_density(normal: Callable[..., Tensor]) -> None:
+def test_a_compiled_view_has_the_same_density(normal):
     flow = flows.build("maf", 2, hidden=4, context_dim=1).double()
     conditional, rows = Conditional(flow, normal(5, 1)), normal(4, 3, seed=1)
     compiled = conditional.compiled(backend="eager").log_prob(rows)

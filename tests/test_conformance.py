@@ -51,26 +51,21 @@ def _dear(name: str) -> bool:
 
 
 @pytest.mark.parametrize(("name", "dim", "options", "dtype"), list(_cases()))
-def test_every_member_conforms(
-    name: str, dim: int, options: dict[str, Any], dtype: torch.dtype
-) -> None:
+def test_every_member_conforms(name, dim, options, dtype):
     result = flows.check(name, dim=dim, dtypes=[dtype], **options)
     assert result.passed, str(result)
     assert all(row.note for row in result.rows if row.status == "not applicable")
     if dim > 1:
-        fit = ("pass", "expected")
-        judged = {row.name for row in result.rows if row.status in fit}
+        judged = {row.name for row in result.rows if row.status in ("pass", "expected")}
         assert judged >= {"log-determinant", "round trip from data", "batch independence"}
 
 
-def test_own_tolerance_shows_in_batch_independence() -> None:
+def test_own_tolerance_shows_in_batch_independence():
     """An adaptive solver couples the rows: a figure, bounded by its tolerance, but not by any."""
     adaptive = {"rtol": 1e-3, "atol": 1e-3, "first_step": "torchdiffeq"}
-    solvers = (adaptive, {"method": "rk4", "step_size": 0.25})
     rows = []
-    for solver in solvers:
-        flow = Flow(CNF(MLPField(2, hidden=8), solver=solver), 2)
-        result = flows.check(flow)
+    for solver in (adaptive, {"method": "rk4", "step_size": 0.25}):
+        result = flows.check(Flow(CNF(MLPField(2, hidden=8), solver=solver), 2))
         assert result.passed, str(result)
         rows += [r for r in result.rows if (r.name, r.dtype) == ("batch independence", "float64")]
     assert rows[0].value > 1e-8
@@ -78,7 +73,7 @@ def test_own_tolerance_shows_in_batch_independence() -> None:
     assert rows[1].value < 1e-12
 
 
-def test_the_random_stream_is_left_alone() -> None:
+def test_the_random_stream_is_left_alone():
     """A check in the middle of a training changes nothing of it."""
     before = torch.get_rng_state()
     flows.check("planar", dim=2, layers=1)
@@ -86,7 +81,7 @@ def test_the_random_stream_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 5, 300])
-def test_any_number_of_points_and_contexts_serves(rows: int) -> None:
+def test_any_number_of_points_and_contexts_serves(rows):
     flow = flows.build("maf", 2, hidden=8, layers=2, context_dim=2)
     result = flows.check(flow, x=torch.randn(rows, 2), context=torch.randn(rows, 2))
     assert result.passed, str(result)
@@ -103,12 +98,12 @@ def test_any_number_of_points_and_contexts_serves(rows: int) -> None:
         (Flow(IdentityTransform()), {}, ValueError, "dim=D"),
     ],
 )
-def test_wrong_use_is_named(flow: Any, options: Any, error: Any, message: str) -> None:
+def test_wrong_use_is_named(flow, options, error, message):
     with pytest.raises(error, match=message):
         flows.check(flow, **options)
 
 
-def test_every_row_has_a_flow_that_it_catches() -> None:
+def test_every_row_has_a_flow_that_it_catches():
     """But for the estimates', whose test is below."""
     rows = {row.name for row in ROWS} | {"interface"}
     caught = {row for _, row in BROKEN.values()}.union(*(found for _, found in ERRORS.values()))
@@ -116,7 +111,7 @@ def test_every_row_has_a_flow_that_it_catches() -> None:
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_the_column_is_named_behind_a_linear_layer_too(before: bool) -> None:
+def test_the_column_is_named_behind_a_linear_layer_too(before):
     linear = moved(LULinear(4)).float()
     order = [Scale(4, 0, 1), linear] if before else [linear, Scale(4, 0, 1)]
     rows = {r.name: r for r in flows.check(Flow(CompositeTransform(order), 4)).rows}
@@ -127,7 +122,7 @@ def test_the_column_is_named_behind_a_linear_layer_too(before: bool) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*triangular_solve is deprecated")
 @pytest.mark.parametrize("label", BROKEN)
-def test_a_broken_flow_is_caught(label: str) -> None:
+def test_a_broken_flow_is_caught(label):
     make, row = BROKEN[label]
     flow = make()
     result = flows.check(flow, context=torch.randn(40, 3) if flow.context_dim else None)
@@ -135,7 +130,7 @@ def test_a_broken_flow_is_caught(label: str) -> None:
     assert not result.passed
 
 
-def test_a_flow_that_is_judged_stays_as_it_was() -> None:
+def test_a_flow_that_is_judged_stays_as_it_was():
     """Its buffers too, such as those of normalisations that are set from their first rows."""
     sound = Flow(Broken(), 3)
     for flow in (sound, Flow(CompositeTransform([ActNorm(2), LULinear(2)]), 2)):
@@ -147,7 +142,7 @@ def test_a_flow_that_is_judged_stays_as_it_was() -> None:
 
 
 @pytest.mark.slow
-def test_a_biased_estimate_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_biased_estimate_is_caught(monkeypatch):
     sound = traces.TRACES["hutchinson"]
 
     def biased(*args: Any) -> tuple[Tensor, Tensor]:
@@ -160,7 +155,7 @@ def test_a_biased_estimate_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {row.name for row in flows.check(flow).failed} == {"estimated log-determinant"}
 
 
-def test_state_that_is_not_saved_is_caught() -> None:
+def test_state_that_is_not_saved_is_caught():
     """A random permutation kept outside the state: another build of the name has another."""
     flows.register("shuffled", uses=())(lambda dim: Beside())
     result = flows.check("shuffled", dim=3)
@@ -174,7 +169,7 @@ def _registered(family: Callable[..., Affine]) -> str:
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
-def test_a_sound_family_is_judged_with_and_without_a_context(dim: int) -> None:
+def test_a_sound_family_is_judged_with_and_without_a_context(dim):
     result = flows.check(_registered(Affine), dim=dim)
     assert result.passed, str(result)
     assert flows.check(Flow(Affine(dim, 3), dim, 3)).passed
@@ -184,7 +179,7 @@ def test_a_sound_family_is_judged_with_and_without_a_context(dim: int) -> None:
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_an_error_in_the_context_alone_is_found(error: str) -> None:
+def test_an_error_in_the_context_alone_is_found(error):
     family, rows = ERRORS[error]
     result = flows.check(_registered(family), dim=2, dtypes=[torch.float64])
     failed = {row.name for row in result.failed}
@@ -194,7 +189,7 @@ def test_an_error_in_the_context_alone_is_found(error: str) -> None:
     assert rows <= {row.name for row in instance.failed}, str(instance)
 
 
-def test_what_cannot_be_built_is_a_row() -> None:
+def test_what_cannot_be_built_is_a_row():
     @flows.register("fails", uses=())
     def _fails(dim: int) -> Affine:
         raise ZeroDivisionError("no flow here")

@@ -1,9 +1,7 @@
 """Continuous flows: known ODEs, noise and threads, fields by formula, penalties, flow matching."""
 
 import itertools
-from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 import flows
 from continuous_fields import DOPRI5, Rowwise, Waves, mlp_flow, moved
 from flows import Flow, threads
+from flows.conformance.densities import jacobians
 from flows.continuous import CNF, MLPField, SolveError, Solver
 from flows.continuous.flow_matching import assignment
 from flows.continuous.ot_flow import PotentialField
@@ -25,13 +24,20 @@ from flows.continuous.solve import FIXED
 from flows.counting import Solve
 from flows.preprocessing import Whitening
 
-Normal = Callable[..., Tensor]
+ORDERS = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}
+ORDERS |= {"explicit_adams": 4, "implicit_adams": 5, "fixed_adams": 5}  # all start by rk4
+T = torch.tensor(0.3, dtype=torch.float64)
+WEIGHTS = {n: [k for k in flows.members[n].defaults if k in REGULARIZERS] for n in flows.own()}
+PENALISED = {name: dict.fromkeys(weights, 0.25) for name, weights in WEIGHTS.items() if weights}
+penalised = pytest.mark.parametrize("name", PENALISED)
+every_dim = pytest.mark.parametrize("dim", [1, 2, 6])
+COUPLINGS = ("independent", "optimal_transport")
 
 
 @pytest.mark.parametrize("dim", [1, 3])
 @pytest.mark.parametrize(("t0", "t1"), [(0.0, 1.0), (1.0, 0.0), (0.5, 2.0)])
 @pytest.mark.parametrize("trace", ["exact", "loop", "hutchinson"])
-def test_linear_field(dim: int, t0: float, t1: float, trace: str, normal: Normal) -> None:
+def test_linear_field(dim, t0, t1, trace, normal):
     """f = A x: z = exp((t1 - t0) A) x and ladj = (t1 - t0) tr A."""
     matrix = 0.7 * normal(dim, dim, seed=3)
     if trace == "hutchinson":  # exact for a diagonal matrix, whatever the probe
@@ -46,28 +52,21 @@ def test_linear_field(dim: int, t0: float, t1: float, trace: str, normal: Normal
         torch.testing.assert_close(ladj.detach(), expected, atol=1e-9, rtol=1e-9)
 
 
-ORDERS = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}
-ORDERS |= {"explicit_adams": 4, "implicit_adams": 5, "fixed_adams": 5}  # all start by rk4
-
-
 @pytest.mark.parametrize("method", FIXED)
-def test_order_of_convergence(method: str, normal: Normal) -> None:
-    """The slope of the error of log_prob over the step."""
+def test_order_of_convergence(method, normal):
     flow, x = mlp_flow(3, depth=2, spread=0.1), normal(16, 3)
     with torch.no_grad():
         exact = flow.using(solver={"rtol": 1e-12, "atol": 1e-12}).log_prob(x)
         steps = np.array([1 / 8, 1 / 16, 1 / 32])
-        errors = [
-            (flow.using(solver={"method": method, "step_size": step}).log_prob(x) - exact).norm()
-            for step in steps
-        ]
+        views = [flow.using(solver={"method": method, "step_size": step}) for step in steps]
+        errors = [(view.log_prob(x) - exact).norm() for view in views]
     slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
     assert slope == pytest.approx(ORDERS[method], abs=0.25)
     flow.using(solver={"method": method, "step_size": 0.25}).loss(x).backward()
 
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-4, 1e-5])
-def test_the_sample_norm_serves_the_worst_row(tolerance: float, normal: Normal) -> None:
+def test_the_sample_norm_serves_the_worst_row(tolerance, normal):
     field = Rowwise(lambda x: torch.sin(6 * x) * torch.where(x.abs() > 3, 3.0, 0.1))
     x = torch.cat([0.5 * normal(200, 2), torch.tensor([[5.0, -4.2]], dtype=torch.float64)])
     flow = Flow(CNF(field, solver={"rtol": 1e-11, "atol": 1e-11}))
@@ -79,7 +78,7 @@ def test_the_sample_norm_serves_the_worst_row(tolerance: float, normal: Normal) 
     assert errors["sample"] <= min(errors["all"], errors["state"])
 
 
-def test_pieces_cover_the_interval(make_flow: Any, normal: Normal) -> None:
+def test_pieces_cover_the_interval(make_flow, normal):
     flow = make_flow("cnf", 3, hidden=8, layers=3).using(solver=DOPRI5)
     cnfs = [module for module in flow.modules() if isinstance(module, CNF)]
     assert [cnf.t0 for cnf in cnfs] == [0.0, *(cnf.t1 for cnf in cnfs[:-1])]
@@ -93,7 +92,7 @@ def test_pieces_cover_the_interval(make_flow: Any, normal: Normal) -> None:
 
 @pytest.mark.parametrize(("method", "share"), [("dopri5", 0.1), ("dopri8", 1e-3), ("bosh3", 1.0)])
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
-def test_the_last_step_lands(method: str, share: float, direction: str, normal: Normal) -> None:
+def test_the_last_step_lands(method, share, direction, normal):
     """Where steps are long the error is a share of the tolerance.
 
     Interpolated within a step beyond the end it would be several times the tolerance, or 180.
@@ -109,7 +108,7 @@ def test_the_last_step_lands(method: str, share: float, direction: str, normal: 
 
 
 @pytest.mark.parametrize("trace", ["hutchinson", {"estimator": "hutchinson", "noise": "gaussian"}])
-def test_the_same_seed_gives_the_same_bits(trace: Any, normal: Normal) -> None:
+def test_the_same_seed_gives_the_same_bits(trace, normal):
     x, results = normal(6, 3, dtype=torch.float32), []
     for _ in range(2):
         torch.manual_seed(11)
@@ -121,14 +120,13 @@ def test_the_same_seed_gives_the_same_bits(trace: Any, normal: Normal) -> None:
     assert not torch.equal(results[0][0], results[0][1])  # each solve draws anew
 
 
-def test_scipy_solves_and_differentiates(normal: Normal) -> None:
+def test_scipy_solves_and_differentiates(normal):
     field, x = Waves(3), normal(4, 3)
     flow = Flow(CNF(field, solver={"method": "scipy_solver", "rtol": 1e-9, "atol": 1e-9}))
     reference = flow.using(solver={"rtol": 1e-10, "atol": 1e-10})
     with flows.count_nfe(flow) as nfe:
-        gradients = [
-            torch.autograd.grad(f.loss(x), list(field.parameters())) for f in (flow, reference)
-        ]
+        losses = [f.loss(x) for f in (flow, reference)]
+        gradients = [torch.autograd.grad(loss, list(field.parameters())) for loss in losses]
     assert min(nfe.forward, nfe.backward) > 0
     assert nfe.solves == [Solve(nfe.forward, nfe.backward)]
     torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-6)
@@ -140,7 +138,7 @@ def test_scipy_solves_and_differentiates(normal: Normal) -> None:
             Solver(method="scipy_solver", **fields)
 
 
-def test_two_solves_before_a_backward_keep_their_noise(normal: Normal) -> None:
+def test_two_solves_before_a_backward_keep_their_noise(normal):
     """An adjoint solves with the probes of its own forward pass."""
     flow, x, y = mlp_flow(3, trace="hutchinson"), normal(5, 3), normal(5, 3, seed=1)
     parameters = list(flow.parameters())
@@ -151,9 +149,8 @@ def test_two_solves_before_a_backward_keep_their_noise(normal: Normal) -> None:
     apart = [torch.autograd.grad(flow.log_prob(data).sum(), parameters) for data in (x, y)]
     backprop = flow.using(solver={**DOPRI5, "gradient": "backprop"})
     backprop.transform.generator.set_state(state)
-    reference = torch.autograd.grad(
-        backprop.log_prob(x).sum() + backprop.log_prob(y).sum(), parameters
-    )
+    both = backprop.log_prob(x).sum() + backprop.log_prob(y).sum()
+    reference = torch.autograd.grad(both, parameters)
     for value, one, two, expected in zip(together, *apart, reference, strict=True):
         torch.testing.assert_close(value, one + two, atol=1e-10, rtol=1e-10)
         torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-6)
@@ -186,14 +183,11 @@ class _Field(nn.Module):
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
 @pytest.mark.parametrize("small", [True, False])
-def test_one_thread_for_small_solves(
-    gradient: str, small: bool, normal: Normal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_thread_for_small_solves(gradient, small, normal, monkeypatch):
     if not small:
         monkeypatch.setattr(threads, "WORK", 0)
     seen: list[int] = []
-    flow = Flow(CNF(_Field(seen), solver={"gradient": gradient}), 2)
-    loss = flow.loss(normal(5, 2))
+    loss = Flow(CNF(_Field(seen), solver={"gradient": gradient}), 2).loss(normal(5, 2))
     assert torch.get_num_threads() == 2
     loss.backward()
     assert torch.get_num_threads() == 2
@@ -201,7 +195,7 @@ def test_one_thread_for_small_solves(
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_threads_after_failures(normal: Normal) -> None:
+def test_threads_after_failures(normal):
     x = normal(5, 2)
     with pytest.raises(RuntimeError):
         Flow(CNF(Rowwise(lambda x: x * float("nan")))).log_prob(x)
@@ -219,7 +213,7 @@ def test_threads_after_failures(normal: Normal) -> None:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_threads_that_are_kept(normal: Normal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_are_kept(normal, monkeypatch):
     monkeypatch.setattr(threads._State, "fixed", False)
     threads.keep_threads()
     for block, number in ((nullcontext, 2), (threads.threads_by_work, 1)):
@@ -229,27 +223,9 @@ def test_threads_that_are_kept(normal: Normal, monkeypatch: pytest.MonkeyPatch) 
         assert set(seen) == {number}
 
 
-Make = Callable[..., Flow]
-
-DIMS = (1, 2, 6)
-T = torch.tensor(0.3, dtype=torch.float64)
-ODES = [name for name in flows.own() if "solver" in flows.members[name].defaults]
-WEIGHTS = {n: [k for k in flows.members[n].defaults if k in REGULARIZERS] for n in ODES}
-PENALISED = {name: dict.fromkeys(weights, 0.25) for name, weights in WEIGHTS.items() if weights}
-
-penalised = pytest.mark.parametrize("name", PENALISED)
-every_dim = pytest.mark.parametrize("dim", DIMS)
-
-
-def _jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Of every row by itself: (N, D, ...)."""
-    rows = [torch.func.jacrev(lambda row: function(row[None])[0])(row) for row in x]
-    return torch.stack(rows).detach()
-
-
 @every_dim
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_a_potential_field_descends_its_potential(dim: int, depth: int, normal: Normal) -> None:
+def test_a_potential_field_descends_its_potential(dim, depth, normal):
     """f = -∇ₓΦ and ∂Φ/∂t by autograd of the paper's formula; the Hessian is symmetric."""
     field, x = moved(PotentialField(dim, hidden=7, depth=depth)), normal(5, dim)
 
@@ -266,27 +242,26 @@ def test_a_potential_field_descends_its_potential(dim: int, depth: int, normal: 
     (gradient,) = torch.autograd.grad(potential(s).sum(), s)
     torch.testing.assert_close(field(T, x), -gradient[:, :-1], atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(field.time_derivative(T, x), gradient[:, -1], atol=1e-12, rtol=0)
-    hessian = _jacobian(lambda row: field(T, row), x)
+    hessian = jacobians(lambda x: field(T, x), x)
     torch.testing.assert_close(hessian, hessian.mT, atol=1e-12, rtol=0)
     assert field.A.shape == (min(10, dim + 1), dim + 1)
 
 
 @every_dim
-def test_a_planar_field_is_its_sum(dim: int, normal: Normal) -> None:
+def test_a_planar_field_is_its_sum(dim, normal):
     """Σ_h u_h σ(a_h t + c_h) tanh(w_hᵀx + b_h + V_h context), term by term."""
     field = moved(PlanarField(dim, hidden=4, context_dim=2))
     x, context, total = normal(5, dim), normal(5, 2, seed=1), torch.zeros(5, dim).double()
     for h in range(4):
-        wave = torch.tanh(
-            x @ field.inner.weight[h] + field.inner.bias[h] + context @ field.context.weight[h]
-        )
+        inner = x @ field.inner.weight[h] + field.inner.bias[h]
+        wave = torch.tanh(inner + context @ field.context.weight[h])
         gate = 1 / (1 + torch.exp(-field.gate.weight[h, 0] * T - field.gate.bias[h]))
         total = total + gate * wave[:, None] * field.outer.weight[:, h]
     torch.testing.assert_close(field(T, x, context), total, atol=1e-13, rtol=1e-13)
 
 
 @penalised
-def test_penalties_do_not_steer(name: str, make_flow: Make, normal: Normal) -> None:
+def test_penalties_do_not_steer(name, make_flow, normal):
     """With and without them log_prob is the same to the bit, in as many evaluations."""
     solver = {"rtol": 1e-4, "atol": 1e-4}
     flow = make_flow(name, 3, hidden=8, **PENALISED[name], solver=solver).using(noise=1)
@@ -305,7 +280,7 @@ def test_penalties_do_not_steer(name: str, make_flow: Make, normal: Normal) -> N
 
 
 @penalised
-def test_penalties_are_integrals(name: str, make_flow: Make, normal: Normal) -> None:
+def test_penalties_are_integrals(name, make_flow, normal):
     weights, solver = PENALISED[name], {"rtol": 1e-10, "atol": 1e-10}
     flow = make_flow(name, 2, hidden=5, **weights, solver=solver).using(noise=1)
     (cnf,) = (m for m in flow.modules() if hasattr(m, "penalties"))
@@ -321,7 +296,7 @@ def test_penalties_are_integrals(name: str, make_flow: Make, normal: Normal) -> 
         value = weights["kinetic"] * dx.square().sum(1) / 2
         if "jacobian" in weights:
             (probe,) = probes
-            product = torch.einsum("ni,nij->nj", probe, _jacobian(lambda r: field(t, r), x))
+            product = torch.einsum("ni,nij->nj", probe, jacobians(lambda x: field(t, x), x))
             value = value + weights["jacobian"] * product.square().sum(1)
         if "hjb" in weights:
             change = field.time_derivative(t, x).detach() - dx.square().sum(1) / 2
@@ -336,21 +311,16 @@ def test_penalties_are_integrals(name: str, make_flow: Make, normal: Normal) -> 
 
 @penalised
 @pytest.mark.parametrize(("gradient", "step"), [("adjoint", 0.05), ("backprop", 0.25)])
-def test_the_gradient_of_the_loss(
-    name: str, gradient: str, step: float, make_flow: Make, normal: Normal
-) -> None:
+def test_the_gradient_of_the_loss(name, gradient, step, make_flow, normal):
     solver = {"method": "rk4", "step_size": step, "gradient": gradient}
     flow = make_flow(name, 2, hidden=4, depth=1, **PENALISED[name], solver=solver).using(noise=1)
     x, tensors = normal(4, 2), tuple(flow.parameters())
     assert torch.autograd.gradcheck(lambda *_: flow.loss(x), tensors, atol=1e-5, fast_mode=True)
 
 
-COUPLINGS = ("independent", "optimal_transport")
-
-
 @pytest.mark.parametrize("coupling", COUPLINGS)
 @pytest.mark.parametrize("width", [0, 2])
-def test_the_loss_is_its_formula(coupling: str, width: int, normal: Normal) -> None:
+def test_the_loss_is_its_formula(coupling, width, normal):
     """‖v(t, x_t) - (x₁ - x₀)‖², row by row, with the context of the row of data."""
     options = {"hidden": 8, "context_dim": width, "coupling": coupling, "time": "concatsquash"}
     flow = flows.build("flow_matching", 3, **options).double()
@@ -370,7 +340,7 @@ def test_the_loss_is_its_formula(coupling: str, width: int, normal: Normal) -> N
     assert all(bool(p.grad.abs().max() > 0) for p in flow.parameters())
 
 
-def test_the_assignment_is_optimal(normal: Normal) -> None:
+def test_the_assignment_is_optimal(normal):
     for seed in range(20):
         x, noise = 100 + 2 * normal(5, 3, seed=seed), normal(5, 3, seed=100 + seed)
         cost = torch.cdist(x, noise, compute_mode="donot_use_mm_for_euclid_dist").square()
@@ -383,7 +353,7 @@ def test_the_assignment_is_optimal(normal: Normal) -> None:
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
-def test_the_loss_is_one_of_whitened_data(coupling: str, normal: Normal) -> None:
+def test_the_loss_is_one_of_whitened_data(coupling, normal):
     x = 5 + normal(200, 3, seed=1) @ normal(3, 3, seed=2)
     flow = flows.build("flow_matching", 3, hidden=8, coupling=coupling).double()
     first = Whitening.fit(x)
@@ -401,7 +371,7 @@ def test_the_loss_is_one_of_whitened_data(coupling: str, normal: Normal) -> None
 
 
 @pytest.mark.parametrize("name", ["flow_matching", "free_form"])
-def test_what_is_prepended_to_a_regression_cannot_be_trained(name: str) -> None:
+def test_what_is_prepended_to_a_regression_cannot_be_trained(name):
     """The regression would rather shrink the data; fixed, it is as good as any."""
     first, x = LULinear(2), torch.randn(5, 2)
     flow = flows.build(name, 2).prepend(first)

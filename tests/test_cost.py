@@ -4,7 +4,6 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,19 +26,32 @@ from benchmarks.studies.cost.figures import figures, shares
 from benchmarks.studies.cost.tables import tables
 from flows.preprocessing import Whitening
 from runs import flowgauge
-from variants import small
+from variants import SMALL, small
 
-SIZES = {"hidden": 8, "depth": 2, "layers": 2}
 OURS = flows.own()
+STATED = re.compile(r"Growth in D at fixed width: log_prob (\d), sampling (\d)\.")
+DIMS = (128, 384)
+LEAST = {"hidden": 4, "depth": 1, "layers": 1}
+TRAINED = {"hidden": 32, "depth": 2, "layers": 2}
+QUARTERS = {"method": "rk4", "step_size": 0.25, "gradient": "backprop"}
+BATCH = 4
+H = {"option.hidden": 3}
+Sizes = tuple[int, int, int, int, int]  # D, N, H, depth, layers
+Cost = Callable[[int, int, int, int, int], float]
+BASE = (16, 64, 32, 2, 4)
+PLUGIN = """
+import flows
+flows.register("one_planar", uses=())(lambda dim: flows.build("planar", dim))
+"""
 
 
 def cases(*contenders: dict[str, Any], **options: Any) -> list[Case]:
-    entry = {"study": "cost", "flows": contenders, "sizes": SIZES, "dims": [3], "seconds": 0}
+    entry = {"study": "cost", "flows": contenders, "sizes": SMALL, "dims": [3], "seconds": 0}
     return Suite(name="test", about="", studies=({**entry, **options},)).cases()
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_counts_from_shapes_are_those_of_a_run(name: str) -> None:
+def test_counts_from_shapes_are_those_of_a_run(name):
     computed, counted = cases({"flow": name, "options": small(name)}, counted_dims=[3])
     assert (computed.device, counted.device) == ("cpu", "meta")
     metrics = calls(computed).count()[0]
@@ -48,7 +60,7 @@ def test_counts_from_shapes_are_those_of_a_run(name: str) -> None:
     assert counts["log_prob_flops"] > 0 or counts["log_prob_determinant_flops"] == 0
 
 
-def test_counts_from_shapes_go_beyond_any_memory() -> None:
+def test_counts_from_shapes_go_beyond_any_memory():
     """A batch of dense Jacobians at D = 4096 would take 64 GiB; the count is of LU's degree."""
     options = {"layers": 1, "hidden": 8}
     (case,) = cases({"flow": "dense", "options": options}, batch=1024, dims=[], counted_dims=[4096])
@@ -56,7 +68,7 @@ def test_counts_from_shapes_go_beyond_any_memory() -> None:
     assert counts["log_prob_determinant_flops"] == 1024 * (4096 * 4095 * (4 * 4096 + 1) // 6)
 
 
-def test_of_adaptive_steps_one_evaluation_is_counted() -> None:
+def test_of_adaptive_steps_one_evaluation_is_counted():
     """Their number is the data's."""
     (case,) = cases({"flow": "cnf"}, dims=[], counted_dims=[3])
     counts = count_shapes(case)
@@ -64,7 +76,7 @@ def test_of_adaptive_steps_one_evaluation_is_counted() -> None:
     assert not any(name.startswith("log_prob") for name in counts)
 
 
-def test_a_count_that_fails_costs_no_other() -> None:
+def test_a_count_that_fails_costs_no_other():
     pair = cases({"flow": "glow"}, {"flow": "maf"}, dims=[], counted_dims=[1])
     results = dict(registry["cost"].measure(pair))
     failed, done = (results[case.key] for case in pair)
@@ -72,7 +84,7 @@ def test_a_count_that_fails_costs_no_other() -> None:
     assert done.metrics["log_prob_flops"] > 0
 
 
-def test_several_sizes_make_a_grid() -> None:
+def test_several_sizes_make_a_grid():
     sizes = {"hidden": [4, 8], "depth": 1, "layers": [1, 2, 3]}
     grid = cases({"flow": "realnvp"}, {"flow": "dense"}, sizes=sizes, batch=[5, 6])
     assert len(grid) == 2 * (2 * 3 * 2)
@@ -91,7 +103,7 @@ def test_several_sizes_make_a_grid() -> None:
 
 
 @pytest.mark.slow
-def test_the_resident_set_tells_the_adjoint_from_backprop() -> None:
+def test_the_resident_set_tells_the_adjoint_from_backprop():
     """Through many steps backprop keeps what the adjoint does not; a fresh process says so."""
     grown = []
     for gradient in ("adjoint", "backprop"):
@@ -104,7 +116,7 @@ def test_the_resident_set_tells_the_adjoint_from_backprop() -> None:
 
 
 @pytest.mark.slow
-def test_a_heap_as_it_comes_changes_no_count() -> None:
+def test_a_heap_as_it_comes_changes_no_count():
     changes = {"seconds": 0.01, "batch": 16}
     names = ({"flow": "maf"}, {"flow": "realnvp"})
     steady, default = cases(*names, **changes), cases(*names, **changes, heap="default")
@@ -115,11 +127,6 @@ def test_a_heap_as_it_comes_changes_no_count() -> None:
         assert set(known) == set(fresh)
         exact = [name for name in known if METRICS[name].kind == "exact"]
         assert {name: fresh[name] for name in exact} == {name: known[name] for name in exact}
-
-
-STATED = re.compile(r"Growth in D at fixed width: log_prob (\d), sampling (\d)\.")
-DIMS = (128, 384)
-LEAST = {"hidden": 4, "depth": 1, "layers": 1}
 
 
 def _flops(name: str, dim: int) -> tuple[float, float]:
@@ -138,7 +145,7 @@ def _flops(name: str, dim: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_growth_is_as_stated(name: str) -> None:
+def test_growth_is_as_stated(name):
     stated = STATED.search(inspect.getdoc(flows.members[name].factory) or "")
     assert stated, f"the docstring of {name} does not say how its cost grows with D"
     small, large = (_flops(name, dim) for dim in DIMS)
@@ -147,13 +154,9 @@ def test_growth_is_as_stated(name: str) -> None:
         assert measured == pytest.approx(int(degree), abs=0.3)
 
 
-TRAINED = {"hidden": 32, "depth": 2, "layers": 2}
-QUARTERS = {"method": "rk4", "step_size": 0.25, "gradient": "backprop"}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
-def test_a_narrow_gaussian_is_learned(name: str) -> None:
+def test_a_narrow_gaussian_is_learned(name):
     """Maximum likelihood on N(0, 0.1² I₂) reaches the true 1.767 nats within 0.02."""
     truth = torch.distributions.Normal(torch.zeros(2), 0.1)
     flow = flows.build(name, 2, **flows.members[name].applicable(TRAINED))
@@ -179,10 +182,6 @@ def test_a_narrow_gaussian_is_learned(name: str) -> None:
     assert -1e-3 < gap < 0.02
 
 
-BATCH = 4
-H = {"option.hidden": 3}
-
-
 def _frame(flow: str = "realnvp", power: int = 2, factor: int = 1, **more: Any) -> pd.DataFrame:
     """FLOPs of D to a power, seconds of D, at five dimensions."""
     rows = []
@@ -200,7 +199,7 @@ def _tables(frame: pd.DataFrame) -> dict[str, Table]:
     return {table.name: table for table in tables(frame)}
 
 
-def test_a_budget_is_one_series_though_its_width_varies() -> None:
+def test_a_budget_is_one_series_though_its_width_varies():
     """Otherwise each dimension would be a series of its own, and none would grow."""
     assert set(_tables(_frame())) == {"cost-by-dimension"}
     grown = _tables(_frame(**{"setting.parameters": 1e4}))
@@ -208,7 +207,7 @@ def test_a_budget_is_one_series_though_its_width_varies() -> None:
         assert set(grown[name].frame["flow"]) == {"realnvp"}
 
 
-def test_counts_of_no_polynomial_have_no_degree() -> None:
+def test_counts_of_no_polynomial_have_no_degree():
     frame = _frame(**H)
     frame["log_prob_flops"] = [4.0, 16.0, 256.0, 65536.0, 2.0**32]
     assert growth(frame, "log_prob_flops") == Growth(None, 16.0, 32)
@@ -216,7 +215,7 @@ def test_counts_of_no_polynomial_have_no_degree() -> None:
     assert math.isnan(row["log_prob_flops"])
 
 
-def test_where_one_becomes_cheaper() -> None:
+def test_where_one_becomes_cheaper():
     """40 D against D³: from D = √40 on; interpolated between sizes, and never where it is not."""
     frames = [_frame("realnvp", 1, 40), _frame("dense", 3)]
     frame = pd.concat(frames, ignore_index=True).assign(**H)
@@ -234,14 +233,14 @@ def test_where_one_becomes_cheaper() -> None:
     assert math.isnan(crossing(pd.Series([], dtype=float)))
 
 
-def test_an_asymptote_that_is_not_reached_is_told() -> None:
+def test_an_asymptote_that_is_not_reached_is_told():
     frame = _frame(**H)
     beside, alone = (growth(f, "log_prob_seconds") for f in (frame, frame.assign(log_prob_flops=0)))
     assert beside.exponent == alone.exponent == pytest.approx(1)
     assert (beside.reached, alone.reached) == (False, True)
 
 
-def test_shares_of_a_solve() -> None:
+def test_shares_of_a_solve():
     """Four evaluations in each of two pieces: field, trace and the solver's rest."""
     frame = _frame("cnf", **{"option.layers": 2, "log_prob_nfe": 8})
     frame["field_seconds"], frame["rate_seconds"] = frame["dim"] * 0.05, frame["dim"] * 0.15
@@ -249,11 +248,6 @@ def test_shares_of_a_solve() -> None:
     assert parts.loc[8].to_dict() == pytest.approx({"field": 0.2, "trace": 0.4, "solver": 0.4})
     (figure,) = (figure for figure in figures(frame) if figure.name == "solve-breakdown")
     assert figure.draw()
-
-
-Sizes = tuple[int, int, int, int, int]  # D, N, H, depth, layers
-Cost = Callable[[int, int, int, int, int], float]
-BASE = (16, 64, 32, 2, 4)
 
 
 def _points(points: Iterable[Sizes], cost_of: Cost, **more: Any) -> pd.DataFrame:
@@ -274,13 +268,11 @@ def _points(points: Iterable[Sizes], cost_of: Cost, **more: Any) -> pd.DataFrame
 
 def _cross(*ranges: Iterable[int], base: Sizes = BASE) -> list[Sizes]:
     """The base, and each size varied alone over its range."""
-    moved = [
-        (*base[:i], size, *base[i + 1 :]) for i, values in enumerate(ranges) for size in values
-    ]
+    moved = [(*base[:i], n, *base[i + 1 :]) for i, sizes in enumerate(ranges) for n in sizes]
     return list(dict.fromkeys([base, *moved]))
 
 
-def test_each_axis_has_its_degree() -> None:
+def test_each_axis_has_its_degree():
     """N (H² (depth - 1) + D²) layers + D³ layers: a degree each, and exponents at the end."""
     points = _cross((), (1, 16, 256), (8, 16, 64, 128), (3, 4, 6), (1, 2, 8))
     frame = _points(points, lambda d, n, h, k, m: m * (n * (h**2 * (k - 1) + d**2) + d**3))
@@ -295,22 +287,20 @@ def test_each_axis_has_its_degree() -> None:
     share = 128**2 / (128**2 + 16**2 + 16**3 / 64)
     assert rows["log_prob_seconds"]["H"] == pytest.approx(2 * share, abs=0.05)
     (group,) = sizes.lines(frame)["option.hidden"].values()
-    grown = growth(group, "log_prob_flops", "option.hidden")
-    assert grown.exponent == pytest.approx(2 * share)
+    assert growth(group, "log_prob_flops", "option.hidden").exponent == pytest.approx(2 * share)
     counts = frame[[column for column in frame if "_seconds" not in column]]
     for made, panels in ((frame, 8), (counts, 4)):  # without a clock the counts alone
         (figure,) = (figure for figure in figures(made) if figure.name == "cost-axes")
         assert len(figure.draw().axes) == panels
 
 
-def test_all_else_is_equal_along_an_axis() -> None:
+def test_all_else_is_equal_along_an_axis():
     at_two = [*_cross((), (1, 4, 16)), *_cross((), (1, 4, 16), base=(8, *BASE[1:]))]
     frame = _points(at_two, lambda d, n, *_: n * d)
     assert not sizes.lines(frame.assign(device="meta"))
     lines = sizes.lines(frame)
-    assert {axis: list(along) for axis, along in lines.items()} == {
-        "batch": ["glow D=16", "glow D=8"]
-    }
+    labels = {axis: list(along) for axis, along in lines.items()}
+    assert labels == {"batch": ["glow D=16", "glow D=8"]}
     assert all(group["dim"].nunique() == 1 for group in lines["batch"].values())
     assert not sizes.lines(_points(_cross((), (1, 4)), lambda d, n, *_: n * d))
     widths = [(16, 64, h, 2, 4) for h in (8, 16, 32, 64)]
@@ -319,13 +309,7 @@ def test_all_else_is_equal_along_an_axis() -> None:
     assert list(sizes.lines(_points(widths, lambda d, n, h, *_: h))) == ["option.hidden"]
 
 
-PLUGIN = """
-import flows
-flows.register("one_planar", uses=())(lambda dim: flows.build("planar", dim))
-"""
-
-
-def test_numbers_of_the_command() -> None:
+def test_numbers_of_the_command():
     assert numbers("2..16", "dim") == [2, 4, 8, 16]
     assert numbers("3..20", "dim") == [3, 6, 12, 20]
     assert numbers("3,10,63", "dim") == [3, 10, 63]
@@ -334,9 +318,8 @@ def test_numbers_of_the_command() -> None:
             numbers(wrong, "hidden")
 
 
-def test_a_file_stands_for_the_flows_that_it_registers(tmp_path: Path) -> None:
+def test_a_file_stands_for_the_flows_that_it_registers(tmp_path):
     file, out = tmp_path / "planar_flow.py", tmp_path / "out"
     file.write_text(PLUGIN)
     arguments = ["cost", str(file), "--dim", "2,3", "--batch", "4,8", "--seconds", "0"]
-    result = flowgauge(*arguments, "--counted-dim", "64", "--out", out)
-    assert "6 done, 0 not" in result.output
+    assert "6 done, 0 not" in flowgauge(*arguments, "--counted-dim", "64", "--out", out).output

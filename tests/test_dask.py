@@ -17,14 +17,15 @@ import pytest
 from distributed import Client, LocalCluster
 
 from benchmarks.core import store
-from benchmarks.execution import cluster as clusters
 from benchmarks.execution import suite as suites
 from benchmarks.execution.cluster import HOST, local_cluster, slurm_cluster
 from benchmarks.execution.plan import state
 from benchmarks.execution.process import ClusterError, Setup, Terminated
 from benchmarks.execution.run import Asked, run
 from flows.plugins import load_plugin
-from runs import PAUSED, STOPPED, UPDATES, Silent, figures, small, trainings, until
+from runs import COST, PAUSED, STOPPED, UPDATES, Silent, figures, small, toml, trainings, until
+
+RECORDS = 6 + 4  # trainings, costs: each is measured once
 
 
 def free_port():
@@ -53,9 +54,8 @@ def start(tmp_path):
 
 def scheduler(start, address, within=()):
     host, port = address.removeprefix("tcp://").split(":")
-    return start(
-        "scheduler", "--host", host, "--port", port, "--dashboard-address", ":0", within=within
-    )
+    place = ("--host", host, "--port", port, "--dashboard-address", ":0")
+    return start("scheduler", *place, within=within)
 
 
 def worker(start, address, scratch, alone=True, within=()):
@@ -100,22 +100,20 @@ class Acting(Silent):
 @pytest.fixture(scope="module")
 def address():
     """A worker without the resource, in this process."""
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
-    ) as cluster:
+    here = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    with LocalCluster(n_workers=1, threads_per_worker=1, **here) as cluster:
         yield cluster.scheduler_address
 
 
 def test_an_address_without_a_scheduler_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(clusters, "CONNECT", 0.5)
-    nowhere = f"tcp://127.0.0.1:{free_port()}"
-    for address in (nowhere, "nonsense://x"):
+    monkeypatch.setattr("benchmarks.execution.cluster.CONNECT", 0.5)
+    for address in (f"tcp://127.0.0.1:{free_port()}", "nonsense://x"):
         with pytest.raises(ClusterError, match=address):
             run(small({"flow": "realnvp"}), tmp_path, Silent(), Asked(scheduler=address))
 
 
 def test_what_is_timed_needs_a_worker_with_the_resource(tmp_path, address, monkeypatch):
-    monkeypatch.setattr(clusters, "PATIENCE", 0.5)
+    monkeypatch.setattr("benchmarks.execution.cluster.PATIENCE", 0.5)
     progress = Acting()
     with pytest.raises(ClusterError, match=f"--resources {HOST}=1"):
         run(small({"flow": "realnvp"}), tmp_path, progress, Asked(scheduler=address))
@@ -123,7 +121,7 @@ def test_what_is_timed_needs_a_worker_with_the_resource(tmp_path, address, monke
 
 
 def test_a_worker_that_cannot_measure_ends_the_run_with_its_reason(tmp_path, address, monkeypatch):
-    monkeypatch.setattr(clusters, "loaded_files", lambda: ["/nowhere/plugin"])
+    monkeypatch.setattr("benchmarks.execution.cluster.loaded_files", lambda: ["/nowhere/plugin"])
     with pytest.raises(ClusterError, match="/nowhere/plugin"):
         run(trainings(seeds=(0,)), tmp_path, Silent(), Asked(scheduler=address))
     assert not store.read(tmp_path)
@@ -170,9 +168,6 @@ def test_workers_of_slurm_are_jobs_with_a_resource_each(monkeypatch):
     assert "--nthreads 1" in script
     assert "--lifetime 55m" in script
     assert "#SBATCH --mem=2G" in script
-
-
-RECORDS = 6 + 4  # trainings, costs: each is measured once
 
 
 @pytest.fixture(scope="module")
@@ -228,8 +223,7 @@ def test_a_run_with_a_worker_killed_and_one_added_has_the_figures_of_one_job(
         submitted.append(len(states) - states.count("memory"))
 
     progress = Acting(task=[None, lose], case=[add, *[count] * RECORDS])
-    asked = Asked(scheduler=cluster.scheduler_address)
-    now = run(trainings(), tmp_path, progress, asked)
+    now = run(trainings(), tmp_path, progress, Asked(scheduler=cluster.scheduler_address))
     assert now.done == {case.key for case in now.cases}
     assert len(progress.measured) == RECORDS
     assert progress.counts[0] == 2
@@ -277,11 +271,9 @@ def _silent(cluster):
 @pytest.mark.system
 def test_a_task_whose_workers_die_is_a_failed_record(tmp_path, cluster, monkeypatch):
     monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
-    suite, progress = (
-        small({"flow": "realnvp", "dims": [2]}),
-        Acting(task=[lambda: kill(cluster, 0)]),
-    )
-    now = run(suite, tmp_path, progress, Asked(scheduler=cluster.scheduler_address))
+    progress = Acting(task=[lambda: kill(cluster, 0)])
+    asked = Asked(scheduler=cluster.scheduler_address)
+    now = run(small({"flow": "realnvp", "dims": [2]}), tmp_path, progress, asked)
     (record,) = now.records.values()
     assert record.status == "failed"
     assert "workers died" in record.reason
@@ -305,21 +297,6 @@ def test_a_run_outlives_its_scheduler(tmp_path, start, one):
     assert progress.counts[-1] == 1
     assert len(progress.measured) == 6
     assert all(one[key] == values for key, values in figures(folder).items())
-
-
-RUN = """
-import sys
-from pathlib import Path
-
-from benchmarks.cli.console import console
-from benchmarks.cli.run import Display
-from benchmarks.execution.run import Asked, run
-from benchmarks.execution.suite import Suite
-
-suite, folder, scheduler = sys.argv[1:]
-with Display(console) as display:
-    run(Suite.model_validate_json(suite), Path(folder), display, Asked(scheduler=scheduler))
-"""
 
 
 def ip(*words):
@@ -355,10 +332,11 @@ def hosts():
 def test_a_host_that_is_cut_off_costs_its_block_at_most(tmp_path, hosts, start, monkeypatch):
     near, far, address = hosts
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP", "11s")  # the least that Dask takes
-    suite = small({"flow": "realnvp", "dims": [2, 3, 4, 5, 6]})
+    file, out = tmp_path / "one.toml", tmp_path / "out"
+    file.write_text(toml(COST | {"dims": [2, 3, 4, 5, 6]}))
     on_near, on_far = (["ip", "netns", "exec", name] for name in (near, far))
-    command = [*on_near, sys.executable, "-c", RUN, suite.model_dump_json()]
-    command += [str(tmp_path / "out"), address]
+    command = [*on_near, sys.executable, "-m", "benchmarks", "run", str(file)]
+    command += ["--scheduler", address, "--out", str(out), "--no-report"]
     scheduler(start, address, within=on_near)
     for within in (on_near, on_far):
         worker(start, address, tmp_path, within=within)
@@ -373,4 +351,4 @@ def test_a_host_that_is_cut_off_costs_its_block_at_most(tmp_path, hosts, start, 
     assert process.returncode == 0, "".join(lines)
     assert "2 workers\n" in lines
     assert "Remove worker" in (tmp_path / "0-scheduler.log").read_text()
-    assert len(state(suite, tmp_path / "out").done) == 5
+    assert len(state(suites.read(str(file)), out).done) == 5

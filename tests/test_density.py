@@ -14,7 +14,7 @@ from benchmarks.analysis.contests import contests, efforts
 from benchmarks.analysis.criteria import LEVEL
 from benchmarks.analysis.improvement import ERROR, FREEDOM, GAIN, MARK, MARKS, gain_of, improving
 from benchmarks.analysis.improvement import gain_per_doubling as estimate
-from benchmarks.claims import Claim, by_budget, claims
+from benchmarks.claims import by_budget, claims
 from benchmarks.claims.trained import LEADS
 from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
@@ -35,6 +35,9 @@ SIZES = {"train": 800, "val": 100, "test": ROWS}
 ABOUT = {
     "about": "Made up.", "units": "raw units", "entropy": None, "split": "drawn", "rows": SIZES,
 }  # fmt: skip
+EFFORT = np.linspace(1000, 1200, 6)
+KNOWN = {GAIN: 0.5, ERROR: 0.01, FREEDOM: 4.0}  # of a training that is still improving
+CLAIMS = [claim for claim in claims() if claim.id in LEADS]
 
 
 def record(folder, flow, ll, *, seed=0, metrics=None, curve=None, **case):
@@ -64,8 +67,7 @@ def tables(folder) -> dict[str, object]:
 
 
 def bold(table) -> list[str]:
-    cells = grid(table)
-    return [row[0].text for row in cells.rows if any(cell.best for cell in row)]
+    return [row[0].text for row in grid(table).rows if any(cell.best for cell in row)]
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf, 0.0, 1e30])
@@ -125,11 +127,6 @@ def test_budgets_are_paired_by_seed_and_what_is_not_validated_by_then_is_untrain
     assert bold(table) == ["ffjord"]
 
 
-EFFORT = np.linspace(1000, 1200, 6)
-KNOWN = {GAIN: 0.5, ERROR: 0.01, FREEDOM: 4.0}  # of a training that is still improving
-CLAIMS = [claim for claim in claims() if claim.id in LEADS]
-
-
 def curves(mean: np.ndarray, noise: float = 0.0, seed: int = 0) -> np.ndarray:
     """Log-densities (K, N) of which the means over rows are these, with noise of each window."""
     generator = np.random.default_rng(seed)
@@ -149,22 +146,21 @@ def trained(updates: int, rate: float, continuation: float) -> tuple[dict[str, A
     return copy.deepcopy(flow.state_dict()), history
 
 
-def test_a_rise_in_the_logarithm_of_the_effort_is_found_exactly() -> None:
+def test_a_rise_in_the_logarithm_of_the_effort_is_found_exactly():
     gain = estimate(curves(-2 + 0.3 * np.log2(EFFORT)), EFFORT)
     assert gain.value == pytest.approx(0.3)
     assert gain.error == pytest.approx(0, abs=1e-9)
     assert estimate(curves(np.full(6, -2.0)), EFFORT).value == pytest.approx(0, abs=1e-9)
 
 
-def test_its_interval_covers_the_truth_as_often_as_it_says() -> None:
-    repetitions = [
-        estimate(curves(0.1 * np.log2(EFFORT), 0.01, seed), EFFORT) for seed in range(1000)
-    ]
-    covered = np.mean([abs(g.value - 0.1) < g.half(LEVEL) for g in repetitions])
+def test_its_interval_covers_the_truth_as_often_as_it_says():
+    truth = 0.1 * np.log2(EFFORT)
+    gains = (estimate(curves(truth, 0.01, seed), EFFORT) for seed in range(1000))
+    covered = np.mean([abs(g.value - 0.1) < g.half(LEVEL) for g in gains])
     assert covered == pytest.approx(1 - LEVEL, abs=0.02)
 
 
-def test_rows_that_disagree_and_depend_on_each_other_widen_it() -> None:
+def test_rows_that_disagree_and_depend_on_each_other_widen_it():
     slopes = np.repeat(np.random.default_rng(0).normal(size=40), 10)  # equal within a group
     values = np.log2(EFFORT)[:, None] * slopes
     errors = [estimate(values, EFFORT, groups).error for groups in (None, np.arange(400) // 10)]
@@ -172,13 +168,13 @@ def test_rows_that_disagree_and_depend_on_each_other_widen_it() -> None:
     assert errors[1] == pytest.approx(slopes[::10].std(ddof=1) / np.sqrt(40))
 
 
-def test_a_short_training_was_improving_and_a_long_one_was_not() -> None:
+def test_a_short_training_was_improving_and_a_long_one_was_not():
     short, long = (trained(*how, 0.3)[1].gain for how in ((100, 1e-3), (400, 3e-2)))
     rows = [{"dim": 8, GAIN: g.value, ERROR: g.error, FREEDOM: g.freedom} for g in (short, long)]
     assert [improving(pd.DataFrame([row])) for row in rows] == [True, False]
 
 
-def test_a_continuation_changes_nothing_else() -> None:
+def test_a_continuation_changes_nothing_else():
     (weights, history), (others, other) = (trained(100, 1e-2, share) for share in (0.0, 0.1))
     assert history.gain is None
     assert other.gain is not None
@@ -187,7 +183,7 @@ def test_a_continuation_changes_nothing_else() -> None:
         assert getattr(history, name) == getattr(other, name)
 
 
-def test_seeds_are_pooled_and_old_records_are_not_known() -> None:
+def test_seeds_are_pooled_and_old_records_are_not_known():
     seeds = pd.DataFrame([{"dim": 2, **KNOWN, GAIN: gain} for gain in (0.1, 0.3)])
     gain = gain_of(seeds)
     assert (gain.value, gain.error, gain.freedom) == pytest.approx((0.2, 0.01 / np.sqrt(2), 8))
@@ -197,7 +193,7 @@ def test_seeds_are_pooled_and_old_records_are_not_known() -> None:
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
-def test_what_was_still_improving_is_a_note_and_moves_no_verdict(claim: Claim) -> None:
+def test_what_was_still_improving_is_a_note_and_moves_no_verdict(claim):
     for expected, make in EXAMPLES[claim.id][:2]:
         own = make()
         rows = own.assign(**{name: own["updates"].gt(0) * value for name, value in KNOWN.items()})
@@ -209,7 +205,7 @@ def test_what_was_still_improving_is_a_note_and_moves_no_verdict(claim: Claim) -
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
-def test_a_longer_budget_on_fewer_splits_takes_nothing_from_a_verdict(claim: Claim) -> None:
+def test_a_longer_budget_on_fewer_splits_takes_nothing_from_a_verdict(claim):
     _, make = EXAMPLES[claim.id][-1]  # a search, refuted at its last budget
     own = make()
     reverse = EXAMPLES[claim.id][-2][1]()
@@ -225,7 +221,7 @@ def test_a_longer_budget_on_fewer_splits_takes_nothing_from_a_verdict(claim: Cla
         assert ("3 splits" in cells["300 s"]) == (splits == 3)
 
 
-def test_a_gain_that_does_not_come_back_to_the_best_weights_is_none() -> None:
+def test_a_gain_that_does_not_come_back_to_the_best_weights_is_none():
     seeds = pd.DataFrame([{"dim": 2, "val_ll": -1.0, **KNOWN, GAIN: 0.5}])
     for end, expected in ((-1.0, True), (-1.4, True), (-1.5, False), (-9.0, False)):
         for rows in (0.0, 0.7, -0.7):  # what those of the curve have more than all
@@ -233,7 +229,7 @@ def test_a_gain_that_does_not_come_back_to_the_best_weights_is_none() -> None:
             assert improving(seeds.assign(arrays=[curve])) is expected
 
 
-def test_costs_do_not_depend_on_the_rows_of_a_curve() -> None:
+def test_costs_do_not_depend_on_the_rows_of_a_curve():
     example = timed_example({"cnf": 0.1, "glow": 1.0})
     example = example[example["dataset"] == example["dataset"].iloc[0]].assign(val_ll=-1.0)
     first, second = (rows.assign(series=name) for name, rows in example.groupby("flow"))
@@ -245,7 +241,7 @@ def test_costs_do_not_depend_on_the_rows_of_a_curve() -> None:
         assert [set(side["cost"]) for side in sides] == [{2.0}, {2.0}]
 
 
-def test_the_best_of_a_kind_is_chosen_on_the_splits_that_all_of_it_have() -> None:
+def test_the_best_of_a_kind_is_chosen_on_the_splits_that_all_of_it_have():
     rows = densities({"cnf": 0.0, "maf": 0.0, "glow": 0.5})
     rows = rows[(rows["flow"] != "maf") | (rows["seed"] > 2)]  # of the splits with high values
     rows = rows.assign(val_ll=rows["val_ll"] + 10.0 * rows["data_seed"])
@@ -253,18 +249,15 @@ def test_the_best_of_a_kind_is_chosen_on_the_splits_that_all_of_it_have() -> Non
         assert set(contest.other["flow"]) == {"glow"}
 
 
-def test_an_undertrained_row_is_marked_and_never_bold() -> None:
+def test_an_undertrained_row_is_marked_and_never_bold():
     _, make = EXAMPLES["data-glow-ffjord"][0]
     example = make()
     rows = example.assign(test_ll_se=0.01, train_updates=example["updates"])
-    for study_tables, expected in (
-        (density.tables(rows), False),
-        (density.tables(rows.assign(**KNOWN)), True),
-    ):
-        overview, *_ = study_tables
+    for made_up, expected in ((rows, False), (rows.assign(**KNOWN), True)):
+        overview, first, *_ = density.tables(made_up)
         marked = [c for c in overview.frame if c.startswith("mark.")]
         leads = [c for c in overview.frame if c.startswith("leads.")]
         assert overview.frame[marked].isin([MARK]).any(axis=None) == expected
         assert overview.frame[leads].any(axis=None) != expected
         assert (MARK in overview.note) == expected
-    assert MARKS in study_tables[1].frame
+    assert MARKS in first.frame

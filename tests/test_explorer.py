@@ -24,6 +24,8 @@ HOSTILE = "</script><img src=x onerror=window.struck=1><!-- ${window.struck=1} &
 LEVELS = {"maf": -1.0, HOSTILE: -1.5, "cnf": -9.0, "glow": -1.2}  # test_ll by flow
 SEEDS, DIMS = range(5), (2, 4, 8, 16)
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.S)
+slow = pytest.mark.slow
+POINT = "[aria-label=dot] > *"
 
 
 def _trained(flow: str, seed: int) -> Any:
@@ -43,9 +45,8 @@ def _solved(dim: int, width: int) -> Any:
 
 def content_of(path: Path) -> Any:
     """The data of a page, which are strict JSON."""
-    match = DATA.search(path.read_text("utf-8"))
-    assert match
-    return strict_json(match[1])
+    (data,) = DATA.findall(path.read_text("utf-8"))
+    return strict_json(data)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -74,7 +75,7 @@ def data(path: Path) -> Any:
     return content_of(path)
 
 
-def test_the_page_holds_the_values_of_the_frame(results: Path, data: Any) -> None:
+def test_the_page_holds_the_values_of_the_frame(results, data):
     frame = load(results).set_index("key")
     assert [view["name"] for view in data["views"]] == ["board", "effort", "cost", "nfe"]
     kinds = {"models": ("mean", 1), "costs": ("median", 4), "evaluations": ("mean", 1)}
@@ -91,7 +92,7 @@ def test_the_page_holds_the_values_of_the_frame(results: Path, data: Any) -> Non
         assert metrics == {name: frame.loc[key, name] for name in metrics}
 
 
-def test_models_are_paired_with_the_best(data: Any) -> None:
+def test_models_are_paired_with_the_best(data):
     points = {point["series"]: point for point in data["points"]["models"]}
     assert points["maf"]["standing"] == "best"
     assert points["cnf"]["standing"] == "behind"
@@ -101,7 +102,7 @@ def test_models_are_paired_with_the_best(data: Any) -> None:
     assert points["cnf"]["halves"]["behind"] < points["cnf"]["halves"]["test_ll"]
 
 
-def test_text_of_others_stays_within_the_data(path: Path, data: Any) -> None:
+def test_text_of_others_stays_within_the_data(path, data):
     text = path.read_text("utf-8")
     assert HOSTILE in {point["series"] for point in data["points"]["models"]}
     assert HOSTILE not in text
@@ -111,19 +112,18 @@ def test_text_of_others_stays_within_the_data(path: Path, data: Any) -> None:
         assert re.search(rf"{library}.{{0,400}}Copyright", text, re.S)  # its licence
 
 
-def test_the_command_of_a_record_measures_its_case(tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_command_of_a_record_measures_its_case(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT.parent)
     content = content_of(explore("results/evaluations", out=tmp_path))
     for kind in ("costs", "evaluations"):
         (key, *_) = content["points"][kind][0]["records"]
-        command = content["parts"][content["records"][key]["again"]]
-        program, *words = shlex.split(command)
+        program, *words = shlex.split(content["parts"][content["records"][key]["again"]])
         assert program == "flowgauge"
         assert key in flowgauge(*words, "--dry-run").output
     flowgauge(*(("0" * 16 if word == key else word) for word in words), "--dry-run", status=2)
 
 
-def test_an_explorer_is_written_where_a_report_may_be(results: Path, tmp_path: Path) -> None:
+def test_an_explorer_is_written_where_a_report_may_be(results, tmp_path):
     for _ in range(2):  # into a new folder, and again
         flowgauge("report", results, "--explorer", "--out", tmp_path / "new")
     assert [p.name for p in (tmp_path / "new").iterdir()] == [EXPLORER]
@@ -131,9 +131,6 @@ def test_an_explorer_is_written_where_a_report_may_be(results: Path, tmp_path: P
     only = folder(tmp_path / "only", record(Case(study="probe", flow="maf", dim=2, batch=1), {}))
     flowgauge("report", only, "--explorer", "--out", tmp_path / "none", status=2)  # nothing to show
     assert not (tmp_path / "none").exists()
-
-
-# ---- in a browser -------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=(390, 1400))
@@ -151,26 +148,21 @@ def page(request: pytest.FixtureRequest, chromium: Browser, path: Path) -> Itera
         assert faults == [path.as_uri()]
 
 
-slow = pytest.mark.slow
-POINT = "[aria-label=dot] > *"
-
-
 @slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_each_view_fits_and_names_its_points(page: Page, data: Any, scheme: Any) -> None:
+def test_each_view_fits_and_names_its_points(page, data, scheme):
     page.emulate_media(color_scheme=scheme)
     for view in data["views"]:
         page.click(f"nav button[name={view['name']}]")
         assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
         names = page.locator(POINT).evaluate_all("dots => dots.map(dot => dot.ariaLabel)")
-        rows = page.locator("tbody tr")
-        assert len(names) == rows.count() > 1
+        assert len(names) == page.locator("tbody tr").count() > 1
         assert all(data["metrics"][view["x"][0]]["label"] in name for name in names)
         assert page.locator("#title").inner_text().startswith(view["title"])
 
 
 @slow
-def test_the_address_restores_what_was_shown(page: Page, chromium: Browser, path: Path) -> None:
+def test_the_address_restores_what_was_shown(page, chromium, path):
     page.click("nav button[name=effort]")
     page.select_option("select[name=y]", "behind")
     page.uncheck("#families input[name=glow]")
@@ -188,7 +180,7 @@ def test_the_address_restores_what_was_shown(page: Page, chromium: Browser, path
 
 
 @slow
-def test_keys_lead_to_a_record_and_its_command(page: Page) -> None:
+def test_keys_lead_to_a_record_and_its_command(page):
     page.click("nav button[name=cost]")
     for _ in range(9):
         page.keyboard.press("Tab")
@@ -200,17 +192,15 @@ def test_keys_lead_to_a_record_and_its_command(page: Page) -> None:
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "panel"
     assert name in page.locator("#panel").inner_text()
-    fields = strict_json(page.locator("#fields").inner_text())
-    assert fields["case"]["dim"] == DIMS[1]
+    assert strict_json(page.locator("#fields").inner_text())["case"]["dim"] == DIMS[1]
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.ariaLabel") == name
 
 
 @slow
-def test_the_command_can_be_copied(chromium: Browser, tmp_path: Path) -> None:
+def test_the_command_can_be_copied(chromium, tmp_path):
     (tmp_path / "of").symlink_to(ROOT / "evaluations")
-    path = explore(tmp_path / "of", out=tmp_path / "page")
-    with opened(chromium, path, 1400) as page:
+    with opened(chromium, explore(tmp_path / "of", out=tmp_path / "page"), 1400) as page:
         page.locator("tbody button").first.click()
         page.click("text=Copy")
         assert page.locator("[role=status]").inner_text().strip() == "Copied"

@@ -11,7 +11,6 @@ import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 import flows
 from benchmarks.measure.operations import Dispatched, Operations
@@ -19,8 +18,8 @@ from continuous_fields import moved
 from flows.discrete.transformers import NormalMixture
 from variants import every_member
 
-Normal = Callable[..., Tensor]
 ROWS, CONTEXT = 5, 2
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mv")  # of matrices
 
 
 def _flops(call: Callable[[], Any]) -> int:
@@ -40,9 +39,7 @@ def _hand_count(dim: int, pairs: int, inside: int, sizes: dict[str, int], number
 
 @pytest.mark.parametrize(("name", "numbers"), [("tarflow", 2), ("transformer_mixture", 30)])
 @pytest.mark.parametrize(("dim", "hidden", "inside"), [(1, 8, 8), (5, 258, 66), (65, 64, 17)])
-def test_counts_are_those_by_hand(
-    name: str, numbers: int, dim: int, hidden: int, inside: int
-) -> None:
+def test_counts_are_those_by_hand(name, numbers, dim, hidden, inside):
     sizes = {"hidden": hidden, "depth": 2, "layers": 3}
     x = torch.randn(ROWS, dim)
     flow = flows.build(name, dim, **sizes)
@@ -60,14 +57,11 @@ def test_counts_are_those_by_hand(
 
     block = 4 * width * inside + 3 * inside + 2 * width * hidden + hidden + 6 * width
     net = sizes["depth"] * block + (dim + 3) * width + (width + 1) * numbers
-    count = sum(p.numel() for p in flow.parameters())
-    assert count == sizes["layers"] * (net + 2 * dim)
+    assert sum(p.numel() for p in flow.parameters()) == sizes["layers"] * (net + 2 * dim)
 
 
 @pytest.mark.parametrize("name", ["tarflow", "transformer_mixture"])
-def test_attention_is_the_same_above_the_columns_that_it_is_written_out_for(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_attention_is_the_same_above_the_columns_that_it_is_written_out_for(name, monkeypatch):
     flow = moved(flows.build(name, 7, hidden=260, layers=2), 0.2)
     x = torch.randn(4, 7, dtype=torch.float64)
     values = []
@@ -79,7 +73,7 @@ def test_attention_is_the_same_above_the_columns_that_it_is_written_out_for(
 
 
 @given(st.integers(1, 12), st.integers(0, 10_000), st.sampled_from([1.0, 30.0, 3000.0]))
-def test_a_mixture_is_its_distribution_function(components: int, seed: int, reach: float) -> None:
+def test_a_mixture_is_its_distribution_function(components, seed, reach):
     """Φ(z) = F(x) by scipy, in logarithms of the smaller tail; dz/dx = f(x) / φ(z)."""
     generator = torch.Generator().manual_seed(seed)
     numbers = torch.randn(3 * components, generator=generator, dtype=torch.float64)
@@ -105,7 +99,7 @@ def test_a_mixture_is_its_distribution_function(components: int, seed: int, reac
     assert bool(torch.isfinite(opposite).all())
 
 
-def test_one_component_is_affine_as_far_as_numbers_reach() -> None:
+def test_one_component_is_affine_as_far_as_numbers_reach():
     """z = (x - μ) / σ in both precisions, thousands of deviations out, with finite gradients."""
     for dtype, rtol in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
         x = torch.tensor([-5e3, -40.0, -1.0, 0.0, 1e-3, 9.0, 5e3], dtype=dtype, requires_grad=True)
@@ -113,33 +107,27 @@ def test_one_component_is_affine_as_far_as_numbers_reach() -> None:
         z, slope = NormalMixture(1).forward(x, numbers)
         torch.testing.assert_close(z, x - 0.5, rtol=rtol, atol=10 * rtol)
         (gradient,) = torch.autograd.grad(z.sum(), x)
-        torch.testing.assert_close(
-            gradient, torch.ones_like(x), rtol=1e3 * torch.finfo(dtype).eps ** 0.7, atol=0
-        )
+        close = 1e3 * torch.finfo(dtype).eps ** 0.7
+        torch.testing.assert_close(gradient, torch.ones_like(x), rtol=close, atol=0)
         assert float(slope[1:-1].detach().abs().max()) < 1e4 * rtol
 
 
 @pytest.mark.parametrize("dim", [1, 3])
-def test_a_free_form_loss_has_the_gradient_of_the_likelihood(dim: int, normal: Normal) -> None:
+def test_a_free_form_loss_has_the_gradient_of_the_likelihood(dim, normal):
     """Of the encoder, where both nets are the identity: exact for one column, else in the mean."""
     flow = flows.build("free_form", dim, hidden=4, layers=2).double()
     x = normal(1, dim).repeat(1 if dim == 1 else 40_000, 1)
     transform: Any = flow.transform
     parameters = list(transform.encoder.parameters())
     torch.manual_seed(0)
-    gradients = [
-        torch.cat([g.flatten() for g in torch.autograd.grad(value, parameters)])
-        for value in (flow.loss(x), -flow.log_prob(x[:1]).mean())
-    ]
+    losses = (flow.loss(x), -flow.log_prob(x[:1]).mean())
+    gradients = [torch.autograd.grad(loss, parameters) for loss in losses]
     tolerance = 1e-12 if dim == 1 else 0.02
     torch.testing.assert_close(*gradients, atol=tolerance, rtol=tolerance)
 
 
-PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mv")  # of matrices
-
-
 @every_member
-def test_what_a_family_declares_is_what_it_calls(name: str, options: dict[str, Any]) -> None:
+def test_what_a_family_declares_is_what_it_calls(name, options):
     """Passes grow with D where they are one a column; an ODE evaluates its field."""
     offered = flows.capabilities(name)
     solver = {"solver": {"method": "euler", "step_size": 0.5}}
@@ -161,7 +149,7 @@ def test_what_a_family_declares_is_what_it_calls(name: str, options: dict[str, A
     assert not offered.bounded
 
 
-def test_what_no_family_declares_is_refused() -> None:
+def test_what_no_family_declares_is_refused():
     with pytest.raises(ValueError, match="'nope'"):
         flows.capabilities("nope")
     for components in (0, 1.5, True):

@@ -24,6 +24,12 @@ from benchmarks.datasets.disk import FetchError, Source, fetch, recorded, redire
 from runs import flowgauge
 
 CONTENT = np.random.default_rng(0).bytes(100_000)
+GOOD = ("data/power/data.npy", b"numbers")
+WANTED = (("power/data.npy", "data/power/data.npy"),)
+RNG, ROWS = np.random.default_rng(0), 400
+RANGES = ((0.1, 6, 3), (0, 0.5, 3), (230, 245, 2), (0, 30, 1))  # least, largest, digits
+MEASURED = [RNG.uniform(low, high, ROWS).round(digits) for low, high, digits in RANGES]
+MINUTES = np.column_stack([*MEASURED, RNG.integers(0, 20, (ROWS, 3)), np.arange(ROWS) % 1440])
 
 
 class Server:
@@ -85,10 +91,6 @@ def special(kind: bytes, link: str = "") -> tarfile.TarInfo:
     return info
 
 
-GOOD = ("data/power/data.npy", b"numbers")
-WANTED = (("power/data.npy", "data/power/data.npy"),)
-
-
 def source(url: str, content: bytes) -> Source:
     return Source(url, f"md5:{hashlib.md5(content).hexdigest()}", WANTED)
 
@@ -102,7 +104,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     started.http.server_close()
 
 
-def test_an_archive_is_fetched_once_and_recorded(server, tmp_path) -> None:
+def test_an_archive_is_fetched_once_and_recorded(server, tmp_path):
     server.content = tar(("data", special(tarfile.DIRTYPE)), GOOD, ("data/mnist/x", b"large"))
     one, path = source(server.url, server.content), tmp_path / "power/data.npy"
     assert fetch(one, tmp_path) == [path]
@@ -116,7 +118,7 @@ def test_an_archive_is_fetched_once_and_recorded(server, tmp_path) -> None:
     assert len(server.requests) == 1  # the archive is kept
 
 
-def test_a_wrong_checksum_leaves_nothing_behind(server, tmp_path) -> None:
+def test_a_wrong_checksum_leaves_nothing_behind(server, tmp_path):
     server.content = tar(GOOD)
     wrong = source(server.url, b"something else")
     with pytest.raises(FetchError, match=r"does not match the known hash: expected \w+"):
@@ -131,7 +133,7 @@ def test_a_wrong_checksum_leaves_nothing_behind(server, tmp_path) -> None:
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, 90_000), max_size=3), ranges=st.booleans())
-def test_an_interrupted_download_goes_on(server, tmp_path_factory, cuts, ranges) -> None:
+def test_an_interrupted_download_goes_on(server, tmp_path_factory, cuts, ranges):
     root = tmp_path_factory.mktemp("root")
     server.content, server.ranges = tar((GOOD[0], CONTENT)), ranges
     server.cuts, server.requests = list(cuts), []
@@ -146,7 +148,7 @@ def test_an_interrupted_download_goes_on(server, tmp_path_factory, cuts, ranges)
     assert server.requests[-1] == (f"bytes={size}-" if size else None)
 
 
-def test_what_no_checksum_shows_to_be_wrong_is_fetched_again(server, tmp_path) -> None:
+def test_what_no_checksum_shows_to_be_wrong_is_fetched_again(server, tmp_path):
     one = source(server.url, b"")._replace(checksum=None)
     for server.content in (b"<html>down</html>", tar(GOOD, ("data/large", CONTENT))[:50_000]):
         with pytest.raises(FetchError, match="cannot be unpacked"):
@@ -155,7 +157,7 @@ def test_what_no_checksum_shows_to_be_wrong_is_fetched_again(server, tmp_path) -
     assert fetch(one, tmp_path) == [tmp_path / "power/data.npy"]
 
 
-def test_a_part_of_another_file_is_dropped(server, tmp_path) -> None:
+def test_a_part_of_another_file_is_dropped(server, tmp_path):
     server.content = tar(GOOD)
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads/data.tar.gz.part").write_bytes(bytes(100_000))
@@ -175,7 +177,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("content", BAD.values(), ids=BAD)
-def test_an_archive_that_cannot_be_unpacked_writes_nothing(content, tmp_path) -> None:
+def test_an_archive_that_cannot_be_unpacked_writes_nothing(content, tmp_path):
     root, archive = tmp_path / "root", tmp_path / "data.tar.gz"
     root.mkdir()
     archive.write_bytes(content)
@@ -184,7 +186,7 @@ def test_an_archive_that_cannot_be_unpacked_writes_nothing(content, tmp_path) ->
     assert not list(root.iterdir())
 
 
-def test_no_name_or_link_of_an_archive_reaches_the_disk(tmp_path) -> None:
+def test_no_name_or_link_of_an_archive_reaches_the_disk(tmp_path):
     root, archive = tmp_path / "root", tmp_path / "data.tar.gz"
     evil = [("../evil", b"x"), ("/tmp/evil", b"x"), ("data/power", special(tarfile.SYMTYPE, "/"))]
     archive.write_bytes(tar(GOOD, *evil))
@@ -204,7 +206,7 @@ def archive_of(kind: str, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["zip", "npy", "tar.gz"])
-def test_without_a_checksum_no_flipped_byte_changes_what_is_fetched(kind, tmp_path) -> None:
+def test_without_a_checksum_no_flipped_byte_changes_what_is_fetched(kind, tmp_path):
     content, refused = archive_of(kind, CONTENT[:3000]), 0
     path = tmp_path / f"x.{kind}"
     members = (("power/data.npy", path.name if kind == "npy" else GOOD[0]),)
@@ -219,7 +221,7 @@ def test_without_a_checksum_no_flipped_byte_changes_what_is_fetched(kind, tmp_pa
     assert refused > 30
 
 
-def test_a_lone_compressed_file_is_kept_as_it_is(tmp_path: Path) -> None:
+def test_a_lone_compressed_file_is_kept_as_it_is(tmp_path):
     (tmp_path / "b.csv.gz").write_bytes(content := gzip.compress(b"2"))
     one = Source(str(tmp_path / "b.csv.gz"), None, (("set/b.csv.gz", "b.csv.gz"),))
     (path,) = fetch(one, tmp_path)
@@ -227,7 +229,7 @@ def test_a_lone_compressed_file_is_kept_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", datasets.downloadable())
-def test_the_sources_bring_what_the_loaders_look_for(name: str) -> None:
+def test_the_sources_bring_what_the_loaders_look_for(name):
     row = maf.PUBLISHED[name]
     (archive,) = redirect([*datasets.sources(name), *datasets.sources("gas")], None, None)
     brought = {file for file, _ in archive.members}
@@ -240,11 +242,10 @@ def test_the_sources_bring_what_the_loaders_look_for(name: str) -> None:
             datasets.sources(name, original=True)
 
 
-def test_a_plug_in_of_one_file_is_downloaded(server, tmp_path) -> None:
+def test_a_plug_in_of_one_file_is_downloaded(server, tmp_path):
     server.content = tar(("numbers.npy", npy(np.random.default_rng(0).normal(size=(300, 2)))))
     plugin = tmp_path / "mine.py"
-    plugin.write_text(
-        f"""
+    text = f"""
 import numpy as np
 import torch
 from benchmarks.datasets import Dataset, register
@@ -264,7 +265,7 @@ def load(root, seed):
     x = torch.from_numpy(np.load(files("mine", root)[0]))
     return Dataset("mine", 2, x[:200], x[200:250], x[250:], "raw units", "made up")
 """
-    )
+    plugin.write_text(text)
     root = tmp_path / "root"
     with datasets.registry.temporary():
         place = ["mine", "--plugin", str(plugin), "--data-root", str(root)]
@@ -274,7 +275,7 @@ def load(root, seed):
         assert "300 rows of 2 columns; files as fetched" in verified.stdout
 
 
-def test_the_command_fetches_and_verifies(tmp_path: Path) -> None:
+def test_the_command_fetches_and_verifies(tmp_path):
     numbers = npy(np.random.default_rng(0).normal(size=(500, 43)))
     content = tar(("data/miniboone/data.npy", numbers))
     archive, root = tmp_path / "a.tar.gz", tmp_path / "root"
@@ -286,8 +287,7 @@ def test_the_command_fetches_and_verifies(tmp_path: Path) -> None:
     assert "--checksum" in refused.stderr
     flowgauge(*arguments, "--checksum", hashlib.sha256(content).hexdigest())
     assert "already in" in flowgauge(*arguments).stdout
-    listed = flowgauge("data", "list", *place).stdout
-    assert "absent: flowgauge data fetch gas" in listed
+    assert "absent: flowgauge data fetch gas" in flowgauge("data", "list", *place).stdout
     verified = flowgauge("data", "verify", *place, status=1)
     assert "NOT the published set: 43 columns and 405 / 45 / 50 rows" in verified.stdout
     assert "files as fetched" in verified.stdout
@@ -296,20 +296,6 @@ def test_the_command_fetches_and_verifies(tmp_path: Path) -> None:
     again = flowgauge("data", "verify", "miniboone", "gas", *place, status=1)
     assert "Expected (500, 43)" in again.stdout
     assert "put gas/ethylene_CO.parquet, or gas/ethylene_CO.txt there" in again.stdout
-
-
-RNG = np.random.default_rng(0)
-ROWS = 400
-MINUTES = np.column_stack(
-    (
-        RNG.uniform(0.1, 6, ROWS).round(3),
-        RNG.uniform(0, 0.5, ROWS).round(3),
-        RNG.uniform(230, 245, ROWS).round(2),
-        RNG.uniform(0, 30, ROWS).round(1),
-        RNG.integers(0, 20, (ROWS, 3)),
-        np.arange(ROWS) % 1440,
-    )
-)
 
 
 def gas_table() -> pd.DataFrame:
@@ -350,7 +336,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", maf.PUBLISHED)
-def test_small_files_load_and_are_said_not_to_be_the_published_set(name: str, root: Path) -> None:
+def test_small_files_load_and_are_said_not_to_be_the_published_set(name, root):
     data, again = datasets.load(name, root), datasets.load(name, root, seed=1)
     assert data.split == "published"
     assert torch.equal(data.train, again.train)  # the split is the published one
@@ -360,14 +346,13 @@ def test_small_files_load_and_are_said_not_to_be_the_published_set(name: str, ro
 
 
 @pytest.mark.parametrize(("name", "row"), maf.PUBLISHED.items())
-def test_the_published_counts_follow_from_tenths(name: str, row: maf.Published) -> None:
+def test_the_published_counts_follow_from_tenths(name, row):
     assert row.differs(row.dim, row.rows) == ""
     if name in ("power", "gas", "miniboone"):
-        parts = maf.tails(np.empty((sum(row.rows), 0)))
-        assert tuple(map(len, parts)) == row.rows
+        assert tuple(map(len, maf.tails(np.empty((sum(row.rows), 0))))) == row.rows
 
 
-def test_power_number_by_number(root: Path) -> None:
+def test_power_number_by_number(root):
     random = np.random.RandomState(42)
     order = np.arange(ROWS)
     random.shuffle(order)
@@ -381,7 +366,7 @@ def test_power_number_by_number(root: Path) -> None:
         assert np.allclose(part.numpy(), rows, rtol=0, atol=1e-12)
 
 
-def test_gas_number_by_number(root: Path) -> None:
+def test_gas_number_by_number(root):
     table = pd.read_parquet(root / "gas/ethylene_CO.parquet")
     x = table[["b", "c", "d"]].to_numpy()  # a: the first of two alike; d: against a, kept
     z = (x - x.mean(0)) / x.std(0, ddof=1)
@@ -391,7 +376,7 @@ def test_gas_number_by_number(root: Path) -> None:
     assert len(data.train) == 324
 
 
-def test_hepmass_number_by_number(root: Path) -> None:
+def test_hepmass_number_by_number(root):
     train, test = (pd.read_csv(root / f"hepmass/1000_{part}.csv") for part in ("train", "test"))
     signal, columns = train[train["# label"] == 1], ["f0", "f2", "f3"]
     mean, sd = signal[columns].mean(), signal[columns].std(ddof=1)
@@ -403,17 +388,16 @@ def test_hepmass_number_by_number(root: Path) -> None:
     assert len(data.val) == len(signal) // 10
 
 
-def test_miniboone_and_bsds300_number_by_number(root: Path) -> None:
+def test_miniboone_and_bsds300_number_by_number(root):
     x = np.load(root / "miniboone/data.npy")
     z = (x - x[:360].mean(0)) / x[:360].std(0)
     data = datasets.load("miniboone", root)
     assert np.allclose(torch.cat((data.train, data.val, data.test)).numpy(), z, rtol=0, atol=1e-12)
-    data = datasets.load("bsds300", root)
     with h5py.File(root / "BSDS300/BSDS300.hdf5") as file:
-        assert (data.val.numpy() == file["validation"][:]).all()
+        assert (datasets.load("bsds300", root).val.numpy() == file["validation"][:]).all()
 
 
-def test_the_originals_of_uci_give_the_archives_rows(root: Path) -> None:
+def test_the_originals_of_uci_give_the_archives_rows(root):
     expected = datasets.load("power", root)
     (root / "power/data.npy").unlink()
     names = ["Date", "Time", "Global_active_power", "Global_reactive_power", "Voltage"]
@@ -437,7 +421,7 @@ def test_the_originals_of_uci_give_the_archives_rows(root: Path) -> None:
         datasets.load("miniboone", root)
 
 
-def test_gas_is_read_as_ucis_text_and_never_unpickled(root: Path) -> None:
+def test_gas_is_read_as_ucis_text_and_never_unpickled(root):
     """A line of names with spaces in them, then 19 columns of numbers."""
     sensors = RNG.normal(size=(ROWS, 16))
     sensors[:, 5] = 2 * sensors[:, 0] + 1  # the first of two alike is dropped
@@ -455,7 +439,7 @@ def test_gas_is_read_as_ucis_text_and_never_unpickled(root: Path) -> None:
         datasets.load("gas", root)
 
 
-def test_packed_hepmass_and_a_folder_called_data(root: Path) -> None:
+def test_packed_hepmass_and_a_folder_called_data(root):
     expected = datasets.load("hepmass", root)
     for part in ("train", "test"):
         path = root / f"hepmass/1000_{part}.csv"
@@ -482,14 +466,14 @@ def _cut(path: Path, keep: float) -> None:
         ("hepmass", "hepmass/1000_test.csv", lambda p: p.write_text("# label,f0,m\n"), "the same"),
     ],
 )
-def test_a_broken_file_is_refused_and_named(name, file, damage, message, root) -> None:
+def test_a_broken_file_is_refused_and_named(name, file, damage, message, root):
     damage(root / file)
     with pytest.raises(ValueError, match=message) as error:
         datasets.load(name, root)
     assert name in str(error.value)
 
 
-def test_an_absent_set_says_where_it_was_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_set_says_where_it_was_looked_for(monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"put power/data.npy, or .*flowgauge data fetch"):
         datasets.load("power")
     monkeypatch.setenv("FLOWGAUGE_DATA", "nosuch")

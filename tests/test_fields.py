@@ -1,6 +1,5 @@
 """Fields and traces: closed forms, estimators by their law, derivatives, time, users' fields."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,20 +8,23 @@ from torch import Tensor, nn
 
 from continuous_fields import DOPRI5, Rowwise, mlp_field, moved, rate_of
 from flows import Flow
+from flows.conformance.densities import jacobians
 from flows.continuous import CNF, BottleneckMLPField, MLPField, Trace
 from flows.continuous.shallow import ACTIVATIONS, tanh
 from flows.continuous.trace import TRACES
 from flows.continuous.vector_fields import TIME
 
-Normal = Callable[..., Tensor]
 T = torch.tensor(0.3, dtype=torch.float64)
+EXACT = [name for name in TRACES if not Trace(name).stochastic and name != "hollow"]
+TRACES_AND_MODES = [{"estimator": name} for name in EXACT]
+TRACES_AND_MODES += [{"estimator": n, "mode": "forward"} for n in EXACT if TRACES[n].modes]
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("time", TIME)
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize(("dim", "hidden"), [(3, 7), (7, 3)])
-def test_every_closed_form(activation: str, time: str, depth: int, dim: int, hidden: int) -> None:
+def test_every_closed_form(activation, time, depth, dim, hidden):
     field = mlp_field(dim, hidden=hidden, depth=depth, activation=activation, time=time)
     x = torch.randn(3, dim, dtype=torch.float64)
     results = [rate_of(trace, field, T, x)[1] for trace in ("loop", "closed_form")]
@@ -30,7 +32,7 @@ def test_every_closed_form(activation: str, time: str, depth: int, dim: int, hid
 
 
 @pytest.mark.parametrize("trace", ["loop", "exact", "hutchinson"])
-def test_fields_that_hardly_depend_on_x(trace: str, normal: Normal) -> None:
+def test_fields_that_hardly_depend_on_x(trace, normal):
     x, shift = normal(4, 2), nn.Parameter(torch.tensor([1.0, -2.0]).double())
     constant = Rowwise(lambda x: shift.expand_as(x))
     half = Rowwise(lambda x: torch.cat([x[:, :1] / 2, torch.ones_like(x[:, 1:])], 1))
@@ -44,7 +46,7 @@ def test_fields_that_hardly_depend_on_x(trace: str, normal: Normal) -> None:
 
 @pytest.mark.parametrize("offer", ["with_trace", "trace", "trace without context"])
 @pytest.mark.parametrize("conditional", [False, True])
-def test_user_fields_with_a_trace(offer: str, conditional: bool, normal: Normal) -> None:
+def test_user_fields_with_a_trace(offer, conditional, normal):
     inner = mlp_field(3, context_dim=2 if conditional else 0)
     calls: list[str] = []
 
@@ -75,21 +77,17 @@ def test_user_fields_with_a_trace(offer: str, conditional: bool, normal: Normal)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("time", ["concat", "concatsquash"])
 @pytest.mark.parametrize(("depth", "context_dim"), [(1, 0), (2, 0), (2, 2)])
-def test_derivatives_of_value_and_trace(
-    activation: str, time: str, depth: int, context_dim: int, normal: Normal
-) -> None:
-    field = mlp_field(
-        3, hidden=4, depth=depth, activation=activation, time=time, context_dim=context_dim
-    )
+def test_derivatives_of_value_and_trace(activation, time, depth, context_dim, normal):
+    options = {"activation": activation, "time": time, "context_dim": context_dim}
+    field = mlp_field(3, hidden=4, depth=depth, **options)
     names = [f"field.{name}" for name, _ in field.named_parameters()]
     context = (normal(5, context_dim, seed=9),) if context_dim else ()
     inputs = (T, normal(5, 3), *context, *field.parameters())
     count = 2 + len(context)
 
     def call(*tensors: Tensor) -> tuple[Tensor, ...]:
-        return torch.func.functional_call(
-            WithTrace(field), dict(zip(names, tensors[count:], strict=True)), tensors[:count]
-        )
+        parameters = dict(zip(names, tensors[count:], strict=True))
+        return torch.func.functional_call(WithTrace(field), parameters, tensors[:count])
 
     tracked = tuple(tensor.detach().clone().requires_grad_() for tensor in inputs)
     assert torch.autograd.gradcheck(call, tracked, fast_mode=True)
@@ -106,7 +104,7 @@ class WithTrace(torch.nn.Module):
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_value_and_trace_within_torch_func(depth: int, normal: Normal) -> None:
+def test_value_and_trace_within_torch_func(depth, normal):
     field, x = mlp_field(3, hidden=4, depth=depth), normal(5, 3)
     with torch.no_grad():
         dx, trace = field.with_trace(T, x)
@@ -125,17 +123,16 @@ def test_value_and_trace_within_torch_func(depth: int, normal: Normal) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_tanh_is_tanh(dtype: torch.dtype) -> None:
+def test_tanh_is_tanh(dtype):
     a = torch.cat([torch.linspace(-30, 30, 2001), torch.tensor([-1e30, 1e-30, 1e30])]).to(dtype)
-    error = (tanh(a).double() - a.double().tanh()).abs().max()
-    assert error <= 2 * torch.finfo(dtype).eps
+    assert (tanh(a).double() - a.double().tanh()).abs().max() <= 2 * torch.finfo(dtype).eps
     assert torch.equal(tanh(a.clone().requires_grad_()), tanh(a))
     assert torch.equal(torch.func.vmap(tanh)(a), tanh(a))
     assert bool(tanh(torch.tensor(torch.nan)).isnan())
 
 
 @pytest.mark.parametrize("time", TIME)
-def test_time_enters_by_its_formula(time: str, normal: Normal) -> None:
+def test_time_enters_by_its_formula(time, normal):
     layer: Any = moved(TIME[time](4, 3))
     x = normal(5, 4)
     times = torch.rand(5, 1, dtype=torch.float64)
@@ -149,7 +146,7 @@ def test_time_enters_by_its_formula(time: str, normal: Normal) -> None:
         torch.testing.assert_close(together[index], field(times[index, 0], x[index : index + 1])[0])
 
 
-def test_gates_by_hand(normal: Normal) -> None:
+def test_gates_by_hand(normal):
     x, t = normal(5, 4), torch.full((5, 1), 0.3, dtype=torch.float64)
     layers: Any = {name: moved(TIME[name](4, 3)) for name in ("squash", "concatsquash", "blend")}
     for name in ("squash", "concatsquash"):
@@ -163,58 +160,44 @@ def test_gates_by_hand(normal: Normal) -> None:
     torch.testing.assert_close(blend.of_rows(t, x), expected)
 
 
-EXACT = [name for name in TRACES if not Trace(name).stochastic and name != "hollow"]
-
-
 def _bottleneck() -> Any:
     return moved(BottleneckMLPField(5, bottleneck=2, hidden=7))
 
 
-TRACES_AND_MODES = [{"estimator": name} for name in EXACT]
-TRACES_AND_MODES += [{"estimator": n, "mode": "forward"} for n in EXACT if TRACES[n].modes]
-
-
 @pytest.mark.parametrize("trace", TRACES_AND_MODES, ids=str)
 @pytest.mark.parametrize("kind", ["mlp", "conditional", "bottleneck"])
-def test_exact_traces(trace: dict[str, str], kind: str, normal: Normal) -> None:
+def test_exact_traces(trace, kind, normal):
     context = normal(4, 2, seed=5) if kind == "conditional" else None
     field = _bottleneck() if kind == "bottleneck" else None
     field = field or moved(MLPField(5, hidden=7, context_dim=2 if context is not None else 0))
     x = normal(4, 5).requires_grad_()
-    contexts = [None] * 4 if context is None else context.split(1)
-    jacobian = torch.autograd.functional.jacobian
-    pairs = zip(x.detach().split(1), contexts, strict=True)
-    rows = [jacobian(lambda row, c=c: field(T, row, c)[0], row)[:, 0] for row, c in pairs]
-    jacobians = torch.stack(rows)
+    matrices = jacobians(lambda x: field(T, x, context), x.detach())
     dx, total = rate_of(trace, field, T, x, context)
     torch.testing.assert_close(dx, field(T, x, context), atol=1e-14, rtol=1e-13)
-    error = (total - jacobians.diagonal(dim1=1, dim2=2).sum(1)).abs()
-    assert bool((error <= 1e-12 * jacobians.flatten(1).norm(dim=1)).all())
+    error = (total - matrices.diagonal(dim1=1, dim2=2).sum(1)).abs()
+    assert bool((error <= 1e-12 * matrices.flatten(1).norm(dim=1)).all())
     tensors = [x, *field.parameters()]
-    gradients = [
-        torch.autograd.grad(t.sin().sum(), tensors, allow_unused=True, materialize_grads=True)
-        for t in (total, rate_of("loop", field, T, x, context)[1])
-    ]
+    sums = [t.sin().sum() for t in (total, rate_of("loop", field, T, x, context)[1])]
+    gradients = [torch.autograd.grad(t, tensors, materialize_grads=True) for t in sums]
     torch.testing.assert_close(*gradients, atol=1e-11, rtol=1e-11)
 
 
 @pytest.mark.parametrize("trace", ["hollow", "bottleneck", "closed_form"])
-def test_traces_name_the_fields_they_need(trace: str, normal: Normal) -> None:
+def test_traces_name_the_fields_they_need(trace, normal):
     with pytest.raises(TypeError, match=r"Rowwise .*trace='(exact|hutchinson|loop)'"):
         Flow(CNF(Rowwise(torch.neg), trace=trace), 2).log_prob(normal(3, 2))
 
 
 @pytest.mark.parametrize("estimator", ["hutchinson", "bottleneck"])
-def test_modes_agree(estimator: str, normal: Normal) -> None:
+def test_modes_agree(estimator, normal):
     field, x = _bottleneck(), normal(6, 5).requires_grad_()
     results = []
     for mode in ("backward", "forward"):
         trace = Trace.of({"estimator": estimator, "mode": mode, "probes": 2})
         noise = trace.draw(field, x, torch.Generator().manual_seed(3))
         _, estimate = rate_of(trace, field, T, x, noise=noise)
-        gradients = torch.autograd.grad(
-            estimate.sum(), [x, *field.parameters()], allow_unused=True, materialize_grads=True
-        )
+        tensors = [x, *field.parameters()]
+        gradients = torch.autograd.grad(estimate.sum(), tensors, materialize_grads=True)
         results.append([estimate, *gradients])
     torch.testing.assert_close(*results, atol=1e-12, rtol=1e-11)
 
@@ -231,7 +214,7 @@ def test_modes_agree(estimator: str, normal: Normal) -> None:
         ({"estimator": "hutchinson", "k": 2}, "'k'.*estimator"),
     ],
 )
-def test_traces_that_cannot_be(value: Any, message: str) -> None:
+def test_traces_that_cannot_be(value, message):
     with pytest.raises(ValueError, match=message):
         Trace.of(value)
     with pytest.raises(TypeError, match=r"Trace.*3"):

@@ -23,19 +23,17 @@ B, V, X = torch.ones(N, D, K), torch.ones(N, K, D), torch.ones(N, D)
 TALL, WIDE = torch.ones(6, 3), torch.ones(3, 6)
 LU, PIVOTS = torch.linalg.lu_factor(P)
 INDEX = torch.zeros(N, K, dtype=torch.long)
+LU_FLOPS = sum((D - k) + 2 * (D - k) ** 2 for k in range(1, D))
+R = 4 * (4 * 4 + 3 * 3 + 2 * 2 + 1)  # reflections of a 4 x 4 matrix
+R_TALL = 4 * (6 * 3 + 5 * 2 + 4 * 1)  # of a 6 x 3 matrix, and of a 3 x 6
+Q_FULL = 4 * (6 * 6 + 5 * 5 + 4 * 4)  # three of a 6 x 6
+Q_WIDE = 4 * (3 * 3 + 2 * 2 + 1 * 1)
 
 
 def count(call: Callable[[], object]) -> Operations:
     with Operations() as operations:
         _kept = call()
     return operations
-
-
-LU_FLOPS = sum((D - k) + 2 * (D - k) ** 2 for k in range(1, D))
-R = 4 * (4 * 4 + 3 * 3 + 2 * 2 + 1)  # reflections of a 4 x 4 matrix
-R_TALL = 4 * (6 * 3 + 5 * 2 + 4 * 1)  # of a 6 x 3 matrix, and of a 3 x 6
-Q_FULL = 4 * (6 * 6 + 5 * 5 + 4 * 4)  # three of a 6 x 6
-Q_WIDE = 4 * (3 * 3 + 2 * 2 + 1 * 1)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +55,6 @@ Q_WIDE = 4 * (3 * 3 + 2 * 2 + 1 * 1)
     ],
 )
 def test_products_and_determinants_are_those_counted_by_hand(call, flops, matrices):
-    """With the part of LU, the determinant's, apart."""
     counted = count(call)
     assert counted.flops == flops
     assert counted.factorisation == matrices * LU_FLOPS
@@ -211,7 +208,7 @@ def lu(d: int) -> int:
 
 
 def couplings(per_layer: int, n: int, d: int, h: int, m: int, layers: int) -> int:
-    """Nets with ``each`` outputs a changed column: the even ones of D, ⌈D/2⌉, then the odd ones."""
+    """Nets of ``per_layer`` outputs a changed column: the even ones of D, ⌈D/2⌉, then the odd."""
     changed = [d - d // 2 if k % 2 == 0 else d // 2 for k in range(layers)]
     return sum(mlp(n, d - c, h, m, per_layer * c) for c in changed)
 
@@ -385,7 +382,7 @@ CASES = [(name, s) for name in FORMULAS for s in SIZES if s[1] > 1 or name not i
 
 
 @pytest.mark.parametrize(("name", "sizes"), CASES, ids=str)
-def test_a_count_is_the_formula(name: str, sizes: tuple[int, ...], monkeypatch: Any) -> None:
+def test_a_count_is_the_formula(name, sizes, monkeypatch):
     monkeypatch.setattr(Calls, "memory", lambda self: {})  # bytes take as long, and are not asked
     formula, options = FORMULAS[name]
     (counts, uncounted), expected = made(name.split()[0], sizes, options).count(), formula(*sizes)
@@ -394,7 +391,7 @@ def test_a_count_is_the_formula(name: str, sizes: tuple[int, ...], monkeypatch: 
 
 
 @pytest.mark.parametrize(("name", "dim"), [*((name, 5) for name in flows.own()), ("dense", 130)])
-def test_threads_do_not_decide_a_count(name: str, dim: int) -> None:
+def test_threads_do_not_decide_a_count(name, dim):
     """Nor bytes, and none is left out; an LU of 128 rows goes another way on two threads."""
     counts = []
     for threads in (1, 2):

@@ -12,6 +12,10 @@ import flows
 from flows.continuous.shallow import ACTIVATIONS
 from flows.registry import SIZES
 
+READ = "aten._local_scalar_dense.default"  # reads a value, and so waits for a device
+SMALL = {"hidden": 8, "depth": 2, "layers": 2}
+CONDITIONAL = {"context_dim": 2}
+
 
 def variants(name: str) -> list[dict[str, Any]]:
     """Options that take, together, every alternative of each option once.
@@ -76,11 +80,6 @@ def _parameters(name: str) -> list[inspect.Parameter]:
     return [p for p in parameters if p.kind is p.KEYWORD_ONLY]
 
 
-READ = "aten._local_scalar_dense.default"  # reads a value, and so waits for a device
-SMALL = {"hidden": 8, "depth": 2, "layers": 2}
-CONDITIONAL = {"context_dim": 2}
-
-
 def small(name: str, step_size: float = 0.5, **sizes: int) -> dict[str, Any]:
     """Small sizes that a flow takes, and steps that can be differentiated if it solves an ODE."""
     steps = {"method": "rk4", "step_size": step_size, "gradient": "backprop"}
@@ -93,14 +92,6 @@ def over(cases: dict[str, dict[str, Any]]) -> Any:
 
 
 MEMBERS = {name: flows.members[name].applicable(SMALL) for name in flows.own()}
-
-
-def _of(package: str) -> dict[str, dict[str, Any]]:
-    return {
-        n: sizes for n, sizes in MEMBERS.items() if flows.members.module_of(n).startswith(package)
-    }
-
-
-every_member = over(MEMBERS)
-every_continuous = over(_of("flows.continuous"))
-every_discrete = over(_of("flows.discrete"))
+DISCRETE = {n: sizes for n, sizes in MEMBERS.items() if "solver" not in flows.members[n].defaults}
+every_member, every_discrete = over(MEMBERS), over(DISCRETE)
+every_continuous = over({n: sizes for n, sizes in MEMBERS.items() if n not in DISCRETE})
