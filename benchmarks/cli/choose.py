@@ -401,7 +401,6 @@ def _print(choice: Choice, folder: Path) -> None:
 
 
 def as_json(choice: Choice, folder: Path, target: str | None) -> dict[str, Any]:
-    """The answer as JSON."""
     return {
         "answer": choice.answer,
         "warnings": choice.warnings,

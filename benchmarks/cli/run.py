@@ -316,19 +316,16 @@ class Display:
         self.console.print(count + trainings * bool(begun))
 
     def task(self, task: Task) -> None:
-        """Name the tasks that are being measured."""
         self.running |= {case.key: task for case in task.cases}
         self._describe()
 
     def waiting(self, reason: str) -> None:
-        """Say what the run waits for."""
         self.bar.update(self.bar_task, description=reason)
         if reason != self.reason and not self.console.is_terminal:
             say(reason, on=self.console)
         self.reason = reason
 
     def workers(self, count: int) -> None:
-        """Show how many workers a cluster has."""
         before, self.prefix = self.prefix, f"{counted(count, 'worker')}: "
         if self.prefix != before and not self.console.is_terminal:
             self.console.print(counted(count, "worker"))

@@ -226,16 +226,13 @@ class Folder:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The other studies."""
         return tuple(getattr(self._module("tables"), "READS", ()))
 
     def tables(self, frame: pd.DataFrame) -> list[Table]:
-        """The tables of records."""
         module = None if frame.empty else self._module("tables")
         return list(module.tables(frame)) if module else []
 
     def figures(self, frame: pd.DataFrame) -> list[Figure]:
-        """The figures of records."""
         module = None if frame.empty else self._module("figures")
         return list(module.figures(frame)) if module else []
 

@@ -120,7 +120,6 @@ def holds(cases: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def _places(cases: pd.DataFrame) -> list[dict[str, Any]]:
-    """What names the arrays of each row."""
     columns = (cases.get(name, [None] * len(cases)) for name in ("arrays", "array_hashes"))
     return [{"arrays": file, "array_hashes": known} for file, known in zip(*columns, strict=True)]
 
@@ -243,7 +242,6 @@ def places(frame: pd.DataFrame) -> pd.Series:
 
 
 def time_columns(frame: pd.DataFrame) -> list[str]:
-    """The columns of a frame that hold times, medians and raw values."""
     return [n for metric in TIMES for n in (metric, f"{metric}.values") if n in frame]
 
 

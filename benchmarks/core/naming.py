@@ -198,7 +198,6 @@ def width_rules(frame: pd.DataFrame) -> pd.Series:
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the column "series"."""
     return pd.concat([frame, pd.Series(series(frame), frame.index, name="series")], axis=1)
 
 

@@ -133,7 +133,6 @@ def gone(folder: Path) -> list[Path]:
 
 
 def loose(folder: Path) -> list[Path]:
-    """The files of loose records, sorted."""
     return _listed(folder / RECORDS, "*.json")
 
 
@@ -269,7 +268,6 @@ def arrays(row: Any, *names: str) -> dict[str, np.ndarray]:
 
 
 def arrays_of(folder: Path, record: Record) -> dict[str, np.ndarray]:
-    """Arrays of a record that was read from a folder."""
     return arrays({"arrays": place(folder, record), "array_hashes": record.arrays})
 
 
@@ -360,7 +358,6 @@ def content_hash(array: np.ndarray) -> str:
 
 
 def archive_of(table: Path) -> Path:
-    """The archive that belongs to a part's table."""
     return table.with_name(f"{table.stem.replace('records', 'arrays')}.zip")
 
 
@@ -419,7 +416,6 @@ def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> 
 
 
 def _without(record: Record, names: Collection[str]) -> Record:
-    """The record without its arrays of these names."""
     rest = {name: value for name, value in record.arrays.items() if name not in names}
     return record.model_copy(update={"arrays": rest}).sealed()
 

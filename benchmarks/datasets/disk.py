@@ -103,7 +103,6 @@ class Source(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the file."""
         return PurePosixPath(self.url.partition("?")[0]).name
 
 
@@ -168,7 +167,7 @@ def _archive(source: Source, root: Path, progress: Progress) -> Path:
         start = part.stat().st_size if part.exists() else 0
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code == 416:  # the part is of another file, or whole
+            if response.status_code == 416 and start:  # the part is of another file, or whole
                 part.unlink()
                 return resume(url, output_file, _)
             response.raise_for_status()
@@ -244,7 +243,6 @@ def _written(path: Path, content: IO[bytes]) -> Path:
 
 
 def _record(root: Path, paths: Iterable[Path]) -> None:
-    """Add the sha256 of files under ``root`` to its sums."""
     sums = recorded(root) | {str(path.relative_to(root)): sha256(path) for path in paths}
     lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())]
     (root / SUMS).write_text("".join(lines), encoding="utf-8")

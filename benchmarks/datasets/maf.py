@@ -223,7 +223,6 @@ def miniboone_rows(path: Path) -> np.ndarray:
 
 
 def bsds300(path: Path) -> Parts:
-    """Take the three parts of the file as they are."""
     try:
         import h5py
     except ModuleNotFoundError:
@@ -311,7 +310,6 @@ PUBLISHED = {row.name: row for row in ROWS}
 
 
 def files(name: str, root: Path | None = None) -> tuple[Path, ...]:
-    """Return the files of a set; raise Absent if they are not there."""
     return PUBLISHED[name].paths(root)
 
 

@@ -280,7 +280,6 @@ def _dataset(
 
 
 def sentences(remarks: Iterable[str]) -> str:
-    """Remarks as sentences behind another."""
     return "".join(f" {remark[:1].upper()}{remark[1:]}." for remark in remarks)
 
 
@@ -381,7 +380,6 @@ def _numeric(table: pd.DataFrame) -> np.ndarray:
 
 
 def read_parquet(path: Path) -> dict[str, pd.DataFrame]:
-    """Read the columns of a parquet file."""
     about = pq.read_metadata(path)
     size = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
     check_size(path, max(size, 8 * about.num_rows * about.num_columns))
@@ -573,7 +571,6 @@ def _option(how: str, names: Iterable[Any]) -> str:
 
 
 def _without(names: Sequence[Any]) -> str:
-    """How to leave columns out."""
     return f"leave {'it' if len(names) == 1 else 'them'} out with {_option('drop', names)}"
 
 

@@ -78,7 +78,6 @@ class Table(NamedTuple):
 
 
 def by_column(names: Mapping[T, str]) -> dict[str, T]:
-    """What is said of columns, by column."""
     return {column: value for value, columns in names.items() for column in columns.split()}
 
 

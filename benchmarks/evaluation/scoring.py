@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from benchmarks.core.study import Result
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation import pictures
 from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, row_flops, settle
-from benchmarks.measure.operations import counting
+from benchmarks.measure.operations import Work, counting
 from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
@@ -80,7 +80,6 @@ def score(case: Case, data: Dataset) -> Result:
 
 
 def score_flow(case: Case, data: Dataset) -> Result:
-    """Train the flow of a case on a data set and score it."""
     scoring = Scoring.model_validate(case.settings["scoring"])
     dtype = getattr(torch, case.dtype)
     flow, settings = prepared(case, data)
@@ -116,7 +115,6 @@ def score_flow(case: Case, data: Dataset) -> Result:
 
 
 def score_baseline(case: Case, data: Dataset) -> Result:
-    """Fit a baseline on a data set and score it."""
     scoring = Scoring.model_validate(case.settings["scoring"])
     options = {k: v for k, v in case.settings.items() if k in BaselineEntry.model_fields}
     entry = BaselineEntry(flow=case.flow, **options)
@@ -155,13 +153,7 @@ def timed(result: Result, flow: flows.Flow, case: Case, data: Dataset, seconds: 
     return _timed(result, log_prob, lambda: view.sample(ROWS), len(x), seconds)
 
 
-def _timed(
-    result: Result,
-    log_prob: Callable[[], object],
-    sample: Callable[[], object],
-    rows: int,
-    seconds: float,
-) -> Result:
+def _timed(result: Result, log_prob: Work, sample: Work, rows: int, seconds: float) -> Result:
     """Add the CPU seconds of log_prob of ``rows`` rows, and of drawing `ROWS` samples.
 
     About so many seconds are spent on them. Each call first runs unrecorded. A call that cannot be

@@ -28,16 +28,9 @@ from distributed.utils import silence_logging_cmgr
 
 from benchmarks.core import locks
 from benchmarks.core.study import Result
+from benchmarks.execution import process
 from benchmarks.execution.plan import Task, longest_first
-from benchmarks.execution.process import (
-    STOPPING,
-    Cancelled,
-    ClusterError,
-    Measured,
-    Setup,
-    Terminated,
-    Worker,
-)
+from benchmarks.execution.process import Cancelled, ClusterError, Measured, Setup, Worker
 from benchmarks.measure.machine import memory_bytes
 from benchmarks.measure.process import SAFE
 from flows.plugins import load_plugin, loaded_files
@@ -168,10 +161,10 @@ class Cluster:
                         recorder.progress.case(task, case, record)
                 self._wait(POLL, "FIRST_COMPLETED")
                 self._finish(backlog, recorder)
-        except Terminated:
+        except process.Terminated:
             self.end()
             with suppress(Lost):
-                self._wait(STOPPING if self.workers else 0.0, "ALL_COMPLETED")
+                self._wait(process.STOPPING if self.workers else 0.0, "ALL_COMPLETED")
                 self._finish(backlog, recorder)
             raise
         finally:
@@ -223,7 +216,6 @@ class Cluster:
             distributed.wait(list(self.running), timeout=seconds, return_when=until)
 
     def _finish(self, backlog: dict[str, Task], recorder: Recorder) -> None:
-        """Record what has been measured."""
         for future in [future for future in self.running if future.done()]:
             order = self.running[future]
             if future.cancelled():

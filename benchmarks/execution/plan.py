@@ -53,7 +53,6 @@ class Task:
 
     @property
     def budget(self) -> float:
-        """Seconds that it is expected to take."""
         return sum(map(budget, self.cases))
 
 

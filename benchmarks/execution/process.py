@@ -40,17 +40,9 @@ from benchmarks.core.formats import brief
 from benchmarks.core.record import Status
 from benchmarks.core.study import Result, registry, study_of
 from benchmarks.datasets.tables import admit
-from benchmarks.measure import machine
+from benchmarks.measure import machine, process
 from benchmarks.measure.operations import dispatched
-from benchmarks.measure.process import (
-    MARK,
-    Growth,
-    bound_forks,
-    connected,
-    end_family,
-    end_with_parent,
-    ending,
-)
+from benchmarks.measure.process import MARK, Growth, connected, end_family, end_with_parent, ending
 from benchmarks.training import checkpoint, weights
 from flows import members
 from flows.isolation import unchanged
@@ -127,7 +119,6 @@ class ClusterError(RuntimeError):
 
 
 def plugins_of(cases: Iterable[Case]) -> tuple[str, ...]:
-    """The plug-ins that a process needs to measure cases."""
     return needed(frozenset[str]().union(*(case.words for case in cases)))
 
 
@@ -423,7 +414,7 @@ def _measure(pipe: _Pipe, lifeline: int, pools: ThreadpoolController) -> None:
     signal.signal(STOP, stop)
     end_with_parent(lifeline)
     os.register_at_fork(after_in_child=pipe.close)  # a flow may fork, and end before its child
-    bound_forks(PROCESSES, SWARM)
+    process.bound_forks(PROCESSES, SWARM)
     setup, plugins, texts, files = pipe.recv()
     if setup.cores is not None:
         os.sched_setaffinity(0, setup.cores)
@@ -435,11 +426,8 @@ def _measure(pipe: _Pipe, lifeline: int, pools: ThreadpoolController) -> None:
     pools.limit(limits=setup.threads)  # variables of the environment come too late after the fork
     torch.set_num_threads(setup.threads)
     keep_threads()
-    facts = {
-        "machine": machine.machine(setup.device),
-        "versions": machine.versions(),
-        "commit": machine.commit(),
-    }
+    facts: dict[str, Any] = {"machine": machine.machine(setup.device), "commit": machine.commit()}
+    facts["versions"] = machine.versions()
     load_only(plugins)
     random.seed(0)
     np.random.seed(0)

@@ -28,17 +28,8 @@ from benchmarks.core import locks, store
 from benchmarks.core.case import Case, defaults_of, digest
 from benchmarks.core.record import Declared, Record, Status, Values
 from benchmarks.core.study import Result, Skipped, study_of
-from benchmarks.execution import plan, versions
-from benchmarks.execution.process import (
-    STOPPING,
-    Cancelled,
-    Files,
-    Measured,
-    Setup,
-    Terminated,
-    Worker,
-    measured,
-)
+from benchmarks.execution import plan, process, versions
+from benchmarks.execution.process import Files, Measured, Setup, Worker, measured
 from benchmarks.execution.suite import Suite
 from benchmarks.measure import machine
 from benchmarks.training.checkpoint import PLATEAU, share
@@ -196,7 +187,6 @@ class Asked:
     scheduler: str = ""  # an address of Dask's, "local" or "slurm"; empty: workers of this process
 
     def admits(self, task: plan.Task) -> bool:
-        """Whether a task is of the phase."""
         return self.phase == "both" or task.alone == (self.phase == "alone")
 
     def left_over(self, now: plan.State, operators: bool = False) -> set[str]:
@@ -205,7 +195,6 @@ class Asked:
         return {key for key, task in tasks.items() if self.admits(task)} - now.done
 
     def wanted(self, suite: Suite, now: plan.State) -> set[str]:
-        """The keys of cases to measure."""
         if suite.operators:  # what the code does now, whatever it declares
             return {case.key for case in now.cases} - now.newer.keys()
         keys = now.missing | now.stale | (now.retried() if self.retry else set())
@@ -331,13 +320,11 @@ class Pool:
         events = queue.SimpleQueue[Callable[[], None] | BaseException | None]()
 
         def left() -> Iterator[plan.Task]:
-            """The tasks that no other worker has taken."""
             with suppress(IndexError):
                 while True:
                     yield backlog.popleft()
 
         def serve(worker: Worker) -> None:
-            """Measure tasks until none is left."""
             try:
                 for task in left():
                     events.put(partial(progress.task, task))
@@ -348,7 +335,7 @@ class Pool:
                         record = recorder.write(order, key, outcome)
                         events.put(partial(progress.case, task, order.planned[key], record))
                 events.put(None)
-            except Cancelled:
+            except process.Cancelled:
                 events.put(None)
             except BaseException as error:
                 events.put(error)
@@ -370,10 +357,10 @@ class Pool:
                         event()
             except BaseException as error:
                 backlog.clear()
-                if isinstance(error, Terminated):
+                if isinstance(error, process.Terminated):
                     for worker in workers:
                         worker.cancel(gently=True)
-                    deadline = time.monotonic() + STOPPING
+                    deadline = time.monotonic() + process.STOPPING
                     for thread in threads:
                         thread.join(max(0.0, deadline - time.monotonic()))
                 for worker in workers:

@@ -175,7 +175,6 @@ def studied(entries: Any) -> list[str]:
 
 
 def _named(entry: Any) -> list[str]:
-    """The study of an entry, and the part of it."""
     keys = ("study", "part") if isinstance(entry, dict) else ()
     return [str(entry[key]) for key in keys if key in entry]
 
@@ -213,7 +212,6 @@ def planned(name: str) -> Path | None:
 
 
 def _of_plan(path: Path) -> dict[str, Any]:
-    """What a suite said when it was run."""
     try:
         suite = dict(from_json(path.read_bytes())["suite"])
     except (ValueError, KeyError, TypeError) as error:
@@ -240,7 +238,6 @@ def file_of(name: str) -> Path:
 
 
 def _toml(name: str) -> dict[str, Any]:
-    """What a suite says, by its name or path."""
     path = file_of(name)
     try:
         return {"name": path.stem, **tomllib.loads(path.read_bytes().decode("utf-8-sig"))}
@@ -356,7 +353,6 @@ def check_values(values: Mapping[str, Any], where: str) -> None:
 
 
 def _first_fault(model: type[BaseModel], error: ValidationError, where: str) -> ValueError:
-    """The first fault that was found in the values of a model."""
     fault = error.errors()[0]
     location = [str(part) for part in fault["loc"] if not str(part).startswith(UNIONS)]
     key, value = ".".join(location), fault["input"]

@@ -112,7 +112,6 @@ def standing(record: Record) -> Standing:
 
 
 def standings(records: Iterable[Record]) -> dict[str, Standing]:
-    """The standing of records by key."""
     result = {}
     for record in records:
         admit(record.case.dataset or "")

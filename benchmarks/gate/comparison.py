@@ -101,7 +101,6 @@ def judge_cases(
 
 
 def is_allowed(label: str, patterns: Iterable[str]) -> bool:
-    """Whether a label is among the patterns, or matches one."""
     return any(label == pattern or fnmatch(label, pattern) for pattern in patterns)
 
 

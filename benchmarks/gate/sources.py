@@ -59,7 +59,6 @@ class Source:
 
     @property
     def form(self) -> str:
-        """Which of the two."""
         return "records" if self.records else "benchmarks of pytest-benchmark"
 
     @property

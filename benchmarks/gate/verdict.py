@@ -78,12 +78,10 @@ class Verdict:
 
     @property
     def failures(self) -> list[Comparison]:
-        """What makes the gate fail."""
         return [comparison for comparison in self.comparisons if comparison.fails]
 
     @property
     def judged(self) -> int:
-        """How many numbers were compared with another."""
         return sum(c.kind != "case" and c.outcome not in UNKNOWN for c in self.comparisons)
 
     @property

@@ -66,7 +66,6 @@ class Calls:
 
     @property
     def timed(self) -> dict[str, Callable[[], object]]:
-        """Works that are timed."""
         return {**self.works, **self.inner}
 
     def first(self) -> dict[str, float]:

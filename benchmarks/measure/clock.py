@@ -99,7 +99,6 @@ class Spent:
 
     @property
     def cpu_seconds(self) -> float:
-        """CPU seconds."""
         return self._now() - self.start
 
     @property

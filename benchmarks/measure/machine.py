@@ -55,7 +55,6 @@ def _cpu() -> str:
 
 
 def _blas() -> str:
-    """Return the linear algebra library that torch was built with."""
     text = torch.__config__.show()
     mkl = re.search(r"Math Kernel Library Version ([\d.]+)", text)
     built = re.search(r"BLAS_INFO=(\w+)", text)

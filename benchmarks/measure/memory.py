@@ -102,7 +102,6 @@ class _Saved:
         return _Held(self, address, _alias(tensor))
 
     def release(self, address: int) -> None:
-        """Remove a holder of a storage."""
         self.held[address][0] -= 1
         if not self.held[address][0]:
             self.bytes -= self.held.pop(address)[1]
@@ -172,11 +171,9 @@ class _Live(TorchDispatchMode):
         self.bytes += size - now
 
     def forget(self, key: int) -> None:
-        """Remove a storage that was freed."""
         _, before, now = self.storages.pop(key)
         self.bytes -= now - before
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    """The tensors in arguments or results of an operator."""
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

@@ -72,15 +72,12 @@ class ForeignFlow(Child):
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """Facts of the flow that was built."""
         return self._ask("build", foreign.facts)
 
     def arrays(self, name: str, timeout: float = TIMEOUT, **arguments: Any) -> Arrays:
-        """Run a call of the peer; return its arrays."""
         return self._ask(name, foreign.arrays, name, arguments, timeout=timeout)
 
     def seconds(self, name: str, calls: int) -> list[float]:
-        """Return the seconds of consecutive runs of a call."""
         return self._ask(name, foreign.seconds, name, calls)
 
     def fit(self, x: np.ndarray, picks: np.ndarray, rates: np.ndarray, clip: float = 0.0) -> Fitted:
@@ -142,5 +139,4 @@ class Remote:
     name: str
 
     def seconds(self, calls: int) -> list[float]:
-        """Return the seconds of consecutive runs."""
         return self.flow.seconds(self.name, calls)

@@ -157,7 +157,6 @@ class Child:
         return result
 
     def close(self) -> None:
-        """End the process."""
         if self._process is not None:
             self._pipe.close()
             self._process.kill()
@@ -262,7 +261,6 @@ def growth(work: Callable[[], object], release: Callable[[], object] | None = No
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Stop the collector of cyclic garbage."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -337,7 +335,6 @@ class Growth:
         self._others = len(psutil.pids())
 
     def beyond(self) -> bool:
-        """Whether there are more processes of the family than the limit."""
         total = len(psutil.pids())
         self._others = min(self._others, total)
         if total - self._others <= self.limit:

@@ -23,7 +23,6 @@ FITTED = "#777777"
 
 
 def figures(study: str, ranking: Ranking | None) -> list[Figure]:
-    """The diagram of a ranking, if there is one."""
     if ranking is None:
         return []
     note = NOTE.format(len(ranking.likelihoods.columns))

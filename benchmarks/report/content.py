@@ -34,7 +34,6 @@ class References:
     stale: frozenset[str] = frozenset()
 
     def first(self, keys: Sequence[str]) -> int:
-        """The smallest number of these records."""
         return min(self.numbers[key] for key in keys)
 
     def text(self, keys: Sequence[str]) -> str:
@@ -139,13 +138,11 @@ class Report:
 
     @property
     def tables(self) -> list[Table]:
-        """All tables, in their order."""
         tables = [table for section in self.sections for table in section.tables]
         return tables + [table for table in (*self.verdicts, self.undone, self.records) if table]
 
     @property
     def figures(self) -> list[Figure]:
-        """All figures, in their order."""
         return [figure for section in self.sections for figure in section.figures]
 
     def exhibits(self, names: Iterable[str]) -> list[Figure | Table]:

@@ -47,7 +47,6 @@ FIELDS = "case declared files plugins status reason notes machine versions commi
 
 
 def page(every: Sequence[Run]) -> str:
-    """The text of the page of these runs."""
     jinja, vendored = environment(), files("benchmarks.report") / "vendored"
     parts = ("d3.min.js", "plot.min.js", "LICENSE.txt")
     *scripts, licence = ((vendored / name).read_text("utf-8") for name in parts)

@@ -14,7 +14,6 @@ FILTERED = 13  # rows from which on a table has a field that filters them
 
 
 def render(report: Report) -> str:
-    """The whole report as the text of one HTML file."""
     suite = json.dumps(report.plan.suite, indent=2, ensure_ascii=False) if report.plan.suite else ""
     jinja = environment()
     jinja.filters.update(raw=_raw, files=_files, sentence=sentence)

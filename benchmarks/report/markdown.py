@@ -19,7 +19,6 @@ CUT = "The rest is left out here: it stands in report.md."
 
 
 def render(report: Report) -> str:
-    """The whole report as one Markdown document."""
     blocks = _head(report)
     for section in report.sections:
         blocks += _section(section, report.references)
@@ -39,7 +38,6 @@ def render(report: Report) -> str:
 
 
 def _joined(blocks: Iterable[str]) -> str:
-    """Blocks as one document, without those that are empty."""
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
@@ -52,7 +50,6 @@ def _head(report: Report) -> list[str]:
 
 
 def facts(items: Facts) -> str:
-    """Facts as a list."""
     pairs = items.items()
     return "\n".join(f"- **{term}:** {'; '.join(map(escape, lines))}" for term, lines in pairs)
 

@@ -83,7 +83,6 @@ def embed(svg: bytes, prefix: str, label: str, marks: Mapping[str, Mark]) -> tup
 
 
 def _own(name: str, value: str, prefix: str) -> str:
-    """An attribute's value with every id in it prefixed."""
     if name == "id":
         return f"{prefix}-{value}"
     if name == "href" and value.startswith("#"):

@@ -75,7 +75,6 @@ class Run:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many cases are in which state."""
         return Counter(case.state for case in self.states)
 
 
@@ -163,7 +162,6 @@ def not_checked(faults: Iterable[str]) -> str:
 def _states(
     plan: Plan, records: Mapping[str, Record], standings: Mapping[str, Standing], prefix: str
 ) -> Iterator[CaseState]:
-    """The state of each planned case."""
     once: dict[str, Planned] = {}
     for case in plan.cases:
         once.setdefault(case.key, case)

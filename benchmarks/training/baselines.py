@@ -98,7 +98,6 @@ class Mixture:
 
     @property
     def parameters(self) -> int:
-        """The number of free parameters."""
         count, dim = self.means.shape
         free = 1 if self.covariance == "spherical" else self.features - 1 - dim
         return count * (1 + dim) - 1 + free * (1 if self.covariance == "tied" else count)
@@ -109,9 +108,8 @@ class Mixture:
         i, j = _pairs(dim, self.covariance)
         precisions = torch.cholesky_inverse(self.factors)
         slopes = (precisions @ self.means[:, :, None])[:, :, 0]
-        constants = (
-            self.logits - 0.5 * (self.means * slopes).sum(1) - 0.5 * dim * math.log(math.tau)
-        )
+        constants = self.logits - 0.5 * (self.means * slopes).sum(1)
+        constants = constants - 0.5 * dim * math.log(math.tau)
         constants = constants - self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
         curvatures = -precisions[:, i, j] * torch.where(i == j, 0.5, 1.0)
         return torch.cat([constants[:, None], slopes, curvatures], 1)
@@ -226,7 +224,6 @@ class Entrant:
         self.stale, self.spent = 0, 0.0  # fits since the best one; FLOPs
 
     def about(self) -> dict[str, Any]:
-        """What it was at its best, for the record."""
         about = {"components": len(self.best.means), "covariance": self.best.covariance}
         return {**about, "regulariser": self.ridge, "validation_ll": self.score}
 

@@ -25,17 +25,9 @@ from benchmarks.measure.operations import Operations, counting
 from benchmarks.training import checkpoint
 from benchmarks.training.settings import Sampler, Training
 from benchmarks.training.state import Count, History, State, initial_state, prepared
+from flows import training
 from flows.continuous import SolveError
-from flows.training import (
-    PATIENCE,
-    Course,
-    Objective,
-    Turns,
-    likelihood,
-    log_densities,
-    loop,
-    own_loss,
-)
+from flows.training import Course, Objective, Turns, likelihood, log_densities, own_loss
 
 CHUNK = 5000  # validation rows at once
 WINDOWS = 8  # of a continuation
@@ -80,7 +72,7 @@ def train(
     """
     turns = _Turns(flow, data, case, settings, objective, observe)
     state, history = turns.state, turns.state.history
-    end = loop(state, turns)
+    end = training.loop(state, turns)
     history.stopped = "" if end == "updates" else end
     if state.course is None:
         history.gain = continued(turns, continuation)
@@ -205,7 +197,6 @@ class _Turns(Turns):
         self.amount = course.amount if course else 0.0
 
     def _course(self) -> Course:
-        """The course of the settings, from its beginning."""
         settings, case = self.settings, self.case
         if settings.led:
             return Course.led_by(settings.led)
@@ -339,7 +330,7 @@ def continued(turns: _Turns, share: float) -> Estimate | None:
             raise checkpoint.Stopped
         x = next_batch(branch, case, turns.source, turns.rows)
         update(branch, x, goal, steady, case)
-        return branch.in_a_row < PATIENCE
+        return branch.in_a_row < training.PATIENCE
 
     with state.undone():
         if not all(step() for _ in range(SETTLING * each)):

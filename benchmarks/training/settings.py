@@ -4,16 +4,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Literal, Self
 
-from pydantic import (
-    Field,
-    JsonValue,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-)
+from pydantic import Field, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic import model_validator as validator
+from pydantic.functional_validators import field_validator
 from torch import Generator, Tensor
 
 from benchmarks.core.case import Settings
@@ -117,7 +110,6 @@ class Training(TrainingPart, frozen=True):
         return self
 
     def every(self, updates: int) -> int:
-        """Return the number of updates between two validations."""
         return self.validate_every or max(1, updates // self.validations)
 
     def share(self, update: int, updates: int, drops: float) -> float:

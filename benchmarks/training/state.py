@@ -54,7 +54,7 @@ class History:
     validation_seconds: list[float] = field(default_factory=list)  # of training until then
     validation_cpu_seconds: list[float] = field(default_factory=list)
     observations: list[tuple[int | float, ...]] = field(default_factory=list)  # see `loop.train`
-    gain: Estimate | None = None  # see `loop.continued` and `loop.Tail`
+    gain: Estimate | None = None  # of `loop.continued`, or of the constant part of a course
     final: float | None = None  # score of the weights kept, on all validation rows of a course
     log_prob: list[float] = field(default_factory=list)  # of these rows, nats
     course: dict[str, Any] = field(default_factory=dict)  # its decisions
@@ -62,7 +62,6 @@ class History:
 
     @property
     def updates(self) -> int:
-        """Updates done."""
         return len(self.losses)
 
     def flops(self) -> np.ndarray:
@@ -94,7 +93,6 @@ class History:
         self.validation_cpu_seconds.append(self.cpu_seconds)
 
     def metrics(self) -> dict[str, float | list[float]]:
-        """Metrics of a record."""
         metrics: dict[str, float | list[float]] = {
             "train_process_seconds": self.seconds,
             "train_cpu_seconds": self.cpu_seconds,
@@ -180,9 +178,5 @@ def initial_state(flow: flows.Flow, case: Case, settings: Training) -> State:
     optimiser = OPTIMISERS[settings.optimizer](
         flow.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    return State(
-        flow,
-        optimiser,
-        torch.Generator().manual_seed(case.seeds.batches),
-        copy.deepcopy(flow.state_dict()),
-    )
+    batches = torch.Generator().manual_seed(case.seeds.batches)
+    return State(flow, optimiser, batches, copy.deepcopy(flow.state_dict()))

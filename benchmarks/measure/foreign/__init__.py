@@ -91,7 +91,6 @@ _built: list[tuple[ModuleType, Built]] = []  # in a peer's process: the module, 
 
 
 def build(module: str, request: Mapping[str, Any]) -> None:
-    """Import a peer in its process and build its model."""
     peer = import_module(module)
     for package in peer.PACKAGES:
         import_module(package)
@@ -106,7 +105,6 @@ def facts() -> dict[str, Any]:
 
 
 def arrays(name: str, arguments: Mapping[str, Any]) -> Arrays:
-    """Return the arrays of a call."""
     call = _call(name)
     gc.collect(0)
     with uncollected():

@@ -21,7 +21,6 @@ FAMILIES = ("realnvp", "maf", "nsf_coupling", "nsf_ar")
 
 
 def build(request: Mapping[str, Any]) -> Built:
-    """Build the counterpart of our flow of the same family."""
     import equinox as eqx
     import jax
     import jax.numpy as jnp
@@ -116,7 +115,6 @@ def build(request: Mapping[str, Any]) -> Built:
 
 
 def _flow(request: Mapping[str, Any], size: int, key: Any) -> Any:
-    """Return the flow of a request with hidden layers of width ``size``."""
     import jax.numpy as jnp
     from flowjax.bijections import RationalQuadraticSpline
     from flowjax.distributions import Normal

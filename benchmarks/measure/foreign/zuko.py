@@ -100,7 +100,6 @@ def _masked(request: Mapping[str, Any], size: int) -> int:
 
 
 def _discrete(request: Mapping[str, Any], size: int) -> Any:
-    """Return the flow of a request with hidden layers of width ``size``."""
     import torch
     from zuko.distributions import DiagNormal
     from zuko.flows import MAF, NSF, RealNVP

@@ -101,7 +101,6 @@ class Cost(Study):
         return timing + case.dim / 200 + (10 if "resident" in case.settings else 0)
 
     def result(self, case: Case) -> Result:
-        """Counts of log_prob from its shapes alone."""
         return Result(count_shapes(case))
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:

@@ -111,7 +111,6 @@ def _cells(grown: dict[str, Growth | None], largest: float) -> dict[str, Any]:
 
 
 def _headers(metrics: Iterable[str]) -> dict[str, Column]:
-    """The columns of degrees of counts and exponents of times."""
     kinds = {metric: METRICS[metric].kind for metric in metrics}
     return {
         metric: Column(METRICS[metric].title, digits=".2f" if kind == "time" else "d", kind=kind)
@@ -120,7 +119,6 @@ def _headers(metrics: Iterable[str]) -> dict[str, Column]:
 
 
 def _by_crossing(scans: pd.DataFrame) -> Table:
-    """A row for each pair of series that can cross."""
     metrics = [metric for metric in COSTS if metric in scans]
     pairs = crossings(scans, metrics)
     plain = pairs["plain"].astype(bool) & (len(pairs) > FEW)

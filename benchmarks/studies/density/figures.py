@@ -60,7 +60,6 @@ TRAINING_NOTE = (
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
-    """Every figure of the study."""
     done = improvement.marked(frame[(frame["status"] == "done") & frame["arrays"].notna()])
     trained = done[done["updates"] > 0]
     flat = panels.ordered(trained[(trained["dim"] == 2) & holds(trained, "path_samples")])

@@ -31,7 +31,6 @@ class Density(TrainingStudy):
     Options = DensityOptions
 
     def cases(self, options: DensityOptions, common: Common) -> Iterator[Case]:
-        """For each data set the baselines, then a case for each flow and seed."""
         validated = options.training.model_dump(include={"validation_rows"})
         settings = {"scoring": options.scoring.model_dump(), "training": validated}
         roles = {"expected": options.seconds}
@@ -44,5 +43,4 @@ class Density(TrainingStudy):
         return 8 + float(case.roles.get("expected", 0))
 
     def result(self, case: Case) -> Result:
-        """Fit or train, then score on the test set."""
         return score(case, datasets.load(str(case.dataset), seed=case.seeds.data))

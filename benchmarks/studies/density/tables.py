@@ -204,7 +204,6 @@ def score_table(study: str, ranking: Ranking) -> Table:
 
 
 def _likelihoods(models: Models, summary: pd.DataFrame) -> Table:
-    """The models of one data set by likelihood, each with the mean of its seeds."""
     layout = COLUMNS | {"test_ll": replace(COLUMNS["test_ll"], error=_error_of(summary))}
     units = f", {models.facts['units']}" if "units" in models.facts else ""
     title = f"{models.data} ({models.dim}-D{units})"
@@ -241,12 +240,15 @@ def note_on_samples(every: pd.DataFrame) -> list[str]:
     if "told_apart" not in every or every["told_apart"].isna().all():
         return []
     first = every[every["told_apart"].notna()].iloc[0]
-    pairs = zip(every["flow"], notes_of(every), strict=True)
     return [
         f"W₂ (sliced, in standard deviations) and C2ST compare {first['compared_rows']:,.0f} "
         "samples with test rows, medians over seeds; training rows have "
         f"{first['sliced_wasserstein_floor']:.3f} and {first['told_apart_floor']:.3f}: the floor.",
-        *(f"{flow}: {n['no_comparison']}." for flow, n in pairs if "no_comparison" in n),
+        *(
+            f"{flow}: {notes['no_comparison']}."
+            for flow, notes in zip(every["flow"], notes_of(every), strict=True)
+            if "no_comparison" in notes
+        ),
     ]
 
 
@@ -348,7 +350,6 @@ def best_within(curve: Curve, axis: str, budget: float) -> dict[str, float]:
 
 
 def _half(seeds: pd.DataFrame) -> float:
-    """Half of the interval over seeds; the standard error over rows of a single seed."""
     if len(seeds) == 1:
         return float(seeds["best_se"].iloc[0])
     return paired.over_seeds(seeds, seeds["best_ll"].to_numpy()).half(LEVEL)

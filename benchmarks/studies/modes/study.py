@@ -120,7 +120,6 @@ class Modes(TrainingStudy):
         return 1 + float(case.roles.get("expected", 0))
 
     def result(self, case: Case) -> Result:
-        """Train by the case's objective, then take the figures of the flow's samples."""
         data = datasets.load(str(case.dataset), seed=case.seeds.data)
         flow, settings = prepared(case, data)
         objective = OBJECTIVES[case.settings["objective"]](data)

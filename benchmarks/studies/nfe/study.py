@@ -66,7 +66,6 @@ class Nfe(TrainingStudy):
     Options = NfeOptions
 
     def cases(self, options: NfeOptions, common: Common) -> Iterator[Case]:
-        """A case for each data set, flow and seed."""
         names = {"checks", "tolerances", "training", "seconds"}
         settings = options.model_dump(include=names)
         for name in options.datasets:
@@ -83,7 +82,6 @@ class Nfe(TrainingStudy):
                     yield contender.case(common, dim, options.sizes, seed, **fields)
 
     def budget(self, case: Case) -> float:
-        """Seconds: some hundredths an update."""
         return 2 + 0.02 * case.updates
 
     def result(self, case: Case) -> Result:

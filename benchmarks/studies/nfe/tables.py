@@ -64,7 +64,6 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 
 
 def _training(rows: pd.DataFrame) -> Table:
-    """A row for each case."""
     metrics = [m for m in MEASURED if m in rows or not METRICS[m].cpu]  # old records have no CPU
     table = nfe.named(rows).assign(**{metric: cells(rows, metric) for metric in metrics})
     title = "Evaluations before and after training"

@@ -259,7 +259,6 @@ class Mass(Gradients):
         return digest(case.model_dump(mode="json", exclude=varied))
 
     def measure(self, cases: Sequence[Case]) -> Iterator[tuple[str, Result]]:
-        """Each case by itself."""
         yield from Study.measure(self, cases)
 
     def result(self, case: Case) -> Result:
@@ -333,11 +332,9 @@ class Identities(Study):
         return False
 
     def budget(self, case: Case) -> float:
-        """Seconds."""
         return 3.0 if case.settings["identity"] == "density" else 0.5
 
     def result(self, case: Case) -> Result:
-        """What its identity's own function gives."""
         return IDENTITIES[case.settings["identity"]](case)
 
 

@@ -26,7 +26,6 @@ SPEED = (
 
 
 def figures(frame: pd.DataFrame) -> list[Figure]:
-    """A figure for each part that has something to draw."""
     parts = dict(list(frame.groupby("setting.part", sort=False)))
     builders = {"libraries": libraries, "likelihoods": likelihoods, "speed": speed}
     return [figure for part in builders if part in parts for figure in builders[part](parts[part])]

@@ -68,7 +68,6 @@ class GroupMember(Contender, frozen=True):
 
     @property
     def name(self) -> str:
-        """The name in tables."""
         return self.label or (f"{self.by}_{self.flow}" if self.by else self.flow)
 
     def usable(self) -> bool:
@@ -185,7 +184,6 @@ class Libraries(Study):
     Options = LibrariesOptions
 
     def cases(self, options: LibrariesOptions, common: Common) -> Iterator[Case]:
-        """A case for each member of each group at each dimension."""
         names = {"tolerance", "seconds", "accuracy"}
         shared = options.model_dump(include=names, exclude_none=True)
         for dim in options.dims:
@@ -199,7 +197,6 @@ class Libraries(Study):
                         weights = {"flow": case.flow, "options": case.options}
 
     def block(self, case: Case) -> str:
-        """A group at one dimension."""
         return f"{case.settings['group']} D={case.dim}"
 
     def budget(self, case: Case) -> float:
@@ -250,7 +247,6 @@ def _error(case: Case, built: Calls | ForeignFlow) -> dict[str, float]:
 
 
 def _update(flow: flows.Flow, batch: Tensor, updates: int) -> None:
-    """Move a flow off its initial weights."""
     optimiser = torch.optim.Adam(flow.parameters(), lr=RATE)
     for _ in range(updates):
         optimiser.zero_grad()
@@ -322,7 +318,6 @@ class Likelihoods(Study):
                         yield rate.changed(seeds=seeds, settings=timed, needs=(rate.key,))
 
     def alone(self, case: Case) -> bool:
-        """Whether the case is a rate."""
         return bool(case.settings["stage"] == "rate")
 
     def budget(self, case: Case) -> float:
@@ -339,7 +334,6 @@ class Likelihoods(Study):
         return case.changed(updates=max(1, updates))
 
     def result(self, case: Case) -> Result:
-        """Measure a rate, or train and score."""
         data = datasets.load(str(case.dataset), seed=case.seeds.data)
         settings = case.settings
         rated = float(settings["seconds"]) if settings["stage"] == "rate" else 0.0
@@ -545,12 +539,10 @@ class Ours:
             return self.views["gradient"].log_prob(self.subject.batch)
 
     def gradient(self, name: str) -> None:
-        """Gradients of the loss, in the parameters."""
         self.subject.flow.zero_grad()
         self.views[name].loss(self.subject.batch).backward()
 
     def arrays(self, name: str) -> Mapping[str, np.ndarray]:
-        """Log-densities or a gradient, by name."""
         if name == "log_prob":
             return {name: self.log_prob().cpu().numpy()}
         self.gradient(name)
@@ -656,7 +648,6 @@ class Contest(ExitStack):
         return metrics | (competitor.memory() if case.settings.get("memory") else {})
 
     def _solution(self, subject: Calls, case: Case) -> Mapping[str, np.ndarray]:
-        """Solve our flow's ODE tightly."""
         weights = b"".join(p.detach().cpu().numpy().tobytes() for p in subject.flow.parameters())
         if weights not in self._by_weights:
             best, x = exact(subject.flow, float(case.settings["tolerance"])), subject.batch.double()
@@ -673,8 +664,12 @@ def resident(case: Case) -> dict[str, float]:
     torch.set_num_threads(case.threads)
     subject = calls(case)
     works: Any = Ours(subject, case).timed
-    clear = subject.flow.zero_grad
-    return {f"{n}_resident_bytes": process.growth(works[n], clear) for n in RESIDENT if n in works}
+    release = subject.flow.zero_grad
+    return {
+        f"{name}_resident_bytes": process.growth(works[name], release)
+        for name in RESIDENT
+        if name in works
+    }
 
 
 def _gradient(flow: flows.Flow) -> np.ndarray:
@@ -711,7 +706,6 @@ class Speed(Study):
                     )
 
     def block(self, case: Case) -> str:
-        """A flow at one size, on a machine as busy."""
         size = f"D={case.dim} N={case.batch} H={case.options.get('hidden')}"
         return f"{case.flow} {size} busy={case.settings['busy']}"
 

@@ -351,7 +351,6 @@ def ratios(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _times(frame: pd.DataFrame) -> Table:
-    """A row for each competitor of a subject."""
     rows = frame.rename(columns=SUBJECT)
     layout = columns(*(SUBJECT[name] for name in _subject(frame)), {"competitor": "By"})
     for call in (call for call in SPEED_CALLS if f"{call}_seconds" in frame):

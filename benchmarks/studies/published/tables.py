@@ -141,7 +141,6 @@ def _row(seeds: pd.DataFrame) -> dict[str, Any]:
 def _comparable(
     first: pd.Series, by: str | None, published: Row | None, data: list[str], training: list[str]
 ) -> str:
-    """Whether the two figures can be compared, in a few words."""
     if published is None:
         return "no: none published"
     if data:
@@ -199,7 +198,6 @@ def _standing(first: pd.Series, rule: protocols.Rule) -> list[str]:
 
 
 def _literature() -> Table:
-    """Every figure of the literature that comes with the project."""
     rows = []
     for row in figures().rows:
         errors: dict[Any, Any] = {f"{name}_se": error for name, error in row.errors.items()}

@@ -327,7 +327,6 @@ class Entry:
         self.rows = self.entrant.batch or self.options.batch or batch(rows)
 
     def first(self) -> list[Case]:
-        """The trials of the first rung."""
         rung, sizes = self.options.rungs[0], {**self.entrant.options, **self.sizes}
         entrant = self.entrant.model_copy(update={"options": sizes})
         chosen = configurations(entrant, self.dim, self.dataset, rung.configurations)
@@ -388,7 +387,6 @@ def in_turn(families: Sequence[Sequence[Case]]) -> Iterator[Case]:
 
 
 def keys(cases: Sequence[Sequence[Case]]) -> tuple[str, ...]:
-    """The keys of all cases of families."""
     return tuple(case.key for family in cases for case in family)
 
 
@@ -636,7 +634,6 @@ class Search(TrainingStudy):
         return _chosen(case.changed(settings=settings, updates=updates), before.case)
 
     def result(self, case: Case) -> Result:
-        """Train a trial, or train and score a baseline or a final."""
         data = datasets.load(str(case.dataset), seed=case.seeds.data)
         if case.settings.get("stage", "final") == "final":
             return score(case, data)
@@ -668,7 +665,6 @@ def no_density(flow: flows.Flow, rows: torch.Tensor) -> str:
 
 
 def _chosen(case: Case, best: Case) -> Case:
-    """A case with the configuration of another."""
     length = ("decay", "cpu_seconds", "time_limit")
     training = best.settings["training"] | {n: case.settings["training"][n] for n in length}
     chosen = {name: best.settings[name] for name in ("configuration", "edges")}

@@ -154,7 +154,6 @@ def _half(seeds: pd.DataFrame) -> float:
 
 
 def _costs(name: str, scored: pd.DataFrame) -> Table:
-    """What each family's best configuration is at each budget, and what it took."""
     likelihoods = ("val_ll", "test_ll", "bits_per_dim")
     medians = ("updates", "train_flops", "train_seconds", "train_cpu_seconds", "budget_spent")
     ways = {"configuration": "first", **dict.fromkeys(likelihoods, "mean")}
@@ -549,16 +548,14 @@ class Choice:
 
     @property
     def flows(self) -> pd.DataFrame:
-        """The rows of the ranking that are flows."""
         return self.ranking[~self.ranking["baseline"]]
 
     @property
     def baselines(self) -> pd.DataFrame:
-        """The rows of the ranking that are baselines."""
         return self.ranking[self.ranking["baseline"]]
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def _about(self) -> dict[str, Any]:
         """What the records say of the data."""
         return dict(self.ranking["notes"].iloc[0].get("data", {})) if len(self.ranking) else {}
 
@@ -580,7 +577,7 @@ class Choice:
             families = self.rows.loc[self.rows["stage"] == "trial", "model"].nunique()
             alone = "the only family that was tried" if families == 1 else ""
             parts += filter(None, ["ahead of the other flows" if len(others) else alone])
-        if any("have no bound" in remark for remark in self.facts.get("remarks", [])):
+        if any("have no bound" in remark for remark in self._about.get("remarks", [])):
             parts.append("a higher likelihood may be a spike on values of a grid: see the warnings")
         elif first["improving"]:
             gain = number(first["gain_per_doubling"], ".2f")
@@ -602,6 +599,13 @@ class Choice:
         return f"{name} is level with the best flow: {scores}." if level else ""
 
     @property
+    def about(self) -> dict[str, int]:
+        """How many columns the density has, and the rows of each part of the split."""
+        if self.ranking.empty:
+            return {}
+        return {"columns": int(self.ranking["dim"].iloc[0]), **self._about.get("rows", {})}
+
+    @property
     def dropped(self) -> dict[str, str]:
         """Families that dropped out, with when and by how much."""
         skipped = self.rows[(self.rows["status"] == "skipped") & (self.rows["stage"] != "baseline")]
@@ -612,7 +616,7 @@ class Choice:
     @property
     def warnings(self) -> list[str]:
         """What to know of the trainings and of the table before the ranking is used."""
-        remarks = self.facts.get("remarks", [])
+        remarks = self._about.get("remarks", [])
         lines = [f"{text[:1].upper()}{text[1:]}." for text in remarks]
         failed = self.rows[self.rows["status"].isin(["failed", "timeout"])]
         for model, cases in failed.groupby("model", sort=False):
@@ -663,11 +667,11 @@ def _score(row: pd.Series) -> str:
 
 def rows_of(choice: Choice) -> str:
     """Numbers of columns and rows, a sentence to go before others; empty if not known."""
-    if "test" not in (rows := choice.facts.get("rows", {})):
+    about = choice.about
+    if "test" not in about:
         return ""
-    columns = counted(int(choice.ranking["dim"].iloc[0]), "column")
-    counts = " / ".join(f"{rows[part]:,}" for part in ("train", "val", "test"))
-    return f"{columns}, {counts} rows to train, choose and test. "
+    counts = " / ".join(f"{about[part]:,}" for part in ("train", "val", "test"))
+    return f"{counted(about['columns'], 'column')}, {counts} rows to train, choose and test. "
 
 
 def ranking(choice: Choice) -> Table:

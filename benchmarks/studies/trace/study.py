@@ -103,16 +103,13 @@ class Trainings(TrainingStudy):
     Options = TrainingOptions
 
     def cases(self, options: TrainingOptions, common: Common) -> Iterator[Case]:
-        """A case for each data set, flow and seed."""
         for name in options.datasets:
             yield from options.repeated(common, name, {"part": options.part}, study=self.name)
 
     def budget(self, case: Case) -> float:
-        """Seconds: some hundredths an update."""
         return 2 + 0.1 * case.updates
 
     def result(self, case: Case) -> Result:
-        """Curves of the losses and of the validations."""
         data = datasets.load(str(case.dataset), seed=case.seeds.data)
         flow, settings = prepared(case, data)
         history = train(flow, data, case, settings)

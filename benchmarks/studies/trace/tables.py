@@ -109,7 +109,6 @@ def parted(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _trainings(done: pd.DataFrame) -> Table:
-    """A row for each estimator and noise."""
     tenths = done["losses"].map(lambda losses: np.array_split(losses, 10))
     done = done.assign(half=tenths.str[4].map(np.nanmean), end=tenths.str[9].map(np.nanmean))
     rows = []
