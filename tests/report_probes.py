@@ -23,11 +23,10 @@ from benchmarks.core.study import Study
 AWKWARD = "a & b < c_d % e | f"
 MACHINE = {"cpu": "Test CPU <3>", "cores": 2, "memory_bytes": 8 * 2**30, "load": 0.5}
 QUIET = {"other_cores": 0.0, "stolen_cores": 0.0}
-SECONDS, LL, REFERENCE = "log_prob_seconds", "test_ll", "reference_seconds"
+SECONDS, LL = "log_prob_seconds", "test_ll"
 
 
 def drawn_lines() -> Canvas:
-    """Two lines on logarithmic axes."""
     canvas = Canvas(figsize=(6, 3))
     axes = canvas.subplots()
     for power in (1, 2):
@@ -117,7 +116,6 @@ PROBE, BROKEN, TALLY = Probe.name, Broken.name, Tally.name
 
 @contextmanager
 def probes() -> Iterator[None]:
-    """Register the studies of this module, and forget them at the end."""
     with studies.registry.temporary():
         for study in (Probe(), Broken(), Tally()):
             studies.registry.add(study.name, study, __name__)
@@ -128,14 +126,9 @@ def record_of(study: str, seed: int = 0, **changes: Any) -> Record:
     """A record of a study; ``changes`` are fields of the record or, in ``case``, of the case."""
     fields: dict[str, Any] = {"flow": "realnvp", "dim": 2, "batch": 4, "seeds": Seeds.of(seed)}
     case = Case(study=study, **{**fields, **changes.pop("case", {})})
-    about: dict[str, Any] = {
-        "machine": MACHINE,
-        "versions": {"torch": "2.13.0", "numpy": "2.4"},
-        "commit": "abc123-dirty",
-        "started": "2026-01-02T03:04:05+00:00",
-        "seconds": 1.5,
-        "shared": QUIET,
-    }
+    about: dict[str, Any] = {"machine": MACHINE, "versions": {"torch": "2.13.0", "numpy": "2.4"}}
+    about |= {"commit": "abc123-dirty", "started": "2026-01-02T03:04:05+00:00"}
+    about |= {"seconds": 1.5, "shared": QUIET}
     return records.record_of(case, changes.pop("metrics", None), **{**about, **changes})
 
 

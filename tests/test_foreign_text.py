@@ -24,8 +24,6 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u
 
 
 class Mute(Exception):
-    """An error whose message raises."""
-
     def __str__(self) -> str:
         raise RuntimeError("no message for you")
 
@@ -55,34 +53,21 @@ def test_any_error_is_a_failure_of_one_plain_line(error: Exception) -> None:
     assert not CONTROLS.search(str(notes))
 
 
-def hostile(folder: Path) -> None:
-    path = put(folder, log_prob_seconds=1.0)
-    text = HOSTILE.replace("\ud800", "")
+COMMANDS = ("status hostile", "status hostile --json -", "claims hostile --only cost-* --json")
+COMMANDS += ("compare hostile hostile", "compare hostile hostile --markdown -")
+COMMANDS += ("merge hostile --out joined", "pack hostile")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_print_records_of_others_plainly(tmp_path, monkeypatch, command) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, text = put(Path("hostile"), log_prob_seconds=1.0), HOSTILE.replace("\ud800", "")
     edit(path, reason=text, status="failed", commit=text, block=text)
     edit(path, machine={"cpu": text}, versions={"torch": text}, started=text)
     plan = {"name": text, "about": text, "suite": {"name": text, "studies": []}}
     cases = [{"key": path.stem, "study": "cost", "label": text}]
-    (folder / "suite.json").write_text(json.dumps(plan | {"cases": cases}))
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["status", "hostile"],
-        ["status", "hostile", "--json", "-"],
-        ["compare", "hostile", "hostile"],
-        ["compare", "hostile", "hostile", "--markdown", "-"],
-        ["claims", "hostile", "--only", "cost-*", "--json"],
-        ["merge", "hostile", "--out", "joined"],
-        ["pack", "hostile"],
-    ],
-    ids=" ".join,
-)
-def test_commands_print_records_of_others_plainly(tmp_path, monkeypatch, command) -> None:
-    monkeypatch.chdir(tmp_path)
-    hostile(Path("hostile"))
-    result = flowgauge(*command, status=None)
-    assert not CONTROLS.search(result.output)
+    Path("hostile/suite.json").write_text(json.dumps(plan | {"cases": cases}))
+    assert not CONTROLS.search(flowgauge(*command.split(), status=None).output)
 
 
 def test_a_record_of_a_case_with_control_characters_is_left_out(tmp_path: Path) -> None:
@@ -132,13 +117,11 @@ ACTS = (
 @pytest.mark.parametrize("act", ACTS)
 def test_a_plug_in_that_exits_is_refused(tmp_path: Path, act: str) -> None:
     """Exit status 0 would say that all cases are done."""
-    (tmp_path / "exits.py").write_text(
-        f"class Mute(Exception):\n    def __str__(self): 1 / 0\n{act}\n"
-    )
-    before = flows.build
+    path, before = tmp_path / "exits.py", flows.build
+    path.write_text(f"class Mute(Exception):\n    def __str__(self): 1 / 0\n{act}\n")
     with pytest.raises(ValueError, match=r"exits\.py' cannot be imported"):
-        load_plugin(tmp_path / "exits.py")
-    flowgauge("run", "smoke", "--plugin", tmp_path / "exits.py", status=2)
+        load_plugin(path)
+    flowgauge("run", "smoke", "--plugin", path, status=2)
     assert flows.build is before
     assert flows.fit is not print
 

@@ -131,10 +131,8 @@ def test_times_of_a_quiet_machine_may_be_quoted_and_no_others(changes, may):
 
 
 def test_a_block_is_quotable_as_a_whole_or_not_at_all():
-    frame = pd.DataFrame(
-        [_row("a", SCATTERED, block="x"), _row("b", block="x"), _row("c", block="y")]
-    )
-    assert (cautions(frame) == "").tolist() == [False, False, True]
+    rows = [_row("a", SCATTERED, block="x"), _row("b", block="x"), _row("c", block="y")]
+    assert (cautions(pd.DataFrame(rows)) == "").tolist() == [False, False, True]
 
 
 def test_of_a_noisy_block_ratios_may_be_quoted_where_all_are_timed_in_the_same_rounds():

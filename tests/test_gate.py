@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +18,7 @@ from benchmarks.gate import comparison, sources
 from benchmarks.gate.baseline import renew
 from benchmarks.gate.comparison import compare
 from benchmarks.gate.sources import Entry
+from documents import ROOT
 from flows.registry import Declared
 from records import HERE, Metrics, cost, density, folder, outcomes, record
 from runs import flowgauge, refused
@@ -43,10 +43,8 @@ def test_evaluations_of_an_adaptive_solver_are_no_exact_counts(gate):
 
     assert outcomes(gate([solve("rk4", 20)], [solve("rk4", 26)]))["log_prob_nfe"] == "worse"
     verdict = gate([solve("dopri5", 20)], [solve("dopri5", 26)])
-    assert outcomes(verdict) == {
-        "log_prob_nfe": "unjudged",
-        "rate_flops": "worse",  # one evaluation costs the same whatever the solver does
-    }
+    # one evaluation costs the same whatever the solver does
+    assert outcomes(verdict) == {"log_prob_nfe": "unjudged", "rate_flops": "worse"}
 
 
 def test_records_of_an_earlier_version_are_said_to_be_old(gate):
@@ -177,21 +175,20 @@ def test_a_time_that_no_test_could_find_worse_has_not_stayed(times: int, outcome
 def test_exit_status_and_the_three_outputs_agree(tmp_path):
     base = folder(tmp_path / "base", cost(2), cost(3), density(0, -5.0))
     new = folder(tmp_path / "new", cost(2), cost(3, flops=120), density(0, -5.005))
-    files = [str(tmp_path / name) for name in ("c.md", "c.json")]
+    files = tmp_path / "c.md", tmp_path / "c.json"
     result = flowgauge("compare", base, new, "--markdown", files[0], "--json", files[1], status=1)
-    markdown, data = Path(files[0]).read_text(), json.loads(Path(files[1]).read_text())
+    markdown, data = files[0].read_text(), json.loads(files[1].read_text())
     assert "FAILED: 1 failure" in result.stdout
     assert "Gate: FAILED: 1 failure" in markdown
     row = (
-        "| cost realnvp D=3 | log\\_prob\\_flops | 100 FLOP | 120 FLOP | +20 (+20.00%) | 🔴 worse |"
+        r"| cost realnvp D=3 | log\_prob\_flops | 100 FLOP | 120 FLOP | +20 (+20.00%) | 🔴 worse |"
     )
     assert row in markdown
     assert "−0.005 ± 0.014" in markdown  # not resolved, and told with its error
     assert data["fails"]
     assert [c["metric"] for c in data["comparisons"] if c["fails"]] == ["log_prob_flops"]
-    single = [str(new / "records" / f"{cost(2).key}.json")] * 2
-    result = flowgauge("compare", *single, "--json", "-")
-    assert not json.loads(result.stdout)["fails"]
+    single = new / "records" / f"{cost(2).key}.json"
+    assert not json.loads(flowgauge("compare", single, single, "--json", "-").stdout)["fails"]
 
 
 @pytest.mark.parametrize("content", [None, "", "no JSON", "[]", "{}"])
@@ -207,12 +204,10 @@ def test_what_holds_no_results_is_refused_in_one_line(tmp_path, content, side):
 
 
 def test_a_factor_below_one_and_a_file_that_cannot_be_written_are_wrong_usage(tmp_path):
-    base = str(folder(tmp_path / "base", cost()))
-    for option, message in (
-        *((f"--factor={factor}", factor) for factor in ("0.9", "nan", "inf")),
-        (f"--json={tmp_path}", "directory"),
-    ):
-        assert message in refused("compare", base, base, option)
+    base = folder(tmp_path / "base", cost())
+    for factor in ("0.9", "nan", "inf"):
+        assert factor in refused("compare", base, base, f"--factor={factor}")
+    assert "directory" in refused("compare", base, base, f"--json={tmp_path}")
 
 
 def test_a_renewed_baseline_equals_its_source_and_keeps_no_times(tmp_path):
@@ -237,9 +232,8 @@ def test_a_baseline_is_of_one_suite_and_whole(tmp_path):
 
 def test_the_gate_runs_with_the_torch_of_its_baseline():
     """Another minor version's counts could not be compared."""
-    root = Path(__file__).parent.parent
-    (pin,) = re.findall(r"TORCH:==(\d+\.\d+)\.\*", (root / "tox.ini").read_text())
-    assert sources.read(root / "results" / "baseline").facts["torch"] == pin
+    (pin,) = re.findall(r"TORCH:==(\d+\.\d+)\.\*", (ROOT / "tox.ini").read_text())
+    assert sources.read(ROOT / "results" / "baseline").facts["torch"] == pin
 
 
 def maf(dim: int, *, seed: int = 0, cpu: str = "a", **metrics: float | list[float]) -> Record:
@@ -262,34 +256,26 @@ NEW = [
 ]
 
 
-@pytest.fixture
-def exported(tmp_path) -> Callable[..., str]:
-    """The file that an option of ``flowgauge compare`` writes, and its exit status is checked."""
-
-    def export(option: str, base: list[Record] = BASE, new: list[Record] = NEW, status=1) -> str:
-        sides = {"base": base, "new": new}
-        paths = [str(folder(tmp_path / name, *records)) for name, records in sides.items()]
-        file: Path = tmp_path / "export"
-        flowgauge("compare", *paths, option, file, status=status)
-        return file.read_text(encoding="utf-8")
-
-    return export
+def exported(place: Path, option: str, base: list[Record] = BASE, new: list[Record] = NEW) -> str:
+    """The file that an option of ``flowgauge compare`` writes, where the gate fails."""
+    file = place / "export"
+    sides = [folder(place / "base", *base), folder(place / "new", *new)]
+    flowgauge("compare", *sides, option, file, status=1)
+    return file.read_text(encoding="utf-8")
 
 
-def test_github_action_benchmark_reads_the_new_side(exported):
+def test_github_action_benchmark_reads_the_new_side(tmp_path):
     """customSmallerIsBetter: name and unit strings, value a number, range and extra strings."""
-    items = json.loads(exported("--github-benchmark"))
+    items = json.loads(exported(tmp_path, "--github-benchmark"))
     for item in items:
-        assert (
-            {"name", "unit", "value"} <= item.keys() <= {"name", "unit", "value", "range", "extra"}
-        )
+        assert {"name", "unit", "value"} <= item.keys()
+        assert item.keys() <= {"name", "unit", "value", "range", "extra"}
         assert isinstance(item["value"], int | float)
         assert all(isinstance(v, str) and v for k, v in item.items() if k != "value")
     named = {item["name"]: item for item in items}
     assert len(named) == len(items), "a name is a series: twice in a file, it is one"
-    assert named["cost maf D=2: log_prob_flops"] == {
-        "name": "cost maf D=2: log_prob_flops", "unit": "FLOP", "value": 110.0,
-    }  # fmt: skip
+    flops = "cost maf D=2: log_prob_flops"
+    assert named[flops] == {"name": flops, "unit": "FLOP", "value": 110.0}
     assert named["cost maf D=7: log_prob_flops"]["value"] == 9  # new ones too
     time = named["cost maf D=4: log_prob_seconds"]
     assert (time["value"], time["unit"]) == (pytest.approx(2.25), "reference workloads")
@@ -330,8 +316,8 @@ def check_junit(text: str) -> dict[tuple[str, str], str]:
     return ended
 
 
-def test_junit_fails_where_the_gate_does(exported):
-    text = exported("--junit")
+def test_junit_fails_where_the_gate_does(tmp_path):
+    text = exported(tmp_path, "--junit")
     ended = check_junit(text)
     assert ended["flowgauge.exact", "cost maf D=2"] == "failure"
     assert ended["flowgauge.case", "cost maf D=3"] == "failure"  # vanished
@@ -342,12 +328,13 @@ def test_junit_fails_where_the_gate_does(exported):
     assert "+10.00%" in text
 
 
-def test_what_a_flow_says_cannot_break_a_file(exported):
+def test_what_a_flow_says_cannot_break_a_file(tmp_path):
     """Reasons of failures hold whatever an exception said: markup, colours, line ends."""
     reason = "]]> <b>\x1b[31m|no|\x00\ufffe &amp; `code`\nsecond"
     broken = BASE[0].model_copy(update={"status": "failed", "reason": reason})
-    base, new = [BASE[0]], [broken]
-    assert set(check_junit(exported("--junit", base, new)).values()) == {"failure"}
-    (row,) = [line for line in exported("--markdown", base, new).splitlines() if "failed:" in line]
+    sides = [BASE[0]], [broken]
+    assert set(check_junit(exported(tmp_path, "--junit", *sides)).values()) == {"failure"}
+    lines = exported(tmp_path, "--markdown", *sides).splitlines()
+    (row,) = [line for line in lines if "failed:" in line]
     assert row.replace("\\|", "").count("|") == 7
     assert "<b>" not in row

@@ -3,7 +3,7 @@
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from benchmarks.gate import baseline as guard
 from benchmarks.gate.baseline import faults, renew
 from benchmarks.gate.comparison import compare
 from benchmarks.measure.operations import ARRAYS, OPERATORS, dispatched
+from committed import ROOT
 from flows.registry import Declared
 from measuring import gradient_cases
 from records import HERE, cost, density, folder, record
@@ -35,19 +36,15 @@ Change = Callable[[Fields], object]
 Variant = tuple[str, Change, int]  # which record, what is done to its JSON, and the exit status
 
 TIMES = {name: [0.2] * 9 for name in ("log_prob_seconds", "reference_seconds")}
+SINGLE = {"test_ll": -5.0, "test_ll_se": 0.01, "sliced_wasserstein": 0.1}
 MEASURED: dict[str, Record] = {
     "cost": record(cost().case, {"log_prob_flops": 100.0, "sample_rate": [5.0] * 9, **TIMES}),
     "other": cost(3),
     "failed": cost(4, status="failed", reason="diverged"),
-    "single": record(
-        density(0, 0, flow="nsf").case,
-        {"test_ll": -5.0, "test_ll_se": 0.01, "sliced_wasserstein": 0.1},
-    ),
+    "single": record(density(0, 0, flow="nsf").case, SINGLE),
     **{f"seed {seed}": density(seed, -5.0 + 0.01 * seed) for seed in range(4)},
 }
-SOUND: dict[str, Fields] = {
-    name: json.loads(r.model_dump_json(by_alias=True)) for name, r in MEASURED.items()
-}
+SOUND = {name: json.loads(r.model_dump_json(by_alias=True)) for name, r in MEASURED.items()}
 
 
 def to(metric: str, *values: float | str) -> Change:
@@ -63,7 +60,6 @@ def having(**changes: object) -> Change:
 
 
 def scaled(factor: float, *metrics: str) -> Change:
-
     def change(fields: Fields) -> None:
         for metric in metrics:
             fields["metrics"][metric] = [factor * value for value in fields["metrics"][metric]]
@@ -166,7 +162,6 @@ def changed(*changes: tuple[str, Change]) -> dict[str, Fields]:
 @pytest.fixture
 def status(tmp_path: Path) -> Callable[..., int]:
     """The exit status of the gate for records against others, by default the sound ones."""
-
     numbers = itertools.count()
 
     def judge(new: dict[str, Fields], base: dict[str, Fields] = SOUND, *allow: str) -> int:
@@ -229,11 +224,10 @@ def test_what_is_worse_and_cannot_be_judged_fails_unless_its_case_is_allowed(sta
     fewer = {name: fields for name, fields in SOUND.items() if name != "other"}
     for pattern in ("cost realnvp D=3", "*D=3"):
         assert status(fewer, SOUND, pattern) == PASSED
-    steps = [
-        changed(*((f"seed {seed}", to("sample_nfe", nfe)) for seed in range(4))) for nfe in (14, 20)
-    ]
-    assert status(steps[1], steps[0]) == FAILED
-    assert status(steps[0], steps[1]) == PASSED
+    seeds = [f"seed {seed}" for seed in range(4)]
+    few, many = (changed(*((seed, to("sample_nfe", n)) for seed in seeds)) for n in (14, 20))
+    assert status(many, few) == FAILED
+    assert status(few, many) == PASSED
 
 
 COLLAPSES = [(0, 5, 5), (0.5, 3, 8), (1e4, 1e6, 1e8), (0, 0, 5), (1, 2, 40), (-90, 30, 90)]
@@ -243,16 +237,12 @@ COLLAPSES += [(0, 0, 0, 1), (1e300, 1e308, 0)]
 @pytest.mark.parametrize("errors", [(0.01, 0.01), (0.01, 1e9), (None, None), ("nan", "inf")])
 @pytest.mark.parametrize("moves", COLLAPSES, ids=str)
 def test_a_collapse_of_some_seeds_fails_however_they_scatter(status, moves, errors):
-    sides = []
+    seeds, sides = [f"seed {s}" for s in range(len(moves))], []
     for error, sign in zip(errors, (0, 1), strict=True):
-        side = changed(
-            *((f"seed {s}", to("test_ll", SEEDS[s] - sign * m)) for s, m in enumerate(moves)),
-            *(
-                (f"seed {s}", without("test_ll_se") if error is None else to("test_ll_se", error))
-                for s in range(len(moves))
-            ),
-        )
-        sides.append({name: side[name] for name in [f"seed {s}" for s in range(len(moves))]})
+        lls = [to("test_ll", SEEDS[s] - sign * m) for s, m in enumerate(moves)]
+        spread = without("test_ll_se") if error is None else to("test_ll_se", error)
+        side = changed(*zip(seeds, lls, strict=True), *((seed, spread) for seed in seeds))
+        sides.append({seed: side[seed] for seed in seeds})
     assert status(sides[0], sides[0]) == PASSED
     assert status(sides[1], sides[0]) == FAILED
 
@@ -287,24 +277,16 @@ def test_a_verdict_on_nothing_is_no_pass(status, tmp_path):
     times = changed(("cost", without("log_prob_flops")))["cost"]
     elsewhere = {**times, "machine": {**HERE, "cpu": "another"}}
     assert status({"cost": elsewhere}, {"cost": times}) == REFUSED
-    assert status({"failed": SOUND["failed"]}, {"failed": SOUND["failed"]}) == REFUSED
-    sides = [str(write(tmp_path / name, {"failed": SOUND["failed"]})) for name in ("a", "b")]
-    flowgauge("compare", *sides, status=REFUSED)
+    failed = {"failed": SOUND["failed"]}
+    assert status(failed, failed) == REFUSED
+    flowgauge("compare", *[write(tmp_path / name, failed) for name in ("a", "b")], status=REFUSED)
 
 
 FLOW, SHARED = "flow maf", "benchmarks.training"
 AGAIN = "flowgauge baseline update"  # what a message has to name
 
 
-def measured(
-    figure: float = -1.25,
-    operators: int = 3,
-    *,
-    flow: int = 1,
-    shared: int = 1,
-    dim: int = 2,
-    array: Sequence[float] = (4.0, 0.5, 0.75),
-) -> Record:
+def measured(figure=-1.25, operators=3, *, flow=1, shared=1, dim=2, array=(4.0, 0.5, 0.75)):
     """A record of the suite ci: a likelihood, an array, operators, and the versions declared."""
     case = Case(study="density", flow="maf", dim=dim, batch=4)
     declared = {FLOW: Declared(flow), SHARED: Declared(shared)}
@@ -317,11 +299,7 @@ def renewed(path: Path, *records: Record) -> Path:
     return path / "baseline"
 
 
-@given(
-    figure=st.floats(1e-3, 1e6) | st.floats(-1e6, -1e-3),
-    share=st.floats(0, 0.9),
-    beyond=st.floats(1.1, 1e6),
-)
+@given(st.floats(1e-3, 1e6) | st.floats(-1e6, -1e-3), st.floats(0, 0.9), st.floats(1.1, 1e6))
 def test_figures_are_equal_within_the_tolerance_and_not_beyond(figure, share, beyond):
     base, tolerance = measured(figure, array=(4, figure)), 1e-8 * figure
     for near in (figure + share * tolerance, figure - share * tolerance):
@@ -348,13 +326,9 @@ def test_what_is_not_finite_equals_itself_alone(figure):
 
 def test_a_failure_an_array_or_a_metric_more_is_a_move():
     base = measured()
-    more = base.model_copy(update={"metrics": {**base.metrics, "gap": base.metrics["test_ll"]}})
-    for other in (
-        base.model_copy(update={"status": "failed"}),
-        more,
-        measured(array=(5.0, 0.5, 0.75)),
-        measured(array=()),
-    ):
+    more = {"metrics": {**base.metrics, "gap": base.metrics["test_ll"]}}
+    others = [base.model_copy(update=change) for change in (more, {"status": "failed"})]
+    for other in (*others, measured(array=(5.0, 0.5, 0.75)), measured(array=())):
         assert guard.moved(base, other)
         assert guard.moved(other, base)
 
@@ -471,21 +445,15 @@ def test_the_suite_ci_has_every_study_family_and_module_of_drawn_data():
     assert {entry["study"] for entry in entries} == set(studies)
     assert any("*" in str(entry.get("flows")) for entry in entries if entry["study"] == "density")
     listed = {name for entry in entries for name in entry.get("datasets", ())}
-    without_files = {
-        name
-        for name in datasets.registry
-        if not hasattr(import_module(datasets.registry.module_of(name)), "files")
-    }
-    assert {datasets.registry.module_of(name) for name in without_files} == {
-        datasets.registry.module_of(name) for name in listed
-    }
+    modules = {datasets.registry.module_of(name) for name in datasets.registry}
+    drawn = {module for module in modules if not hasattr(import_module(module), "files")}
+    assert drawn == {datasets.registry.module_of(name) for name in listed}
 
 
 def test_the_baseline_is_sound_and_of_the_suite_ci():
-    base = Path(__file__).parent.parent / "results/baseline"
-    assert not list(faults(base))
-    done = [r for r in store.read(base).values() if r.status == "done"]
-    assert all(OPERATORS in record.notes for record in done)
+    assert not list(faults(ROOT / "baseline"))
+    records = store.read(ROOT / "baseline").values()
+    assert all(OPERATORS in record.notes for record in records if record.status == "done")
 
 
 def test_a_move_has_its_old_and_new_figures_and_no_direction():

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,29 +36,16 @@ class CutOff(Exception):
     """The end of a training from outside."""
 
 
-def trained(
-    flow: str,
-    settings: Training,
-    until: int | None = None,
-    kind: type | None = None,
-    updates: int = 17,
-):
+def trained(flow: str, settings: Training, until=None, kind=None, updates: int = 17):
     """Train fresh weights of a flow, of another class if given; return weights and history.
 
     With ``until`` the training is cut off before that update.
     """
-    case = Case(
-        study="density",
-        flow=flow,
-        dim=2,
-        dataset="8gaussians",
-        batch=1500,  # 20,000 rows are no multiple, and are shuffled anew
-        updates=updates,
-        options=OPTIONS[flow],
-    )
+    about: dict[str, Any] = {"study": "density", "flow": flow, "dim": 2, "dataset": "8gaussians"}
+    about["batch"] = 1500  # of which 20,000 rows are no multiple; they are shuffled anew
+    case = Case(**about, updates=updates, options=OPTIONS[flow])
     data = datasets.load("8gaussians")
     built = prepare(case, data.train.float(), settings.preprocessing)
-
     built.__class__ = kind or type(built)
 
     def observe(update: int) -> tuple[int, float] | None:
@@ -160,13 +148,9 @@ def test_a_time_limit_ends_a_training_and_the_last_weights_are_validated():
 
 
 def test_fresh_rows_of_a_set_that_is_not_drawn_are_refused_before_any_run():
-    options = {
-        "flows": ["realnvp"],
-        "datasets": ["8gaussians", "magic"],
-        "training": {"fresh": True},
-    }
+    options = {"flows": ["realnvp"], "training": {"fresh": True}}
     with pytest.raises(ValueError, match=r"magic.*fresh = false"):
-        cases_of("density", options)
+        cases_of("density", options | {"datasets": ["8gaussians", "magic"]})
 
 
 def test_the_best_validated_weights_stay():
@@ -265,7 +249,7 @@ def test_a_longer_training_goes_on_from_the_plateau_of_a_shorter_one(flow, path)
         trained(flow, settings, until=7, updates=10)
 
 
-def rewritten(path, change) -> None:
+def rewritten(change, path) -> None:
     content = checkpoints.unpacked(path.read_bytes())
     change(content)
     path.write_bytes(checkpoints.packed(content))
@@ -285,17 +269,12 @@ def widened(content) -> None:
 DAMAGE = {
     "half": lambda path: path.write_bytes(path.read_bytes()[:1000]),
     "a bit": flipped,
-    **{
-        name: lambda path, change=change: rewritten(path, change)
-        for name, change in {
-            "owner": lambda content: content.update(owner="another training"),
-            "shape": widened,
-            "stream": lambda content: content["streams"].pop("batches"),
-            "random state": lambda content: content["streams"]["batches"].zero_(),
-            "history": lambda content: content.update(history='{"losses": 3}'),
-            "scalars": lambda content: content["scalars"].pop("score"),
-        }.items()
-    },
+    "owner": partial(rewritten, lambda content: content.update(owner="another training")),
+    "shape": partial(rewritten, widened),
+    "stream": partial(rewritten, lambda content: content["streams"].pop("batches")),
+    "random state": partial(rewritten, lambda content: content["streams"]["batches"].zero_()),
+    "history": partial(rewritten, lambda content: content.update(history='{"losses": 3}')),
+    "scalars": partial(rewritten, lambda content: content["scalars"].pop("score")),
 }
 
 
@@ -327,15 +306,13 @@ SMALL: dict[str, dict[str, Any]] = {
 def test_studies_that_train_resume(name, tmp_path, monkeypatch):
     """A training that is at its end is not made again, and gives the same figures."""
     study = registry[name].part(SMALL[name])
-    sizes = {"hidden": 4, "depth": 2, "layers": 1}
-    training = {"validations": 2, "validation_rows": 20}
-    about = {"datasets": ["8gaussians"], "batch": 16, "sizes": sizes, "seconds": 0}
-    options = {**about, "training": training, **SMALL[name]}
+    options = {"datasets": ["8gaussians"], "batch": 16, "seconds": 0, **SMALL[name]}
+    options |= {"sizes": {"hidden": 4, "depth": 2, "layers": 1}}
+    options |= {"training": {"validations": 2, "validation_rows": 20}}
     cases = cases_of(name, options)
+    slots = {case.key: tmp_path / f"{case.key}.pt" for case in cases}
     monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
-    monkeypatch.setattr(
-        checkpoints, "slots", {case.key: tmp_path / f"{case.key}.pt" for case in cases}
-    )
+    monkeypatch.setattr(checkpoints, "slots", slots)
     first = dict(study.measure(cases))
     assert [path.name[:16] for path in tmp_path.iterdir()] == [cases[0].key]
     monkeypatch.setattr(loop, "update", None)  # which would be called for one more update

@@ -25,17 +25,10 @@ from records import write_result
 
 STUDY = registry["modes"]
 WITH_MODES = ["8gaussians", "25gaussians", "25gaussians_turned", "mixture_8"]
-SMALL: dict[str, Any] = {
-    "flows": ["realnvp"],
-    "datasets": ["8gaussians"],
-    "sizes": {"hidden": 8, "layers": 2},
-    "batch": 64,
-    "updates": 3,
-    "objectives": ["likelihood", "reverse_kl", "annealed_kl"],
-    "samples": 300,
-    "rows": 100,
-    "training": {"validations": 1, "validation_rows": 50},
-}
+SMALL: dict[str, Any] = {"flows": ["realnvp"], "datasets": ["8gaussians"], "batch": 64}
+SMALL |= {"sizes": {"hidden": 8, "layers": 2}, "updates": 3, "samples": 300, "rows": 100}
+SMALL |= {"objectives": ["likelihood", "reverse_kl", "annealed_kl"]}
+SMALL |= {"training": {"validations": 1, "validation_rows": 50}}
 
 
 @pytest.mark.parametrize("name", WITH_MODES)

@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.analysis import nfe
 from benchmarks.analysis.growth import polynomial
-from benchmarks.core.study import Common, registry
 from benchmarks.studies.nfe.tables import tables
 from claim_examples import at_equal_fit
+from measuring import cases_of
 
 
 def _cost(batch: int = 4) -> pd.DataFrame:
@@ -67,16 +67,10 @@ def test_a_polynomial_of_the_larger_sizes() -> None:
 
 def test_cases_of_widths_and_flows_with_options() -> None:
     """H = c D is in the options of each case, and so are those of a single flow."""
-    study = registry["nfe"]
     solver = {"method": "dopri5", "rtol": 1e-3, "atol": 1e-3}
-    options = study.Options(
-        flows=["cnf", {"flow": "rnode", "options": {"kinetic": 0.5}, "batch": 7}],
-        datasets=["patches2", "patches3"],
-        hidden_per_dim=2.5,
-        options={"solver": solver},
-        updates=1,
-    )
-    cases = list(study.cases(options, Common()))
+    members = ["cnf", {"flow": "rnode", "options": {"kinetic": 0.5}, "batch": 7}]
+    about = {"flows": members, "datasets": ["patches2", "patches3"], "updates": 1}
+    cases = cases_of("nfe", about | {"hidden_per_dim": 2.5, "options": {"solver": solver}})
     assert [case.options["hidden"] for case in cases] == [8, 8, 20, 20]
     assert [case.options.get("kinetic") for case in cases] == [None, 0.5, None, 0.5]
     assert [case.batch for case in cases] == [256, 7, 256, 7]
@@ -98,9 +92,8 @@ def test_a_training_is_read_where_it_has_closed_the_share(frame: pd.DataFrame) -
         assert (fit.rows["update"] == 200).all()
         assert fit.rows["share"].to_numpy() == pytest.approx(1)
         for tolerance, slope in SLOPES.items():
-            assert fit.rows[tolerance].to_numpy() == pytest.approx(
-                38 * fit.rows["dim"].to_numpy() ** slope
-            )
+            expected = 38 * fit.rows["dim"].to_numpy() ** slope
+            assert fit.rows[tolerance].to_numpy() == pytest.approx(expected)
             assert fit.growth(tolerance).interval(0.05) == pytest.approx((slope, slope))
         assert fit.growth().value == pytest.approx(-0.125)
 

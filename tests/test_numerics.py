@@ -24,19 +24,9 @@ from flows.continuous.trace import Trace
 from measuring import GRADIENTS, cases_of, frame_of, gradient_cases, results_of
 
 STUDY = registry["numerics"]
-SMALL: dict[str, Any] = {
-    "part": "identities",
-    "flows": [{"flow": "realnvp"}],
-    "dims": [2],
-    "sizes": {"hidden": 8, "depth": 2},
-    "times": ["concatsquash"],
-    "blocks": [1, 5],
-    "steps": [8, 16],
-    "methods": ["euler", "rk4"],
-    "bottlenecks": [[6, 2]],
-    "batch": 4,
-    "draws": 2000,
-}
+SMALL: dict[str, Any] = {"part": "identities", "flows": [{"flow": "realnvp"}], "dims": [2]}
+SMALL |= {"sizes": {"hidden": 8, "depth": 2}, "batch": 4, "draws": 2000, "times": ["concatsquash"]}
+SMALL |= {"blocks": [1, 5], "steps": [8, 16], "methods": ["euler", "rk4"], "bottlenecks": [[6, 2]]}
 
 
 def cases(identity: str, **changes: Any) -> list[Case]:
@@ -81,9 +71,7 @@ def test_orders_are_those_of_the_methods(monkeypatch):
     orders = [order[-1] for order in values("order", "convergence_order")]
     assert orders == [pytest.approx(1, abs=0.2), pytest.approx(4, abs=0.3)]
     swapped = {"rk4": "midpoint"}
-    monkeypatch.setattr(
-        numerics, "Solver", lambda method, **how: Solver(swapped.get(method, method), **how)
-    )
+    monkeypatch.setattr(numerics, "Solver", lambda by, **how: Solver(swapped.get(by, by), **how))
     assert values("order", "convergence_order")[1][-1] == pytest.approx(2, abs=0.3)
 
 
@@ -136,7 +124,7 @@ def test_a_trace_of_other_factors_shows(monkeypatch):
 
 
 def test_tables_and_figures_of_every_identity():
-    """One a failed case does not stop; units are known; nothing of an empty frame."""
+    """A failed case stops none; units are known; an empty frame has none."""
     small: dict[str, Any] = {"draws": 100, "sizes": {"hidden": 4, "depth": 1}, "differences": [32]}
     pairs = [pair for identity in IDENTITIES for pair in measured(identity, **small)]
     assert {m for _, result in pairs for m in result.metrics} <= set(METRICS)
@@ -193,33 +181,23 @@ def test_the_error_falls_with_the_tolerance(frame, gradient, updates):
 def test_float32_has_a_floor(frame):
     """At the tightest tolerance its rounding is all that is left, and far above float64's error."""
     for gradient in ("adjoint", "seminorm", "backprop"):
-        place = {"updates": 40, "gradient": gradient}
-        single, double = (
-            along(frame, "gradient_error", dtype=dtype, **place)[-1]
-            for dtype in ("float32", "float64")
-        )
+        errors = partial(along, frame, "gradient_error", updates=40, gradient=gradient)
+        single, double = errors(dtype="float32")[-1], errors(dtype="float64")[-1]
         assert 1e-8 < single < 1e-4
         assert double < 0.3 * single
 
 
 def test_a_block_has_every_gradient_of_one_setting():
     """No seminorm of fixed steps, which have no norm; the key has all that changes a number."""
-    groups = [
-        [case.options["solver"]["gradient"] for case in task.cases]
-        for task in tasks(gradient_cases())
-    ]
+    blocks = [[case.options["solver"] for case in task.cases] for task in tasks(gradient_cases())]
+    groups = [[solver["gradient"] for solver in block] for block in blocks]
     adaptive, fixed = 2 * 2 * len(TOLERANCES), 2 * 2 * len(STEPS)
     assert groups.count(["adjoint", "seminorm", "backprop"]) == adaptive
     assert groups.count(["adjoint", "backprop"]) == fixed
     assert len(groups) == adaptive + fixed
-    changes: dict[str, Any] = {
-        "batch": 17,
-        "reference": 1e-10,
-        "training_batch": 65,
-        "training_solver": {"rtol": 1e-3},
-        "training": {"clip": 1.0},
-        "options": {"solver": {"error_norm": "state"}},
-    }
+    changes: dict[str, Any] = {"batch": 17, "reference": 1e-10, "training_batch": 65}
+    changes |= {"training_solver": {"rtol": 1e-3}, "training": {"clip": 1.0}}
+    changes |= {"options": {"solver": {"error_norm": "state"}}}
     keys = {case.key for case in gradient_cases()}
     for name, value in changes.items():
         assert keys.isdisjoint(case.key for case in gradient_cases(**{name: value})), name

@@ -3,7 +3,6 @@
 import importlib.util
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,12 +28,12 @@ from benchmarks.measure.clock import interleave
 from benchmarks.studies.peers import tables
 from benchmarks.studies.peers.study import Contest, ForeignTraining, Group, copy_weights
 from benchmarks.training.state import initial_state, prepared
+from committed import ROOT
 from measuring import cases_of, frame_of, results_of
 from records import record_result
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own notices, and absent peers
 
-ROOT = Path(__file__).resolve().parent.parent
 STUDY = registry["peers"]
 SOLVERS = [
     {"flow": "cnf", "label": f"{tol:g}", "options": {"solver": {"rtol": tol, "atol": tol}}}
@@ -68,16 +67,14 @@ def trained(seeds: tuple[int, ...] = (0,), **changes: Any) -> list[Case]:
     return cases_of("peers", {**options, **changes}, seeds=seeds)
 
 
-def raced(
-    competitors: Sequence[Any], flow: str, dtype: str = "float32", seed: int = 0, **changes: Any
-) -> list[Case]:
+def raced(by: Sequence[Any], flow: str, dtype="float32", seed=0, **changes: Any) -> list[Case]:
     options: dict[str, Any] = {"hidden": 16, "depth": 2, "layers": 2}
     if flow == "cnf":
         solver = {"rtol": 1e-8, "atol": 1e-8, "first_step": 0.1, "gradient": "backprop"}
         options = {"hidden": 16, "solver": solver}
     subject = {"flow": flow, "dim": 4, "batch": 12, "options": options}
     values: dict[str, Any] = {"part": "speed", "gain": 1.5, "updates": 2, "seconds": 0, **changes}
-    values |= {"subjects": [subject], "competitors": competitors}
+    values |= {"subjects": [subject], "competitors": by}
     return [case.changed(seeds={"init": seed}) for case in cases_of("peers", values, dtype=dtype)]
 
 
@@ -92,7 +89,7 @@ def test_figures_of_the_former_studies_are_current(folder):
     """Of each record by its key, which has the name that its study had; a case of the suite."""
     for library in ("normflows", "flowjax"):  # without which the suite has fewer cases
         pytest.importorskip(library)
-    records = store.read(ROOT / "results" / folder)
+    records = store.read(ROOT / folder)
     for key, record in records.items():
         assert (record.case.study, record.case.former in FORMER) == ("peers", True)
         assert digest(record.identity)[:16] == key
@@ -201,9 +198,7 @@ def test_zuko_solves_the_field_of_ours():
 @pytest.mark.filterwarnings("default")
 def test_without_the_other_library_its_flows_are_left_out_in_one_line(monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda wanted: None if wanted == "zuko" else find(wanted)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "zuko" else find(n))
     with pytest.warns(UserWarning, match=r"^flows of zuko .*'flowgauge\[zuko\]'$") as caught:
         listed = suite.read("libraries").cases()
     assert len({str(w.message) for w in caught if "zuko" in str(w.message)}) == 1

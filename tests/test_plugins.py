@@ -12,7 +12,6 @@ from typing import Literal, get_args, get_origin
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 from torch.distributions import Distribution
 
 import flows
@@ -23,6 +22,7 @@ from benchmarks.plotting.draw import looks
 from benchmarks.studies.contender import Trainee, expanded
 from benchmarks.studies.density.tables import tables as density_tables
 from claim_examples import densities
+from documents import ROOT
 from flows.continuous.trace import TRACES, Trace
 from flows.plugins import load_plugin
 from flows.registry import SIZES, Member, Registry, needed
@@ -69,17 +69,9 @@ def test_choices_of_an_option_are_listed(name):
 
 def test_register_checks_the_signature():
     with pytest.raises(TypeError, match=r"'odd'.*\['depth'\].*\['hidden'\]"):
-
-        @flows.register("odd", uses=("hidden", "depth"))
-        def _odd(dim: int, *, hidden: int = 3) -> nn.Module:
-            raise AssertionError
-
+        flows.register("odd", uses=("hidden", "depth"))(lambda dim, *, hidden=3: None)
     with pytest.raises(TypeError, match="width"):
-
-        @flows.register("odd", uses=("width",))
-        def _wide(dim: int, *, width: int = 3) -> nn.Module:
-            raise AssertionError
-
+        flows.register("odd", uses=("width",))(lambda dim, *, width=3: None)
     assert "odd" not in flows.names()
 
 
@@ -196,9 +188,8 @@ def test_two_plug_ins_of_one_name_are_told_apart(tmp_path):
 )
 def test_a_broken_plug_in_errs_in_one_line(tmp_path, text):
     path = _plugin(tmp_path / "broken.py", text)
-    with pytest.raises(
-        ValueError, match=r"broken\.py' cannot be imported: line 1: \w+Error: "
-    ) as caught:
+    fault = r"broken\.py' cannot be imported: line 1: \w+Error: "
+    with pytest.raises(ValueError, match=fault) as caught:
         load_plugin(path)
     assert "\n" not in str(caught.value)
     _plugin(path, PLUGIN.format(name="mended"))
@@ -299,46 +290,33 @@ print(json.dumps({
 """
 
 
-@pytest.fixture
-def distribution(tmp_path: Path) -> dict[str, str]:
-    """The environment of a process that finds the distribution."""
-    about = "Metadata-Version: 2.1\nName: theirs\nVersion: 1\n"
-    info = {"entry_points.txt": POINTS, "METADATA": about}
-    write_files(tmp_path, {"their_members.py": MEMBERS})
-    write_files(tmp_path / "theirs-1.dist-info", info)
-    root = Path(__file__).parents[1]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root, tmp_path)))}
-
-
-def test_entry_points_add_flows_data_sets_studies_and_claims(distribution, tmp_path):
+def test_entry_points_add_flows_data_sets_studies_and_claims(tmp_path):
     """Each is listed, its records name the module and its file, a broken one is a line.
 
     Its file as a plug-in is the same module.
     """
+    about = "Metadata-Version: 2.1\nName: theirs\nVersion: 1\n"
+    info = {"entry_points.txt": POINTS, "METADATA": about}
+    write_files(tmp_path, {"their_members.py": MEMBERS})
+    write_files(tmp_path / "theirs-1.dist-info", info)
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, tmp_path)))}
     command = [sys.executable, "-c", CODE]
-    output = subprocess.check_output(command, cwd=tmp_path, env=distribution, text=True)
-    facts = json.loads(output)
+    facts = json.loads(subprocess.check_output(command, cwd=tmp_path, env=found))
     messages = facts.pop("messages")
     assert len(messages) == 4
     assert all("\n" not in text and "left out" in text for text in messages)
     assert facts == {
-        "claim": True,
-        "flow": "their_members",
+        "claim": True, "rows": 40, "flow": "their_members", "again": "their_members",
         "plugins": {"data": "their_members.py", "study": "their_members.py"},
-        "files": ["file their_members.py"],
-        "needed": [["their_members"], []],
-        "again": "their_members",
-        "rows": 40,
-    }
+        "files": ["file their_members.py"], "needed": [["their_members"], []],
+    }  # fmt: skip
 
 
 def test_the_claims_of_a_file_are_asked_for_by_name(tmp_path):
-    file = tmp_path / "their_members.py"
-    file.write_text(MEMBERS)
-    root = Path(__file__).parents[1]
+    file = _plugin(tmp_path / "their_members.py", MEMBERS)
     command = ["claims", "results/slide", "--plugin", str(file), "--only", "their-claim"]
     line = [sys.executable, "-m", "benchmarks", *command, "--json"]
-    (row,) = json.loads(subprocess.check_output(line, cwd=root, text=True))
+    (row,) = json.loads(subprocess.check_output(line, cwd=ROOT))
     assert (row["id"], row["verdict"]) == ("their-claim", "not_measured")
 
 

@@ -126,10 +126,8 @@ def test_what_cannot_start_says_so(monkeypatch, tmp_path):
     broken = "import os\nif 'JAX_ENABLE_X64' in os.environ: raise OSError('no')\nPACKAGES = ()\n"
     (tmp_path / "broken_peer.py").write_text(broken)
     monkeypatch.syspath_prepend(tmp_path)
-    with (
-        flow("broken_peer") as child,
-        pytest.raises(ForeignError, match=r"cannot 'log_prob': OSError: no$"),
-    ):
+    failing = pytest.raises(ForeignError, match=r"cannot 'log_prob': OSError: no$")
+    with flow("broken_peer") as child, failing:
         Remote(child, "log_prob").seconds(1)
 
 

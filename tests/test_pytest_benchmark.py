@@ -17,8 +17,8 @@ import pytest_flowgauge
 from benchmarks.gate import pytest_benchmark
 from benchmarks.gate.comparison import compare
 from benchmarks.measure.operations import Operations
+from documents import ROOT
 
-ROOT = Path(__file__).parent.parent
 COUNTS = "benchmarks/micro/bench_counts.py::bench_flops"
 LIKE = "realnvp-log_prob"
 
@@ -31,11 +31,9 @@ def micro(storage: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--benchmark-only"]
     command += ["-p", "pytest_flowgauge", "-c", f"{ROOT}/pyproject.toml", f"--rootdir={ROOT}"]
     command += [f"--benchmark-storage=file://{storage}", "--benchmark-autosave", *arguments]
-    outer = {name: value for name, value in os.environ.items() if "XDIST" not in name}
-    environment = {**outer, "PYTHONPATH": str(ROOT)}  # its own run, with no part in this one's
-    return subprocess.run(
-        command, cwd=storage, env=environment, capture_output=True, text=True, check=False
-    )
+    environment = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    environment["PYTHONPATH"] = str(ROOT)  # its own run, with no part in this one's
+    return subprocess.run(command, cwd=storage, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

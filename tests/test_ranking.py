@@ -107,9 +107,8 @@ def test_a_run_with_five_sets_has_a_score_and_a_diagram(study: str) -> None:
         "half": closed.sem(axis=1) * stats.t.ppf(0.975, 5),
     }.items():  # fmt: skip
         assert frame[name].to_dict() == pytest.approx(expected.to_dict()), name
-    assert frame["kind"].to_dict() == {
-        "cnf": "continuous", "maf": "discrete", "mixture": "baseline", "gaussian": "baseline"
-    }  # fmt: skip
+    kinds = {"cnf": "continuous", "maf": "discrete", "mixture": "baseline", "gaussian": "baseline"}
+    assert frame["kind"].to_dict() == kinds
     diagram = next(figure for figure in figures(rows) if figure.name == f"{study}-ranks")
     panel = diagram.draw().axes[0]
     assert all(any(name in text.get_text() for text in panel.texts) for name in frame.index)

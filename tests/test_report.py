@@ -3,7 +3,6 @@
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,7 @@ from benchmarks.report.content import Exhibits, References, Report, Section, col
 from committed import ROOT
 from page import Page
 from records import folder
-from report_probes import (
-    AWKWARD,
-    BROKEN,
-    LL,
-    MACHINE,
-    PROBE,
-    REFERENCE,
-    SECONDS,
-    TALLY,
-    Broken,
-    Probe,
-    record_of,
-)
+from report_probes import AWKWARD, BROKEN, MACHINE, PROBE, TALLY, Broken, Probe, record_of
 from runs import flowgauge
 
 pytestmark = pytest.mark.usefixtures("probes")
@@ -119,7 +106,8 @@ def test_files_of_an_earlier_report_go(results):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("old")
     report.write(results)
-    assert not [p for p in (results / "report").rglob("*") if "old" in p.name or "99" in p.name]
+    names = [path.name for path in (results / "report").rglob("*")]
+    assert not [name for name in names if "old" in name or name.startswith(".index")]
 
 
 def test_an_interrupted_report_leaves_the_page_whole(results, monkeypatch):
@@ -186,19 +174,14 @@ def test_several_versions_of_the_code_are_a_warning_in_the_report(results):
     assert runs.read([results])[0].outside == 1
 
 
-@pytest.fixture
-def stand(monkeypatch: pytest.MonkeyPatch) -> Callable[[Standing], None]:
-    """Lets the first record of a trial have a standing, and the others be current."""
-
-    def put(standing: Standing) -> None:
-        first = {record_of(PROBE, 0).key: standing}
-        monkeypatch.setattr(runs, "standings", lambda records: first)
-
-    return put
+def _stand(monkeypatch: pytest.MonkeyPatch, standing: Standing) -> None:
+    """Let the first record of a trial have a standing, and the others be current."""
+    first = {record_of(PROBE, 0).key: standing}
+    monkeypatch.setattr(runs, "standings", lambda records: first)
 
 
-def test_a_stale_record_is_counted_noted_and_cited_as_such(results, stand):
-    stand(Standing(*["version of x moved from 1 to 2"] * 3))
+def test_a_stale_record_is_counted_noted_and_cited_as_such(results, monkeypatch):
+    _stand(monkeypatch, Standing(*["version of x moved from 1 to 2"] * 3))
     (run,) = runs.read([results])
     assert run.counts == {"stale": 1, "failed": 1, "missing": 1}
     content = collect([results])
@@ -209,12 +192,13 @@ def test_a_stale_record_is_counted_noted_and_cited_as_such(results, stand):
     assert content.references.text([key]) != References(content.references.numbers).text([key])
 
 
-def test_a_record_that_is_stale_in_times_alone_keeps_its_counts(results, stand):
+def test_a_record_that_is_stale_in_times_alone_keeps_its_counts(results, monkeypatch):
     """Its times are marked, and it is cited like a current one."""
-    timed = record_of(PROBE, 0, metrics={SECONDS: [0.1] * 3, REFERENCE: [1.0] * 3})
+    times = {"log_prob_seconds": [0.1] * 3, "reference_seconds": [1.0] * 3}
+    timed = record_of(PROBE, 0, metrics=times)
     store.write(results, timed)
     assert not runs.read([results])[0].cautions
-    stand(Standing("", *["pace of x moved from 1 to 2"] * 2))
+    _stand(monkeypatch, Standing("", *["pace of x moved from 1 to 2"] * 2))
     (run,) = runs.read([results])
     assert run.counts == {"stale in times": 1, "failed": 1, "missing": 1}
     assert run.cautions == {timed.key: "pace of x moved from 1 to 2"}
@@ -291,8 +275,8 @@ def test_a_plan_without_records_shows_what_is_missing(tmp_path):
 
 
 def _record(flow: str, seconds: float = 1.0, **changes: Any) -> Record:
-    metrics = {SECONDS: [seconds] * 3, REFERENCE: [1.0] * 3, LL: -seconds}
-    return record_of(TALLY, case={"flow": flow}, metrics=metrics, **changes)
+    times = {"log_prob_seconds": [seconds] * 3, "reference_seconds": [1.0] * 3}
+    return record_of(TALLY, case={"flow": flow}, metrics=times | {"test_ll": -seconds}, **changes)
 
 
 @pytest.fixture
@@ -334,11 +318,8 @@ def test_runs_of_different_machines_share_no_table(tmp_path):
     """Two of one machine stand in one, the third in another; so with versions of torch."""
     for change in ({"machine": {**MACHINE, "cpu": "other"}}, {"versions": {"torch": "2.14.1"}}):
         root = tmp_path / next(iter(change))
-        paths = [
-            folder(root / "a", _record("maf")),
-            folder(root / "b", _record("maf")),
-            folder(root / "c", _record("maf", **change)),
-        ]
+        paths = [folder(root / name, _record("maf")) for name in "ab"]
+        paths.append(folder(root / "c", _record("maf", **change)))
         (section,) = collect(paths).sections
         names = [[row[0] for row in _rows(table)] for table in section.tables]
         assert names == [["maf (a)", "maf (b)"], ["maf (c)"]]
@@ -348,9 +329,8 @@ def test_runs_of_different_machines_share_no_table(tmp_path):
 
 def test_times_of_another_machine_in_a_run_are_left_out_and_noted(tmp_path):
     elsewhere = _record("nice", 9.0, machine={**MACHINE, "cpu": "other"})
-    (section,) = collect(
-        [folder(tmp_path / "a", _record("maf"), _record("nsf_ar"), elsewhere)]
-    ).sections
+    run = folder(tmp_path / "a", _record("maf"), _record("nsf_ar"), elsewhere)
+    (section,) = collect([run]).sections
     assert {row[0]: row[1:] for row in _rows(section.tables[0])}["nice"] == ["−9.000", "–"]
     assert any("other" in note for note in section.notes)
 
@@ -379,12 +359,11 @@ def test_no_row_of_a_study_mixes_two_runs(name):
 def test_the_command_writes_beside_the_results_and_never_into_them(folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flowgauge("report", *folders)
-    root = tmp_path / "results" / "a-run-vs-b-run" / "report"
-    assert (root / "index.html").is_file()
+    index = Path("results/a-run-vs-b-run/report/index.html")
+    first = index.read_bytes()
     assert not any((folder / "report").exists() for folder in folders)
-    first = (root / "index.html").read_bytes()
-    assert report.write(*folders) == Path("results/a-run-vs-b-run/report/index.html")
-    assert (root / "index.html").read_bytes() == first
+    assert report.write(*folders) == index
+    assert index.read_bytes() == first
 
 
 def test_a_folder_given_twice_is_wrong_usage(folders):

@@ -87,10 +87,9 @@ def test_latex_compiles(rendered: Path, tmp_path: Path) -> None:
     root = Path(report.__file__).parent.parent
     own = {c for path in root.rglob("*.py") for c in path.read_text() if not c.isascii()}
     texts = [path.read_text() for path in sorted((rendered / "report/tables").glob("*.tex"))]
-    long = Exhibits().table(
-        Table("long", "Long", "", pd.DataFrame({"n": range(100), "t": "_"})), ""
-    )
-    texts += [latex.latex(long), *(latex.escape(f"{c}, a{c}b. ") for c in sorted(own))]
+    long = Table("long", "Long", "", pd.DataFrame({"n": range(100), "t": "_"}))
+    texts.append(latex.latex(Exhibits().table(long, "")))
+    texts += [latex.escape(f"{c}, a{c}b. ") for c in sorted(own)]
     head = r"\documentclass{article}\usepackage{booktabs, longtable}\begin{document}"
     (tmp_path / "all.tex").write_text("\n".join([head, *texts, r"\end{document}"]))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
@@ -101,18 +100,12 @@ def test_latex_compiles(rendered: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "digits", "text"),
     [
-        (0.123456, ".3g", "0.123"),
-        (1234.5, ".3g", "1230"),
-        (123456.0, ".3g", "123,000"),
-        (1.234e-7, ".3g", "1.23×10⁻⁷"),
-        (0.0, ".1e", "0"),
-        (-2.0, ".1f", "−2.0"),
-        (-0.001, ".1f", "0.0"),
-        (12.0, ",d", "12"),
-        (math.nan, ".3g", "–"),
+        (0.123456, ".3g", "0.123"), (1234.5, ".3g", "1230"), (123456.0, ".3g", "123,000"),
+        (1.234e-7, ".3g", "1.23×10⁻⁷"), (0.0, ".1e", "0"), (-2.0, ".1f", "−2.0"),
+        (-0.001, ".1f", "0.0"), (12.0, ",d", "12"), (math.nan, ".3g", "–"),
         (-math.inf, ".3g", "−∞"),
     ],
-)
+)  # fmt: skip
 def test_numbers(value: float, digits: str, text: str) -> None:
     assert formats.number(value, digits) == text
 
@@ -155,9 +148,8 @@ def test_columns_without_digits_and_other_cells() -> None:
 
 def test_times_that_are_not_to_be_quoted_are_marked() -> None:
     """Alone among others, in the header where all of a column are; and no other number is."""
-    frame = pd.DataFrame(
-        {"time": [1.0, "failed", 3.0], "count": [1, 2, 3], RECORDS: [("a",), ("b",), ("c", "d")]}
-    )
+    keys = [("a",), ("b",), ("c", "d")]
+    frame = pd.DataFrame({"time": [1.0, "failed", 3.0], "count": [1, 2, 3], RECORDS: keys})
     columns = {"time": Column.of("log_prob_seconds"), "count": Column.of("parameters")}
     table = Table("t", "", "", frame, columns=columns)
     grids = [cells.grid(table, doubted) for doubted in ([], ["d", "b"], ["a", "c"])]

@@ -160,8 +160,8 @@ def test_a_phase_leaves_the_rest_out(tmp_path, worker):
 
 
 def command_of(file: Path, out: Path, *options: object) -> list[str]:
-    """A run of a suite into a folder, for a process of its own."""
-    return [sys.executable, "-m", "benchmarks", *map(str, ("run", file, "--out", out, *options))]
+    """Arguments of Python for a run of a suite into a folder."""
+    return ["-m", "benchmarks", *map(str, ("run", file, "--out", out, *options))]
 
 
 @pytest.mark.system
@@ -170,10 +170,9 @@ def test_a_run_stops_at_a_checkpoint_and_the_next_gives_the_same(tmp_path, monke
     monkeypatch.setenv("PAUSED", str(tmp_path))
     file, stopped, whole = tmp_path / "one.toml", tmp_path / "stopped", tmp_path / "whole"
     file.write_text(STOPPED)
-    command = command_of(file, stopped, "--plugin", PAUSED)
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    command = [sys.executable, *command_of(file, stopped, "--plugin", PAUSED)]
+    piped = {"stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **piped) as process:
         begun = tmp_path / "begun"
         until(lambda: begun.exists() or process.poll() is not None, "no training", 120)
         os.killpg(process.pid, signal.SIGTERM)
@@ -217,11 +216,7 @@ def test_a_signal_between_two_events_stops_gently_too(tmp_path, monkeypatch):
 def test_a_run_that_waits_for_timings_of_another_stops_too(tmp_path):
     file = tmp_path / "one.toml"
     file.write_text(toml(COST))
-    command = command_of(file, tmp_path / "out")
-    with (
-        locks.timing(tmp_path, print),
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
-    ):
+    with locks.timing(tmp_path, print), started(*command_of(file, tmp_path / "out")) as process:
         for line in process.stdout:
             if line.startswith(f"Waiting for run {os.getpid()}"):
                 break
@@ -312,22 +307,17 @@ def test_figures_are_equal_for_any_number_of_jobs_and_shards(tmp_path, monkeypat
     assert len(state(suite, tmp_path / "merged").done) == 10
 
 
-@pytest.mark.parametrize(("jobs", "threads"), [(1, 8), (2, 1), (3, 2)])
-def test_workers_have_disjoint_cores(monkeypatch, jobs, threads):
+def test_workers_have_disjoint_cores(monkeypatch):
+    """One has any; more of them than there are cores for are refused with what fits."""
     cores = [frozenset({2 * n, 2 * n + 1}) for n in range(6)]
     monkeypatch.setattr("benchmarks.measure.machine.cores", lambda: cores)
-    bound = cores_for(jobs, threads)
-    if jobs == 1:
-        assert bound == [None]
-    else:
+    assert cores_for(1, 8) == [None]
+    for jobs, threads in ((2, 1), (3, 2)):
+        bound = cores_for(jobs, threads)
         assert [len(own) for own in bound] == [2 * threads] * jobs
         assert len(frozenset().union(*bound)) == 2 * threads * jobs
-
-
-def test_more_jobs_than_cores_are_refused_with_what_fits(monkeypatch):
-    monkeypatch.setattr("benchmarks.measure.machine.cores", lambda: [frozenset({0})] * 3)
     with pytest.raises(ValueError, match="--jobs 1"):
-        cores_for(2, 2)
+        cores_for(2, 4)
 
 
 def test_faulty_flows_have_one_record_each_and_cost_no_other(tmp_path: Path, worker: Worker):

@@ -132,7 +132,6 @@ def _up(folder: Path, name: str, condition) -> None:
 
 
 def _cancel() -> None:
-    """End all jobs."""
     output("scancel", "--me", "--full", "--signal=KILL")
     output("scancel", "--me")
     with suppress(pytest.fail.Exception):

@@ -30,7 +30,6 @@ def on_both_engines(*solvers: Solve) -> Any:
 @on_both_engines({}, ADJUSTED, {"method": "dopri8"}, {"error_norm": "sample"})
 @pytest.mark.parametrize("direction", ["log_prob", "sample"])
 def test_a_field_that_is_not_finite(value, solver, direction, normal):
-    """NaN or infinity in one row stops the solve with the count of rows and the time."""
     field = Rowwise(lambda x: x * torch.where(torch.arange(len(x)) == 1, value, 1.0)[:, None])
     flow = Flow(CNF(field, solver=solver))
     run = flow.sample if direction == "sample" else flow.log_prob
@@ -63,7 +62,6 @@ def test_max_steps(solver, normal):
 
 @on_both_engines({"gradient": "adjoint"}, {"gradient": "seminorm"})
 def test_failures_of_the_adjoint(solver, normal):
-    """A backward solve that needs too many steps, or meets NaN, is a SolveError too."""
     matrix = torch.diag(torch.tensor([-60.0, -0.1], dtype=torch.float64))
     solver = {"rtol": 1e-3, "atol": 1e-3, **solver}
     x = normal(4, 2).requires_grad_()
@@ -168,7 +166,6 @@ def test_a_context_is_never_ignored(kind, normal):
 
 @pytest.mark.parametrize("trace", ["loop", "hutchinson", "closed_form"])
 def test_a_field_of_another_shape_is_refused(trace, normal):
-
     class Field(torch.nn.Module):
         def forward(self, t: Tensor, x: Tensor) -> Tensor:
             return x[:, :1]

@@ -3,8 +3,6 @@
 import json
 import shutil
 import warnings
-from functools import cache
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,29 +15,22 @@ from benchmarks.core import store
 from benchmarks.core.case import Case
 from benchmarks.core.frame import load
 from benchmarks.core.naming import labels
-from benchmarks.core.study import Common, registry
 from benchmarks.datasets.maf import PUBLISHED
 from benchmarks.execution import suite
 from benchmarks.execution.plan import Shard, budget, dealt, tasks, wall_seconds
 from benchmarks.studies.contender import Trainee
 from benchmarks.studies.density.study import DensityOptions
 from benchmarks.training.settings import Training
+from committed import ROOT
 from flows.continuous.ffjord import TABLE_4
+from measuring import cases_of
 from runs import COST, flowgauge, toml
-
-ROOT = Path(__file__).parent.parent
-
-
-@cache
-def _cases(name):
-    return suite.read(name).cases()
 
 
 def test_studies_of_a_suite_have_its_cases():
-    """With the same keys, in the same order, whichever of them are named."""
     full = suite.read("complexity")
+    every = [(case.key, {case.study, case.former}) for case in full.cases()]
     for names in (["identities"], ["trace", "nfe"]):
-        every = [(case.key, {case.study, case.former}) for case in _cases("complexity")]
         cases = [key for key, own in every if own & {*names}]
         assert [case.key for case in full.only(names).cases()] == cases
 
@@ -47,17 +38,16 @@ def test_studies_of_a_suite_have_its_cases():
 def test_a_results_folder_stands_for_the_suite_that_was_run_there(tmp_path):
     """Its plan is asked, and the folder itself for its records."""
     folder = tmp_path / "mine"
-    shutil.copytree(ROOT / "results" / "truth", folder, ignore=shutil.ignore_patterns("report"))
+    shutil.copytree(ROOT / "truth", folder, ignore=shutil.ignore_patterns("report"))
     plan = json.loads((folder / "suite.json").read_text())
     plan["suite"]["seeds"] = [0, 7]
     (folder / "suite.json").write_text(json.dumps(plan))
-    assert suite.read(str(folder)).seeds == (0, 7)
-    cases = suite.read(str(folder)).cases()
-    known = set(load(folder)["key"])
+    chosen, known = suite.read(str(folder)), set(load(folder)["key"])
+    assert chosen.seeds == (0, 7)
+    cases = chosen.cases()
     new = [case.key for case in cases if case.key not in known]
     assert all(case.key in new for case in cases if case.seeds.init == 7)
-    result = flowgauge("status", folder, "--json", "-", status=1)
-    groups = json.loads(result.stdout)
+    groups = json.loads(flowgauge("status", folder, "--json", "-", status=1).stdout)
     assert [entry["key"] for entry in groups["missing"]] == new != []
     assert len(groups["done"]) + len(groups["stale"]) == len(cases) - len(new)
     (folder / "suite.json").write_text(json.dumps(plan | {"suite": {}}))  # as of a merge
@@ -69,7 +59,7 @@ def test_a_results_folder_stands_for_the_suite_that_was_run_there(tmp_path):
 @pytest.mark.parametrize("name", suite.names())
 def test_every_suite_expands_to_distinct_cases(name):
     """And a person can tell them apart, by labels that say no more than that takes."""
-    cases = _cases(name)
+    cases = suite.read(name).cases()
     assert len({case.key for case in cases}) == len(cases) > 0
     names = labels(cases)
     assert len(set(names.values())) == len(cases)
@@ -118,8 +108,7 @@ def empty(tmp_path, monkeypatch):
 
 def test_dry_run_and_status_name_what_cannot_be_constructed(empty):
     (empty / "one.toml").write_text(cost(2, 4))
-    dry = flowgauge("run", "one.toml", "--dry-run", status=2)
-    assert REASON in dry.stderr
+    assert REASON in flowgauge("run", "one.toml", "--dry-run", status=2).stderr
     status = flowgauge("status", "one.toml", "--json", "-", status=1)
     missing = json.loads(status.stdout)["missing"]
     assert sum(REASON in case["reason"] for case in missing) == 1
@@ -230,9 +219,6 @@ def test_more_jobs_shorten_what_runs_side_by_side_alone(cases):
     assert walls[-1] > alone > 0
 
 
-STUDY = registry["density"]
-
-
 @pytest.mark.parametrize("name", protocols.names())
 def test_every_rule_of_a_protocol_can_be_trained(name: str) -> None:
     read = protocols.read(name)
@@ -304,15 +290,12 @@ def test_nearer_options_override() -> None:
     assert training == Training(**rule.training)
     of_study = resolved({"flow": "realnvp"}, protocol="quick")
     assert of_study == (named.model_copy(update={"protocol": None}), training)
-    study, training = resolved(
-        {"flow": "realnvp"}, protocol="quick", updates=7, training={"clip": 2.0}
-    )
+    nearer = {"protocol": "quick", "updates": 7, "training": {"clip": 2.0}}
+    study, training = resolved({"flow": "realnvp"}, **nearer)
     assert study.updates == 7
     assert training == Training(**rule.training, clip=2.0)
     flow = {"flow": "realnvp", "updates": 9, "training": {"clip": 3.0}, "options": {"layers": 2}}
-    own, training = resolved(
-        flow, protocol="quick", updates=7, training={"clip": 2.0}, sizes={"hidden": 5}
-    )
+    own, training = resolved(flow, **nearer, sizes={"hidden": 5})
     assert own.updates == 9
     assert training.clip == 3.0
     assert own.options == {**rule.options, "hidden": 5, "layers": 2}
@@ -329,20 +312,18 @@ def test_training_options_of_a_flow_are_checked_when_they_are_read() -> None:
     plateau = {"flow": "realnvp", "training": {"schedule": "plateau"}}
     about = {"flows": [plateau], "datasets": ["8gaussians"], "baselines": []}
     with pytest.raises(ValueError, match=r"^training of flow 'realnvp': .*patience.*$"):
-        list(STUDY.cases(DensityOptions.model_validate(about), Common()))
-    about["training"] = {"patience": 3}
-    (case,) = STUDY.cases(DensityOptions.model_validate(about), Common())
+        cases_of("density", about)
+    (case,) = cases_of("density", about | {"training": {"patience": 3}})
     assert case.settings["training"]["schedule"] == "plateau"
 
 
 def test_a_case_holds_the_rules_of_its_protocol() -> None:
     """So that its key changes with it, and is that of one where all is written out."""
     rule = protocols.read("quick").of("ffjord", "8gaussians")
-    common, about = Common(), {"datasets": ["8gaussians"], "baselines": []}
-    short = {"flows": [{"flow": "ffjord", "protocol": "quick"}], **about}
     written = {"options": rule.options, "training": rule.training, "updates": rule.updates}
-    long = {"flows": [{"flow": "ffjord", "batch": rule.batch, **written}], **about}
+    entries = {"protocol": "quick"}, {"batch": rule.batch, **written}
+    about = {"datasets": ["8gaussians"], "baselines": []}
     one, other = (
-        list(STUDY.cases(DensityOptions.model_validate(o), common)) for o in (short, long)
+        cases_of("density", about | {"flows": [{"flow": "ffjord", **entry}]}) for entry in entries
     )
     assert [case.key for case in one] == [case.key for case in other]

@@ -2,7 +2,6 @@
 
 import contextlib
 import gzip
-import re
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,9 @@ from benchmarks.datasets import load_file, load_frame, tables
 from benchmarks.datasets.tables import Selection, spacing
 from benchmarks.execution.suite import Suite
 from benchmarks.execution.versions import dependencies
-from runs import flowgauge, toml
+from documents import DOCS, blocks
+from runs import flowgauge, refused, toml
 
-PAGE = Path(__file__).parent.parent / "docs" / "data.md"
 X = np.random.default_rng(0).normal(2, 5, (2000, 3)).round(6)
 FRAME = pd.DataFrame(X, columns=["mass", "flux", "age"])
 
@@ -274,8 +273,7 @@ BAD = {  # a table, options, the exit status, and what the one line says
 def test_a_bad_table_or_option_is_one_line_with_the_remedy(table, options, status, words, tmp_path):
     result = flowgauge("data", "info", written(tmp_path, table), *options, status=status)
     (line,) = result.stderr.splitlines()
-    for word in words:
-        assert word in line
+    assert all(word in line for word in words), line
 
 
 def test_columns_that_share_a_name_are_refused_but_in_text(tmp_path: Path) -> None:
@@ -418,15 +416,13 @@ def test_of_whole_numbers_a_class_alone_is_no_target(tmp_path: Path) -> None:
         assert load_file(f"{path}:target={target}").context_dim == 4
 
 
-def suite(*names: str) -> Suite:
-    about = {"name": "s", "about": "a", "threads": 1}
-    density = {"study": "density", "datasets": list(names), "flows": [], "baselines": ["gaussian"]}
-    return Suite(**about, studies=(density,))
+DENSITY = {"study": "density", "flows": [], "baselines": ["gaussian"]}
 
 
 def test_the_content_decides_what_is_stale(tmp_path: Path) -> None:
     name = written(tmp_path, FRAME, "stale.csv")
-    (case,) = suite(name).cases()
+    study = DENSITY | {"datasets": [name]}
+    (case,) = Suite(name="s", threads=1, studies=(study,)).cases()
     assert (case.dataset, case.dim) == (name, 3)
     assert datasets.registry.module_of(name) == tables.__name__
     before = dependencies(case)
@@ -439,17 +435,15 @@ def test_the_content_decides_what_is_stale(tmp_path: Path) -> None:
 def test_a_file_goes_through_run_status_and_report(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     written(tmp_path, FRAME, "my.csv")
-    Path("s.toml").write_text(toml(*suite("magic").studies))
+    Path("s.toml").write_text(toml(DENSITY | {"datasets": ["magic"]}))
     with datasets.registry.temporary():
         flowgauge("run", "s.toml", "--out", "out", "--data", "my.csv")
         assert list(load("out")["dataset"]) == ["my.csv"]
         assert Path("out/report/tables/density-my-csv.csv").is_file()
-        status = ["status", "s.toml", "--out", "out", "--data", "my.csv"]
-        flowgauge(*status)
+        flowgauge("status", "s.toml", "--out", "out", "--data", "my.csv")
     flowgauge("report", "out")
     for wrong in ("nosuch.csv", "nosuch"):
-        refused = flowgauge("run", "s.toml", "--out", "out", "--data", wrong, status=2)
-        assert wrong in refused.stderr
+        assert wrong in refused("run", "s.toml", "--out", "out", "--data", wrong)
 
 
 @pytest.mark.slow
@@ -458,10 +452,9 @@ def test_the_suite_of_the_page_on_data_scores_flows_and_baselines(tmp_path, monk
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     written(tmp_path, FRAME.head(600), "my.csv")
-    (text,) = re.findall(r"```toml\n# own.toml.*?\n(.*?)```", PAGE.read_text(), re.S)
+    (text,) = (block.text for block in blocks(DOCS / "data.md") if block.file == "own.toml")
     Path("elsewhere/own.toml").write_text(text)
-    few = ["-s", "density.updates=3"]
-    flowgauge("run", "elsewhere/own.toml", "--out", "out", *few)
+    flowgauge("run", "elsewhere/own.toml", "--out", "out", "-s", "density.updates=3")
     frame = load("out")
     assert set(frame["dataset"]) == {"my.csv"}
     assert set(frame["flow"]) > {"realnvp", "maf", "nsf_coupling", "gaussian", "mixture"}

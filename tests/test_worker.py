@@ -59,8 +59,7 @@ def outcomes(worker: Worker, tmp_path: Path, *cases: Case) -> list[Measured]:
 
 def counts(*flows: str) -> list[Case]:
     (study,) = small(*flows).studies
-    suite = small().model_copy(update={"studies": ({**study, "dims": [2], "seconds": 0},)})
-    return suite.cases()
+    return trainings(seeds=(0,), studies=[{**study, "dims": [2], "seconds": 0}]).cases()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,6 @@ bent = "my_package.bent"
 
 
 def shown(page: Path, file: str) -> str:
-    """The text of a file that a page shows."""
     (text,) = (block.text for block in blocks(page) if block.file == file)
     return text
 
@@ -54,18 +53,12 @@ class Place:
         self.temporary.mkdir()
 
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of the environment in the repository."""
         inherited = {n: v for n, v in os.environ.items() if n != "PYTHONPATH" and "XDIST" not in n}
         path = f"{self.environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
         pip = {"PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
-        return subprocess.run(
-            command,
-            cwd=self.repository,
-            env={**inherited, **pip, "PATH": path, "OMP_NUM_THREADS": "1", **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {**inherited, **pip, "PATH": path, "OMP_NUM_THREADS": "1", **variables}
+        where = {"cwd": self.repository, "env": environment}
+        return subprocess.run(command, **where, capture_output=True, text=True)
 
     def steps(self, **inputs: str) -> list[subprocess.CompletedProcess[str]]:
         """Run the steps of the action as GitHub does, to the first that fails."""
@@ -141,8 +134,7 @@ def test_a_library_is_held_to_its_baseline_and_timed(place: Place) -> None:
     assert "results/baseline" in steps[-1].stderr
 
     assert re.fullmatch(r"flowgauge \d[\d.]+\n", place.run("flowgauge", "--version").stdout)
-    results = str(place.temporary / "flowgauge")
-    renewed = place.run("flowgauge", "baseline", "update", results)
+    renewed = place.run("flowgauge", "baseline", "update", str(place.temporary / "flowgauge"))
     assert renewed.returncode == 0, renewed.stderr
     assert (place.repository / "results" / "baseline" / "suite.json").is_file()
     commit(place.repository, "change")
@@ -154,10 +146,8 @@ def test_a_library_is_held_to_its_baseline_and_timed(place: Place) -> None:
     assert [step.returncode for step in steps] == [0, 0, 1], steps[-1].stdout + steps[-1].stderr
     assert "flow bent" in (place.temporary / "GITHUB_STEP_SUMMARY").read_text()
 
-    timed = place.run(
-        *("flowgauge", "ab", "HEAD~1", "HEAD", "--package", "my_package"),
-        *("--seconds", "20", "--json", "ab.json"),
-    )
+    options = "--package my_package --seconds 20 --json ab.json"
+    timed = place.run("flowgauge", "ab", "HEAD~1", "HEAD", *options.split())
     (name,) = json.loads((place.repository / "ab.json").read_text())["benchmarks"]
     assert name == "bent/gradient", timed.stderr
 
