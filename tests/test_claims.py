@@ -91,6 +91,13 @@ def test_without_records_it_is_not_measured(claim, examples, every):
         assert not verdict.records
 
 
+@pytest.mark.parametrize("flow", ["ffjord", "glow"])
+def test_claims_of_costs_are_judged_by_records_of_one_flow(flow, frames):
+    frame = frames["complexity"].query("flow == @flow").dropna(axis=1, how="all")
+    for claim in (claim for claim in claims() if "cost" in claim.reads):
+        assert claim.verdict(frame.reset_index(drop=True)).sentence
+
+
 @EVERY
 def test_a_verdict_is_of_its_own_records_alone(claim, examples, every):
     others = every[~every["study"].isin(claim.reads)]
