@@ -478,11 +478,14 @@ def test_a_baseline_that_is_ahead_or_level_is_the_first_sentence(folder):
     frame = load(folder)
     rows = frame["flow"] == "gaussian"
     ahead = frame.assign(val_ll=frame["val_ll"] + 100.0 * rows)
-    assert parted(ahead)[1][0].answer.startswith("A Gaussian is ahead of every flow")
+    (choice,) = parted(ahead)[1]
+    level = choice.baselines["standing"].iloc[0] == "level"
+    text = "level with the best" if level else "ahead of every"
+    assert choice.answer.startswith(f"A Gaussian is {text} flow")
     (choice,) = parted(frame.assign(val_ll=frame["val_ll"] - 100.0 * rows))[1]
     level = choice.baselines["standing"].iloc[0] == "level"
     first = choice.flows["model"].iloc[0]
-    assert choice.answer.startswith("A Gaussian is level" if level else first)
+    assert choice.answer.startswith("A Gaussian is level" if level else f"Take {first}")
 
 
 def test_kept_weights_are_the_density_of_raw_rows_that_was_scored(folder):

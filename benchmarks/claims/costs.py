@@ -139,8 +139,9 @@ def cost_of_cnf(frame: pd.DataFrame) -> Verdict:
     scans = sizes.scans(done(frame, "cost", "rate_flops"))
     exact = degrees(scans, "rate_flops")
     exact = exact[~exact["stochastic"].astype(bool)]
-    layers = exact["depth"].map(" of {:g} hidden layers".format, na_action="ignore").astype(object)
-    exact = exact.assign(name=exact["flow"] + layers.fillna("") + " by " + exact["trace"].fillna("its own"))
+    words = " of {:g} hidden layers".format
+    layers = exact["depth"].map(words, na_action="ignore").fillna("").astype(str)
+    exact = exact.assign(name=exact["flow"] + layers + " by " + exact["trace"].fillna("its own"))
     by_width = exact.pivot_table("degree", "name", "width", aggfunc="max")
     by_width = by_width.reindex(columns=[FIXED, FOLLOWS]).dropna()
     if by_width.empty:

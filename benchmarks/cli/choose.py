@@ -358,7 +358,7 @@ def _announce(suite: Suite, jobs: int) -> None:
     trials = f"{counted(first['configurations'], 'trial')} of {first['seconds']:.1f} CPU s"
     say(f"{names} on {counted(jobs, 'core')}: {trials} each; the best get {last['seconds']:.0f}")
     if study["left_out"]:
-        say(f"left out for want of time: {', '.join(study['left_out'])}")
+        say(f"left out of {study['minutes']:g} minutes: {', '.join(study['left_out'])}")
 
 
 def _choices_of(folder: Path) -> list[Choice]:

@@ -42,6 +42,7 @@ from flows.budget import trainable
 from flows.conditional import Conditional
 from flows.conformance.densities import jacobians
 from flows.continuous import SolveError
+from flows.training import TrainingError
 from flows.tuning import DECAYED, RATE, WEIGHT_DECAY, batch, tuning
 
 NAME = "search"
@@ -638,8 +639,14 @@ class Search(TrainingStudy):
         if case.settings.get("stage", "final") == "final":
             return score(case, data)
         flow, settings = prepared(case, data)
-        history = train(flow, data, case, settings)
-        if fault := no_density(flow, data.train[:ROWS].to(case.device)):
+        rows = data.train[:ROWS].to(case.device)
+        try:
+            history = train(flow, data, case, settings)
+        except TrainingError:
+            if fault := no_density(flow, rows):
+                return Result(failure=fault)
+            raise
+        if fault := no_density(flow, rows):
             return Result(failure=fault)
         metrics = history.metrics() | {"parameters": trainable(flow)}
         return Result(metrics, history.arrays(), {"course": history.course})
@@ -659,9 +666,10 @@ def no_density(flow: flows.Flow, rows: torch.Tensor) -> str:
     except SolveError:
         return ""
     error = (ladj - torch.linalg.slogdet(matrices)[1]).abs().max().item()
-    if error <= WRONG:
+    if not error > WRONG:
         return ""
-    return f"it is no density: its log-determinant is {error:.2g} nats off that of its Jacobian"
+    fault = f"its log-determinant is {error:.2g} nats off that of its Jacobian"
+    return f"it is no density: {fault}; flowgauge check says where"
 
 
 def _chosen(case: Case, best: Case) -> Case:

@@ -565,11 +565,11 @@ class Choice:
         if self.flows.empty:
             trials = self.rows[self.rows["stage"] == "trial"].reindex(columns=["model", "val_ll"])
             best = trials.dropna().sort_values("val_ll")["model"].tolist()[-1:]
-            hint = f"; by its trials {best[0]} is best" if best else ""
-            return f"No flow was trained to its end{hint}: give it more --minutes."
+            hint = f"; by its trials {best[0]} is best: give it more --minutes" if best else ""
+            return f"No flow was trained to its end{hint}."
         first, others = self.flows.iloc[0], self.flows.iloc[1:]
         sentences = [self._baseline(first)] if self._baseline(first) else []
-        parts = [f"{'Of the flows ' if sentences else ''}{first['model']}"]
+        parts = [f"{'Of the flows take' if sentences else 'Take'} {first['model']}"]
         for standing, words in STANDING.items():
             if names := others.loc[others["standing"] == standing, "model"].tolist():
                 parts.append(f"{words} {', '.join(names)}")
@@ -578,7 +578,7 @@ class Choice:
             alone = "the only family that was tried" if families == 1 else ""
             parts += filter(None, ["ahead of the other flows" if len(others) else alone])
         if any("have no bound" in remark for remark in self._about.get("remarks", [])):
-            parts.append("a higher likelihood may be a spike on values of a grid: see the warnings")
+            parts.append("likelihoods on a grid of values have no bound: see the warnings")
         elif first["improving"]:
             gain = number(first["gain_per_doubling"], ".2f")
             parts.append(f"still improving, by {gain} nats as its training doubles: more --minutes")
@@ -592,11 +592,13 @@ class Choice:
         name = FITTED.get(best["flow"], best["model"])
         name = f"{name[:1].upper()}{name[1:]}"
         scores = f"{_score(best)} nats on the test rows, {first['model']} {_score(first)}"
-        if best["val_ll"] > first["val_ll"]:
-            by = number(best["val_ll"] - first["val_ll"], ".3f")
-            return f"{name} is ahead of every flow by {by} nats in validation; {scores}."
-        level = best["standing"] == "level"
-        return f"{name} is level with the best flow: {scores}." if level else ""
+        if best["standing"] == "level":
+            return f"{name} is level with the best flow: {scores}."
+        if best["val_ll"] <= first["val_ll"]:
+            return ""
+        by = number(best["val_ll"] - first["val_ll"], ".3f")
+        apart = "" if best["standing"] == "behind" else ", which the test rows do not confirm"
+        return f"{name} is ahead of every flow by {by} nats in validation{apart}; {scores}."
 
     @property
     def about(self) -> dict[str, int]:
@@ -623,7 +625,7 @@ class Choice:
             lines.append(f"Without a result: {model}: {cases['reason'].iloc[0]}.")
         lists = self.rows.get("setting.left_out", pd.Series(dtype=object)).dropna()
         if names := [name for name in lists.iloc[:1].tolist() for name in name]:
-            lines.append(f"Not tried for want of time: {', '.join(names)}.")
+            lines.append(f"Not tried, for which more --minutes plan: {', '.join(names)}.")
         return lines
 
 
