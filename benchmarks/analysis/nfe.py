@@ -52,9 +52,6 @@ def parts_of(name: str) -> tuple[str, str]:
     return series_name, family
 
 
-# ---- at equal fit -------------------------------------------------------------------------------
-
-
 class Fit(NamedTuple):
     """A series over D at equal fit, or several.
 
@@ -139,9 +136,6 @@ def _trainings(group: pd.DataFrame) -> Iterator[dict[str, float]]:
             at = np.interp(update, curves["updates"], nfe)
             training[f"{tolerance:g}"] = at if np.isfinite(update) else np.nan
         yield training
-
-
-# ---- totals of a density ------------------------------------------------------------------------
 
 
 class Total(NamedTuple):

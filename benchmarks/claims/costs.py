@@ -22,8 +22,6 @@ from benchmarks.claims import (
 from benchmarks.core.formats import number
 from benchmarks.studies.trace.tables import evaluations
 
-# ---- a trace and a determinant ------------------------------------------------------------------
-
 PROBE = "by one probe"
 WAYS = {  # to a trace, by estimator
     "loop": "by D products",
@@ -67,8 +65,6 @@ def trace_and_determinant(frame: pd.DataFrame) -> Verdict:
     )
     return Verdict(outcome(ratios <= most), sentence, keys(rows))
 
-
-# ---- an evaluation ------------------------------------------------------------------------------
 
 HIDDEN = "option.hidden"
 
@@ -194,8 +190,6 @@ def cost_of_ffjord(frame: pd.DataFrame) -> Verdict:
         verdict = "undecided"
     return Verdict(verdict, sentence, keys(of_dim))
 
-
-# ---- all evaluations ----------------------------------------------------------------------------
 
 LEVEL = level_of("cost-in-total")
 FLAT = RULES["cost-in-total"]["flat"]  # slope below which NFE do not depend on D

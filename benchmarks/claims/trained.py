@@ -326,9 +326,6 @@ for claim_of_race in RACED:
     register(claim_of_race, prepare=prepare)(_judge_of(judge_race, claim_of_race))
 
 
-# ---- modes --------------------------------------------------------------------------------------
-
-
 @register("mode-collapse")
 def mode_collapse(frame: pd.DataFrame) -> Verdict:
     """The least mass in a mode, and the share of samples between modes, by each objective."""

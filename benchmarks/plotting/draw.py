@@ -173,8 +173,6 @@ def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int], name: 
     axes.set_ylim(min(low, y / 10), high)
 
 
-# ---- texts at the ends of lines -----------------------------------------------------------------
-
 LINE = 10.0  # points from one text to the next
 
 

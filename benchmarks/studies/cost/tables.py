@@ -57,9 +57,6 @@ def crossing_cells(name: str, dim: float) -> dict[str, Any]:
     return {name: value, f"{name}.prefix": "D ≥ " if ALWAYS < dim < NEVER else ""}
 
 
-# ---- growth and crossings -----------------------------------------------------------------------
-
-
 def _by_growth(scans: pd.DataFrame) -> Table:
     """A row for each series: growth of the calls' FLOPs and seconds with D."""
     metrics = [COSTS[0], ONCE, *COSTS[1:], "linear_flops", "linear_seconds"]
@@ -132,8 +129,6 @@ def _by_crossing(scans: pd.DataFrame) -> Table:
     title = "Where one becomes cheaper than another"
     return Table("cost-crossings", title, f"{CROSSINGS_NOTE} {plain.sum()}.", table, layout)
 
-
-# ---- every case ---------------------------------------------------------------------------------
 
 SETTINGS = {  # header, and the column of the records
     "hidden": ("H", "option.hidden"),

@@ -175,11 +175,9 @@ class SearchOptions(Settings, frozen=True):
         budgets = [rung.seconds for rung in self.rungs]
         if budgets != sorted(set(budgets)):
             raise ValueError(f"budgets have to rise from rung to rung, got {budgets}")
-        numbers = [rung.configurations for rung in self.rungs]
-        if numbers != sorted(numbers, reverse=True):
-            raise ValueError(
-                f"each rung takes some of the one before, got {numbers} configurations"
-            )
+        counts = [rung.configurations for rung in self.rungs]
+        if counts != sorted(counts, reverse=True):
+            raise ValueError(f"each rung takes some of the one before, got {counts} configurations")
         if self.rungs[-1].seeds == 0:
             raise ValueError("seeds = 0: the last rung has to have finals")
         if self.training.schedule != "course":
