@@ -679,7 +679,7 @@ def _one_sided(table: pd.DataFrame) -> Iterator[str]:
     skews, of_logs = above.skew(), above.apply(np.log).skew().abs()
     if names := list(skews.index[(skews > SKEWED) & (skews > 2 * of_logs)]):
         bounds = " ".join(f"--support {shlex.quote(f'{name}=0,inf')}" for name in names[:MOST])
-        yield f"above 0 with a long tail: {quoted(names)}; {bounds} keeps samples there"
+        yield f"above 0 with a long tail: {quoted(names)}; {bounds} keeps nearly all samples there"
 
 
 def _heaps(table: pd.DataFrame, steps: Mapping[int, float]) -> Iterator[str]:
