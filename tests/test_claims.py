@@ -173,8 +173,8 @@ def test_claims_follow_the_studies(drawn):
             assert f"| {verdict.outcome} |" in text
             row = page[page.index(f'id="claim-{claim.id}"') :].partition("</tr>")[0]
             names = [(f"figures/{part}.png", f"tables/{part}.csv") for part in claim.exhibits]
-            shown = [name for pair in names for name in pair if (folder / name).is_file()]
-            assert row.count('<a href="#') == len(shown)
+            exhibits = [name for pair in names for name in pair if (folder / name).is_file()]
+            assert row.count('<a href="#') == len(exhibits)
 
 
 def test_claims_of_several_runs_have_a_verdict_each(tmp_path):

@@ -299,9 +299,9 @@ def test_entry_points_add_flows_data_sets_studies_and_claims(tmp_path):
     info = {"entry_points.txt": POINTS, "METADATA": about}
     write_files(tmp_path, {"their_members.py": MEMBERS})
     write_files(tmp_path / "theirs-1.dist-info", info)
-    found = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, tmp_path)))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, tmp_path)))}
     command = [sys.executable, "-c", CODE]
-    facts = json.loads(subprocess.check_output(command, cwd=tmp_path, env=found))
+    facts = json.loads(subprocess.check_output(command, cwd=tmp_path, env=environment))
     messages = facts.pop("messages")
     assert len(messages) == 4
     assert all("\n" not in text and "left out" in text for text in messages)

@@ -26,6 +26,7 @@ class Models:
 
 
 def models_of(name: str, group: pd.DataFrame) -> Models:
+    """Models of the cases of one data set, whatever their status."""
     group = group.assign(series=series(group))
     every = {str(model): seeds for model, seeds in group.groupby("series", sort=False)}
     done = {model: seeds[seeds["status"] == "done"] for model, seeds in every.items()}

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 STARTING, SCORING, ENDING = 12.0, 4.0, 6.0
 FITTING = 0.05  # share of all that baselines take
 EFFORT = 2e10  # FLOPs of a mixture's fit in a CPU second
-EACH = 12.0  # CPU seconds of a family in the first sixth before there is another, unless named
+FAMILY = 12.0  # CPU seconds of a family in the first sixth before there is another, unless named
 TRIAL = 3.0  # CPU seconds of a trial over the number of a family's trials, in the first sixth
 CONFIGURATIONS = 8  # of a family at most
 FAVOURITE = "nsf_ar"  # leads on most tables, and starts slowly: is left after the first sixth
@@ -111,7 +111,7 @@ def choose(
         dim, width = datasets.dim(name), datasets.context_dim(name)
         racers = entrants(dim, flows_of(flow or ()), width, registered)
         jobs = most_jobs(1, device)
-        suite = suite_of(name, minutes, jobs, racers, device, TRIAL if flow else EACH)
+        suite = suite_of(name, minutes, jobs, racers, device, TRIAL if flow else FAMILY)
         check_place(suite, Asked())
         folder = out or Path("results") / f"choose-{selection.path.stem.partition('.')[0]}"
         ledger = Ledger(started, minutes, jobs)
@@ -294,17 +294,17 @@ def entrants(
 
 
 def rungs_of(
-    minutes: float, jobs: int, families: Sequence[str], each: float = EACH
+    minutes: float, jobs: int, families: Sequence[str], least: float = FAMILY
 ) -> list[dict[str, Any]]:
     """The rungs of a race of families: a sixth of the CPU seconds, as much, and the rest.
 
-    Few seconds take fewer families, which have ``each`` at least; `FAVOURITE` is left after the
-    first rung if it is one.
+    A family has ``least`` CPU seconds or more of the first, so that few seconds take fewer
+    families. `FAVOURITE`, if it races, stays after the first.
     """
     every = 60 * minutes * jobs
     sixth = (every * (1 - FITTING) - STARTING - ENDING - SCORING * jobs) / 6
     sixth = max(sixth, every / 30)
-    number = max(1, min(len(families), int(sixth / each)))
+    number = max(1, min(len(families), int(sixth / least)))
     tried = max(1, min(CONFIGURATIONS, int(math.sqrt(sixth / number / TRIAL))))
     half = max(1, number // 2)
     last = min(half, jobs, 2)
@@ -326,7 +326,7 @@ def suite_of(
     jobs: int,
     racers: Sequence[Entrant],
     device: str = "cpu",
-    each: float = EACH,
+    least: float = FAMILY,
 ) -> Suite:
     """The suite of a race for a table and flows, the first of them first; see `rungs_of`."""
     from benchmarks.execution.suite import Suite, validated
@@ -334,7 +334,7 @@ def suite_of(
 
     effort = EFFORT * FITTING * 60 * minutes * jobs / MAPS
     fitted = baselines(name, effort=effort)
-    rungs = rungs_of(minutes, jobs, [entrant.flow for entrant in racers], each)
+    rungs = rungs_of(minutes, jobs, [entrant.flow for entrant in racers], least)
     entered = racers[: rungs[0]["families"]]
     study = {
         "study": "search",
@@ -366,7 +366,7 @@ def _announce(suite: Suite, jobs: int) -> None:
     trials = f"{counted(first['configurations'], 'trial')} of {first['seconds']:.1f} CPU s"
     say(f"{names} on {counted(jobs, 'core')}: {trials} each; the best get {last['seconds']:.0f}")
     if study["left_out"]:
-        say(f"left out of {study['minutes']:g} minutes: {', '.join(study['left_out'])}")
+        say(f"not tried in {study['minutes']:g} minutes: {', '.join(study['left_out'])}")
 
 
 def _choices_of(folder: Path) -> list[Choice]:

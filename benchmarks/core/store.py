@@ -268,6 +268,7 @@ def arrays(row: Any, *names: str) -> dict[str, np.ndarray]:
 
 
 def arrays_of(folder: Path, record: Record) -> dict[str, np.ndarray]:
+    """Arrays of a record that was read from a folder."""
     return arrays({"arrays": place(folder, record), "array_hashes": record.arrays})
 
 

@@ -210,6 +210,7 @@ def load(name: str, root: Path | str | None = None, seed: int = 0) -> Dataset:
 
 
 def _original(name: str, root: Path | None = None, seed: int = 0) -> Dataset:
+    """Return the cached data set, which callers get copies of."""
     try:
         stats = [(path, path.stat()) for path in files(name, root)]
         stamps = tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)

@@ -247,6 +247,7 @@ def _error(case: Case, built: Calls | ForeignFlow) -> dict[str, float]:
 
 
 def _update(flow: flows.Flow, batch: Tensor, updates: int) -> None:
+    """Move a flow off its initial weights."""
     optimiser = torch.optim.Adam(flow.parameters(), lr=RATE)
     for _ in range(updates):
         optimiser.zero_grad()
@@ -648,6 +649,7 @@ class Contest(ExitStack):
         return metrics | (competitor.memory() if case.settings.get("memory") else {})
 
     def _solution(self, subject: Calls, case: Case) -> Mapping[str, np.ndarray]:
+        """Solve our flow's ODE tightly."""
         weights = b"".join(p.detach().cpu().numpy().tobytes() for p in subject.flow.parameters())
         if weights not in self._by_weights:
             best, x = exact(subject.flow, float(case.settings["tolerance"])), subject.batch.double()

@@ -664,7 +664,7 @@ def no_density(flow: flows.Flow, rows: torch.Tensor) -> str:
     except SolveError:
         return ""
     error = (ladj - torch.linalg.slogdet(matrices)[1]).abs().max().item()
-    if not error > WRONG:
+    if not error > WRONG:  # nor where it is NaN, as of weights that diverged
         return ""
     fault = f"its log-determinant is {error:.2g} nats off that of its Jacobian"
     return f"it is no density: {fault}; flowgauge check says where"

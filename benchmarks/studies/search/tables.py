@@ -154,6 +154,7 @@ def _half(seeds: pd.DataFrame) -> float:
 
 
 def _costs(name: str, scored: pd.DataFrame) -> Table:
+    """What each family's best configuration is at each budget, and what it took."""
     likelihoods = ("val_ll", "test_ll", "bits_per_dim")
     medians = ("updates", "train_flops", "train_seconds", "train_cpu_seconds", "budget_spent")
     ways = {"configuration": "first", **dict.fromkeys(likelihoods, "mean")}
@@ -597,8 +598,9 @@ class Choice:
         if best["val_ll"] <= first["val_ll"]:
             return ""
         by = number(best["val_ll"] - first["val_ll"], ".3f")
-        apart = "" if best["standing"] == "behind" else ", which the test rows do not confirm"
-        return f"{name} is ahead of every flow by {by} nats in validation{apart}; {scores}."
+        unconfirmed = best["standing"] in ("open", "ahead")  # by rows that records may lack
+        remark = ", which the test rows do not confirm" if unconfirmed else ""
+        return f"{name} is ahead of every flow by {by} nats in validation{remark}; {scores}."
 
     @property
     def about(self) -> dict[str, int]:
@@ -625,7 +627,7 @@ class Choice:
             lines.append(f"Without a result: {model}: {cases['reason'].iloc[0]}.")
         lists = self.rows.get("setting.left_out", pd.Series(dtype=object)).dropna()
         if names := [name for name in lists.iloc[:1].tolist() for name in name]:
-            lines.append(f"Not tried, for which more --minutes plan: {', '.join(names)}.")
+            lines.append(f"Not tried in so few minutes: {', '.join(names)}.")
         return lines
 
 
