@@ -10,6 +10,7 @@ from nflows.transforms import BatchNorm, CompositeTransform, IdentityTransform, 
 from torch import Tensor, nn
 from torch.distributions import Independent, Laplace
 
+from acting_flows import Acting
 from flows import Flow, preprocessing
 from flows.adapters.distributions import DistributionBase
 from flows.bijection import StandardNormal
@@ -195,14 +196,6 @@ class Broken(nn.Module):
         return self.spoil(y, ladj) if self.spoiled[1] else (y, ladj)
 
 
-class Unused(Broken):
-    """One parameter that nothing depends on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.idle = nn.Parameter(torch.ones(2))
-
-
 class Modes(Broken):
     """Scales only in evaluation mode."""
 
@@ -302,7 +295,6 @@ BOTH_WAYS: dict[str, tuple[str, Callable[..., Any]]] = {  # by what: the row, th
         lambda y, ladj: (y, ladj + (y.abs().amax(1) > 9).to(ladj)),
     ),
     "a float32 log-determinant": ("dtype and device", lambda y, ladj: (y, ladj.float())),
-    "zero gradient": ("parameters without gradient", lambda y, ladj: (y.detach(), ladj.detach())),
     "a detached log-determinant": ("gradient for parameters", lambda y, ladj: (y, ladj.detach())),
     "a gradient too large": ("gradient for x", lambda y, ladj: (WrongGradient.apply(y), ladj)),
     "no empty batch": ("small batches", lambda y, ladj: (y, ladj + 0 * y.max())),
@@ -324,7 +316,7 @@ INVERSE: dict[str, tuple[str, Callable[..., Any]]] = {  # the same, of the inver
 BROKEN: dict[str, tuple[Callable[[], Flow], str]] = {
     **{name: (partial(_spoiled, spoil), row) for name, (row, spoil) in BOTH_WAYS.items()},
     **{name: (partial(_spoiled, spoil, False), row) for name, (row, spoil) in INVERSE.items()},
-    "one parameter unused": (lambda: Flow(Unused(), 3), "parameters without gradient"),
+    "one parameter unused": (lambda: Flow(Acting(), 3), "parameters without gradient"),
     "noise that is too wide behind a logit": (lambda: Flow(_wide(), 3), "mass outside the support"),
     "a density that depends on the batch": (
         lambda: Flow(CompositeTransform([LULinear(3, identity_init=False), BatchNorm(3)]), 3),

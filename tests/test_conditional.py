@@ -44,6 +44,11 @@ def test_the_density_of_rows_is_that_of_y_given_x():
     torch.manual_seed(1)
     torch.testing.assert_close(sample[:, :D], flow.flow.sample(N, x))
     assert {name.removeprefix("flow.") for name in flow.state_dict()} == {*flow.flow.state_dict()}
+    compiled = flow.compiled(backend="eager")
+    torch.testing.assert_close(compiled.log_prob(rows), flow.log_prob(rows))
+    for refused in (lambda: flow.sample(-1), lambda: flow.log_prob(rows.numpy())):
+        with pytest.raises(ValueError, match=r"whole number|expected a Tensor"):
+            refused()
 
 
 def test_a_gaussian_given_x_is_the_linear_regression():
@@ -83,20 +88,6 @@ def test_a_baseline_given_x_has_mass_one_and_samples_of_it(name):
     transformed = np.sort(np.array(cdf) * (line[1] - line[0]))
     distance = np.abs(transformed - (np.arange(40) + 0.5) / 40).max()
     assert distance < 2.2 / 40**0.5  # Kolmogorov's, at a level of 1e-4
-
-
-def test_a_file_with_a_target_is_conditional(tmp_path):
-    generator = np.random.default_rng(0)
-    frame = pd.DataFrame(generator.normal(size=(400, 4)) * [1, 2, 3, 4], columns=list("abcd"))
-    frame.to_csv(tmp_path / "table.csv", index=False)
-    name = f"{tmp_path / 'table.csv'}:drop=b:target=d"
-    tables.admit(name)
-    data = datasets.load(name)
-    assert (data.dim, data.context_dim, data.columns) == (1, 2, ("d", "a", "c"))
-    assert str(tables.Selection.of(name)) == name
-    assert data.facts["log_scale"] == pytest.approx(float(data.scaling.factor[0].log()))
-    same = tables.load_frame(frame.drop(columns="b"), target=["d"])
-    torch.testing.assert_close(same.train, data.train)
 
 
 @pytest.mark.parametrize("dim", [1, 2])
@@ -188,13 +179,3 @@ def test_a_context_leaves_a_column_for_what_is_given_it(context_dim):
     loader = drawn("mine", "made up", lambda n, g: torch.randn(n, 3), context_dim=context_dim)
     with pytest.raises(ValueError, match=r"'mine'.*from 0 to 2"):
         loader(None, 0)
-
-
-def test_a_compiled_view_has_the_same_density(normal):
-    flow = flows.build("maf", 2, hidden=4, context_dim=1).double()
-    conditional, rows = Conditional(flow, normal(5, 1)), normal(4, 3, seed=1)
-    compiled = conditional.compiled(backend="eager").log_prob(rows)
-    assert torch.allclose(compiled, conditional.log_prob(rows), atol=1e-12)
-    for refused in (lambda: conditional.sample(-1), lambda: conditional.log_prob(rows.numpy())):
-        with pytest.raises(ValueError, match=r"whole number|expected a Tensor"):
-            refused()

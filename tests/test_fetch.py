@@ -298,36 +298,24 @@ def test_the_command_fetches_and_verifies(tmp_path):
     assert "put gas/ethylene_CO.parquet, or gas/ethylene_CO.txt there" in again.stdout
 
 
-def gas_table() -> pd.DataFrame:
-    """Sensors a, b, c: b is a but for noise, c is against a; so a goes and b and c stay."""
-    a, c = RNG.normal(size=(2, ROWS))
-    values = {"a": a, "b": 3 * a + 0.01 * RNG.normal(size=ROWS) + 5, "c": c, "d": -a}
-    return pd.DataFrame({"Time": np.arange(ROWS) / 100, "Meth": 0.0, "Eth": 1.0, **values})
-
-
-def hepmass_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """f1 repeats its least value, f2 another one; the test file has a column more."""
-    tables = []
-    for _ in range(2):
-        table = pd.DataFrame(RNG.normal(size=(ROWS, 4)), columns=["f0", "f1", "f2", "f3"])
-        table.loc[RNG.permutation(ROWS)[:100], "f1"] = -9.0
-        table.loc[RNG.permutation(ROWS)[:100], "f2"] = 0.5
-        table.insert(0, "# label", RNG.integers(0, 2, ROWS).astype(float))
-        tables.append(table)
-    tables[1]["mass"] = 1000.0
-    return tables[0], tables[1]
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A data root with a small file of each set."""
     for folder in ("power", "gas", "hepmass", "miniboone", "BSDS300"):
         (tmp_path / folder).mkdir()
     np.save(tmp_path / "power/data.npy", MINUTES)
-    gas_table().to_parquet(tmp_path / "gas/ethylene_CO.parquet")
-    train, test = hepmass_tables()
-    train.to_csv(tmp_path / "hepmass/1000_train.csv", index=False)
-    test.to_csv(tmp_path / "hepmass/1000_test.csv", index=False)
+    a, c = RNG.normal(size=(2, ROWS))  # b is a but for noise, d is -a; so a goes, b and c stay
+    values = {"a": a, "b": 3 * a + 0.01 * RNG.normal(size=ROWS) + 5, "c": c, "d": -a}
+    table = pd.DataFrame({"Time": np.arange(ROWS) / 100, "Meth": 0.0, "Eth": 1.0, **values})
+    table.to_parquet(tmp_path / "gas/ethylene_CO.parquet")
+    for part in ("train", "test"):  # f1 repeats its least value, f2 another; test has a column more
+        table = pd.DataFrame(RNG.normal(size=(ROWS, 4)), columns=["f0", "f1", "f2", "f3"])
+        table.loc[RNG.permutation(ROWS)[:100], "f1"] = -9.0
+        table.loc[RNG.permutation(ROWS)[:100], "f2"] = 0.5
+        table.insert(0, "# label", RNG.integers(0, 2, ROWS).astype(float))
+        if part == "test":
+            table["mass"] = 1000.0
+        table.to_csv(tmp_path / f"hepmass/1000_{part}.csv", index=False)
     np.save(tmp_path / "miniboone/data.npy", RNG.normal(3, 2, (ROWS, 43)))
     with h5py.File(tmp_path / "BSDS300/BSDS300.hdf5", "w") as file:
         for key, rows in {"train": 60, "validation": 20, "test": 40}.items():

@@ -62,6 +62,9 @@ def test_a_view_shares_every_tensor(name, options, make_flow, normal):
     before = view.log_prob(x).detach()
     jitter(flow, 0.1)
     assert not torch.allclose(view.log_prob(x).detach(), before)
+    for option in ("trace", "solver"):
+        with pytest.raises(ValueError, match="'anything'"):
+            flow.using(**{option: "anything"})
 
 
 def test_a_flow_is_made_of_a_bijection(normal):
@@ -196,14 +199,6 @@ def test_a_flow_of_bfloat16_computes_or_is_refused(name, more, make_flow):
     (sample.sum() + density.sum()).backward()
     gradients = [p.grad for p in low.parameters() if p.grad is not None]
     assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
-
-
-@pytest.mark.parametrize("name", flows.own())
-def test_views_refuse_unknown_names(name):
-    flow = flows.build(name, 2)
-    for option in ("trace", "solver"):
-        with pytest.raises(ValueError, match="'anything'"):
-            flow.using(**{option: "anything"})
 
 
 @every_discrete

@@ -48,56 +48,32 @@ def test_a_plug_in_adds_a_metric(monkeypatch):
         metrics.register("parameters", **row)
 
 
-def _case(dim: int = 2, **fields: Any) -> Case:
-    return Case(study="cost", flow="realnvp", dim=dim, batch=4, **fields)
+DOUBLE, META, CUDA = {"dtype": "float64"}, {"device": "meta"}, {"device": "cuda"}
+TWO, BRIEF, LONG = {"threads": 2}, {"settings": {"seconds": 1.0}}, {"settings": {"seconds": 2.0}}
+NEEDS = {"needs": ("a" * 16,), "resolves": "b" * 16}
+OTHERS = {"dim": 3}, {"seeds": Seeds.of(1)}, META, {"updates": 1}
+SIDES: dict[str, tuple[list[list[dict[str, Any]]], str]] = {
+    # fields of the cases of each side, and a word a side, in which equal letters are the same case
+    "wherever it is measured": ([[c] for c in ({}, TWO, CUDA, DOUBLE, LONG, NEEDS)], "a " * 6),
+    "what is measured": ([[c] for c in ({}, *OTHERS)], "a b c d e"),
+    "several threads": ([[{}, TWO], [TWO, {}]], "ab ba"),
+    "several precisions": ([[{}, DOUBLE], [DOUBLE, {}]], "ab ba"),
+    "several precisions of one side": ([[{}, {"dim": 3, **DOUBLE}], [DOUBLE]], "ab c"),
+    "counts beside times": ([[META, {}], [META, CUDA]], "ab ab"),
+    "means alone": ([[BRIEF, LONG], [LONG]], "ab b"),
+}
 
 
-def _keys(*sides: list[Case]) -> list[list[str]]:
-    return [[case.key for case in side] for side in pairs.common(sides)]
-
-
-def test_a_case_is_the_same_wherever_it_is_measured():
-    places: list[dict[str, Any]] = [
-        {}, {"threads": 2}, {"device": "cuda"}, {"dtype": "float64"},
-        {"settings": {"seconds": 3.0}}, {"needs": ("a" * 16,), "resolves": "b" * 16},
-    ]  # fmt: skip
-    keys = _keys(*([_case(**place)] for place in places))
-    assert len({key for (key,) in keys}) == 1
-
-
-def test_what_is_measured_tells_cases_apart():
-    cases = [_case(), _case(3), _case(seeds=Seeds.of(1)), _case(device="meta"), _case(updates=1)]
-    assert len({key for (key,) in _keys(*([case] for case in cases))}) == len(cases)
-
-
-def test_a_side_with_a_case_at_several_places_is_compared_by_them():
-    for field, values in (("threads", (1, 2)), ("dtype", ("float32", "float64"))):
-        one, other = (_case(**{field: value}) for value in values)
-        (a, b), (c, d) = _keys([one, other], [other, one])
-        assert (a, b) == (d, c)
-        assert a != b
-
-
-def test_precision_is_left_out_only_where_each_side_has_one():
-    """A study that compares precisions is not one that was measured in another."""
-    single, double = (_case(dtype=name) for name in ("float32", "float64"))
-    more = _case(3, dtype="float64")
-    (a, _), (b,) = _keys([single, more], [double])
-    assert a != b
-
-
-def test_counted_cases_do_not_keep_timed_ones_from_being_the_same():
-    counted, timed = _case(device="meta"), _case()
-    (a, b), (c, d) = _keys([counted, timed], [counted, _case(device="cuda")])
-    assert (a, b) == (c, d)
-    assert a != b
-
-
-def test_cases_that_differ_by_their_means_alone_keep_them():
-    brief, long = (_case(settings={"seconds": s}) for s in (1.0, 2.0))
-    (a, b), (c,) = _keys([brief, long], [long])
-    assert a != b
-    assert c == b
+@pytest.mark.parametrize(("sides", "words"), SIDES.values(), ids=SIDES)
+def test_a_case_is_the_same_wherever_it_is_measured(sides, words):
+    """But by what a side has several of it is told apart: a study may compare precisions."""
+    about, letters = {"study": "cost", "flow": "realnvp", "dim": 2, "batch": 4}, {}
+    cases = [[Case(**{**about, **fields}) for fields in side] for side in sides]
+    same = [
+        "".join(letters.setdefault(case.key, "abcde"[len(letters)]) for case in side)
+        for side in pairs.common(cases)
+    ]
+    assert same == words.split()
 
 
 QUIET = {"other_cores": BUSY / 4, "stolen_cores": BUSY / 4}

@@ -191,18 +191,6 @@ def test_exit_status_and_the_three_outputs_agree(tmp_path):
     assert not json.loads(flowgauge("compare", single, single, "--json", "-").stdout)["fails"]
 
 
-@pytest.mark.parametrize("content", [None, "", "no JSON", "[]", "{}"])
-@pytest.mark.parametrize("side", [0, 1])
-def test_what_holds_no_results_is_refused_in_one_line(tmp_path, content, side):
-    good, bad = folder(tmp_path / "good", cost()), tmp_path / "bad"
-    if content is None:
-        bad.mkdir()
-    else:
-        bad.write_text(content)
-    for wrong in (bad, tmp_path / "missing"):
-        assert wrong.name in refused("compare", *((wrong, good) if side else (good, wrong)))
-
-
 def test_a_factor_below_one_and_a_file_that_cannot_be_written_are_wrong_usage(tmp_path):
     base = folder(tmp_path / "base", cost())
     for factor in ("0.9", "nan", "inf"):

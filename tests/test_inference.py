@@ -15,7 +15,6 @@ from benchmarks.analysis.criteria import LEVEL, margin
 from benchmarks.analysis.paired import by_ranks, compare, gap_of, rivals, robust, standing
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import series
-from benchmarks.plotting import draw
 
 NUMBERS = st.floats(-5, 5).map(lambda x: round(x, 3))
 SAMPLES = st.lists(NUMBERS, min_size=2, max_size=8).filter(lambda x: np.ptp(x) > 0.01)
@@ -265,11 +264,6 @@ def test_equal_flows_seldom_lead_and_a_planted_lead_is_seen(split):
         assert leads.count("behind") == 0
 
 
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40))
-def test_standard_error_is_the_textbook_one_without_groups(values):
-    assert inference.standard_error(values) == pytest.approx(scipy.stats.sem(values), abs=1e-9)
-
-
 def test_the_interval_of_a_ratio_covers_it():
     generator, covered = np.random.default_rng(0), 0
     for seed in range(200):
@@ -298,5 +292,3 @@ def test_a_series_is_named_by_what_tells_its_variants_apart():
     assert series(frame) == ["cnf", "cnf", "glow"]  # two seeds of one configuration
     frame["setting.preprocessing"] = [float("nan"), "radial", float("nan")]
     assert series(frame) == ["cnf", "cnf preprocessing=radial", "glow"]
-    frame["option.solver"] = solvers
-    assert len(set(map(str, draw.looks(series(frame)).values()))) == 3

@@ -1,6 +1,5 @@
 """Pictures: parts of any figure, densities from records alone, the way from noise to data."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from benchmarks.evaluation import pictures
 from benchmarks.plotting import draw, panels
 from benchmarks.studies.density.figures import densities, detours, figures
 from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
-from flows import Flow
 from flows.bijection import parts
 from flows.continuous.solve import Solver
 from flows.preprocessing import Whitening
@@ -155,32 +153,23 @@ def test_pictured_columns_are_the_least_gaussian():
 
 THREE = {"hidden": 8, "depth": 2, "layers": 3}
 SIDE = 64
-_found: dict[str, dict[str, Any]] = {}  # paths by flow: two tests look at the same one
 EXACT = [name for name in flows.own() if flows.capabilities(name).density != "approximate"]
-EVERY = pytest.mark.parametrize("name", EXACT)
 
 
-def _whitened(make_flow: Callable[..., Flow], name: str) -> Flow:
-    """A flow away from its initial weights, behind a whitening that shifts, stretches and turns."""
+@pytest.mark.parametrize("name", EXACT)
+def test_a_path_ends_in_the_flow_and_each_step_is_a_density_of_its_samples(name, make_flow):
+    """Behind a whitening that shifts, stretches and turns; the first density is N(0, I).
+
+    The mass of each is one, and so is its mean over samples, over ∫ p².
+    """
     flow = make_flow(name, 2, spread=0.1, **flows.members[name].applicable(THREE))
     factor = torch.tensor([[2.0, 0.0], [1.0, 0.5]], dtype=torch.float64)
     flow.prepend(Whitening(torch.ones(2, dtype=torch.float64), factor))
-    return flow.using(trace="exact", solver=Solver("rk4", step_size=1 / 4))
-
-
-def _along(flow: Flow, name: str) -> dict[str, Any]:
-    if name not in _found:
-        layers = THREE["layers"] if "layers" in flows.members[name].uses else 0
-        path = pictures.along(flow, rows=400, side=SIDE, traced=20, layers=layers)
-        _found[name] = {key: array.astype(float) for key, array in path.items()}
-    return _found[name]
-
-
-@EVERY
-def test_the_ends_of_a_path_are_the_flow(name, make_flow):
-    """The noise is that of the last samples, the last density the flow's, the first one N(0, I)."""
-    flow = _whitened(make_flow, name)
-    path = _along(flow, name)
+    flow = flow.using(trace="exact", solver=Solver("rk4", step_size=1 / 4))
+    layers = THREE["layers"] if "layers" in flows.members[name].uses else 0
+    path = pictures.along(flow, rows=400, side=SIDE, traced=20, layers=layers)
+    path = {key: array.astype(float) for key, array in path.items()}
+    images = densities(path)
     first, last = (torch.tensor(path["path_samples"][end]) for end in (0, -1))
     whitening = parts(flow.transform)[0]
     with torch.no_grad():
@@ -192,17 +181,10 @@ def test_the_ends_of_a_path_are_the_flow(name, make_flow):
     for end, density in ((-1, exact), (0, normal)):
         expected = density.reshape(SIDE, SIDE).numpy()
         unit = path["path_peaks"][end] / 255
-        np.testing.assert_allclose(densities(path)[end], expected, rtol=0, atol=unit)
-
-
-@EVERY
-def test_every_step_is_a_density_of_its_samples(name, make_flow):
-    """Its mass is one, and so is its mean over samples, over ∫ p²."""
-    path = _along(_whitened(make_flow, name), name)
+        np.testing.assert_allclose(images[end], expected, rtol=0, atol=unit)
     extents = path["path_extents"].reshape(-1, 2, 2)
     lengths = np.diff(extents, axis=2)[:, :, 0]
     cells = lengths.prod(1) / (SIDE - 1) ** 2
-    images = densities(path)
     np.testing.assert_allclose(images.sum((1, 2)) * cells, 1, atol=0.03)
     for step, (samples, density) in enumerate(zip(path["path_samples"], images, strict=True)):
         places = (samples - extents[step, :, 0]) / lengths[step] * (SIDE - 1)

@@ -4,7 +4,6 @@
 """
 
 import csv
-import functools
 import gzip
 import hashlib
 import json
@@ -107,19 +106,19 @@ def number(text: str) -> Any:
         return text
 
 
-@functools.cache
 def claims() -> dict[str, Any]:
     """Each claim's verdict on the committed records, as `flowgauge claims --json` has it."""
     return {verdict["id"]: verdict for verdict in json.loads(command("claims", "--json"))}
 
 
 def checks(flow: str) -> list[list[str]]:
-    """The rows of `flowgauge check`, but for their figures' last digits."""
+    """The rows of `flowgauge check` and their verdicts."""
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, "rows.csv")
         command("check", flow, "--dim", "3", "--csv", str(path))
         rows = pd.read_csv(path, dtype=str).fillna("")
-    return rows[[c for c in ("flow", "dim", "row", "dtype", "passed") if c in rows]].values.tolist()
+    listed: list[list[str]] = rows[["flow", "dim", "row", "dtype", "status"]].values.tolist()
+    return listed
 
 
 MEASURES: dict[str, tuple[Any, tuple[str, ...]]] = {

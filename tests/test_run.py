@@ -63,12 +63,7 @@ def test_every_case_has_a_record_with_its_measurements(finished):
     assert frame["machine"].map(lambda m: m["threads"]).eq(1).all()
     assert frame["option.hidden"].eq(4).all()
     assert (frame["seconds"] > 0).all()
-
-
-def test_cases_of_one_block_say_so(finished):
-    """Here the two flows of each dimension, which are timed in turns."""
-    frame = load(finished[1])
-    assert (frame.groupby("block")["dim"].nunique() == 1).all()
+    assert (frame.groupby("block")["dim"].nunique() == 1).all()  # both flows, timed in turns
     assert (frame.groupby("dim")["block"].nunique() == 1).all()
 
 

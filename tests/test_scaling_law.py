@@ -111,7 +111,3 @@ def test_polynomials_of_exact_counts(coefficients: list[Fraction], sizes: list[i
         coefficients.pop()
     counts: list = [sum(c * size**k for k, c in enumerate(coefficients)) for size in sizes]
     assert polynomial(sizes, counts) == coefficients
-
-
-def test_counts_of_no_polynomial_have_none() -> None:
-    assert polynomial([1, 2, 3, 4, 5, 6], [2, 4, 8, 16, 32, 64]) is None

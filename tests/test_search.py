@@ -17,12 +17,21 @@ from hypothesis import strategies as st
 
 import flows
 from benchmarks import datasets
-from benchmarks.cli.choose import Ledger, as_json, entrants, rungs_of, suite_of
+from benchmarks.cli.choose import (
+    Ledger,
+    as_json,
+    continued,
+    entrants,
+    race_of,
+    suite_of,
+    with_another_race,
+)
 from benchmarks.core import store
 from benchmarks.core.case import Case, Seeds
 from benchmarks.core.frame import load
 from benchmarks.core.study import registry
 from benchmarks.datasets.tables import admit
+from benchmarks.execution.plan import write_plan
 from benchmarks.execution.run import Asked, contention, run
 from benchmarks.execution.suite import Suite
 from benchmarks.studies.search import study as search
@@ -32,7 +41,6 @@ from benchmarks.training import checkpoint
 from benchmarks.training.loop import train
 from benchmarks.training.settings import Training
 from benchmarks.training.state import prepared
-from broken_flows import Broken
 from flows.training import STEPS, VALIDATIONS, Course
 from flows.tuning import BATCHES, EPOCH, LEVELS, batch, tuning
 from runs import SCORING, Silent
@@ -374,13 +382,6 @@ def test_a_course_that_cannot_be_counted_is_refused(settings, threads, message):
         trained(settings, threads=threads)
 
 
-def test_a_flow_whose_log_determinant_is_wrong_is_no_density():
-    x = torch.randn(4, 3, dtype=torch.float64)
-    assert search.no_density(flows.Flow(Broken(), 3), x) == ""
-    off = Broken(lambda y, ladj: (y, ladj + 0.1), inverse=False)
-    assert "0.1 nats off" in search.no_density(flows.Flow(off, 3), x)
-
-
 RACE = [
     {"seconds": 3, "configurations": 2, "families": 4},
     {"seconds": 8, "configurations": 2, "families": 2},
@@ -498,25 +499,24 @@ def test_kept_weights_are_the_density_of_raw_rows_that_was_scored(folder):
         assert score == pytest.approx(row["test_ll_raw"], abs=1e-3)
 
 
-@given(minutes=st.floats(0.1, 600), jobs=st.integers(1, 64), families=st.integers(1, 12))
-def test_the_rungs_of_a_race_fit_into_its_seconds(minutes, jobs, families):
-    names = list(flows.own())[:families]
-    first, second, last = rungs = rungs_of(minutes, jobs, names)
+@given(seconds=st.floats(1, 1e5), jobs=st.integers(1, 64), families=st.integers(1, 12))
+def test_the_rungs_of_a_race_fit_into_its_seconds(seconds, jobs, families):
+    racers = [search.Entrant(flow=name) for name in flows.own()][:families]
+    first, second, last = rungs = race_of(racers, seconds, jobs)["rungs"]
     assert search.SearchOptions(datasets=("moons",), race=True, rungs=rungs)
     assert last["configurations"] <= second["configurations"] <= first["configurations"]
     assert 1 <= first["families"] <= families
     assert second["families"] + len(second["labels"]) <= max(1, first["families"] // 2)
     assert last["families"] <= 2
-    every = 60 * minutes * jobs
     trials = math.ceil(first["families"] * first["configurations"] / jobs) * jobs
-    assert trials * first["seconds"] <= every / 4 + 1e-6
-    assert first["seconds"] < second["seconds"] < last["seconds"] <= every
+    assert trials * first["seconds"] <= seconds / 4 + 1e-6
+    assert first["seconds"] < second["seconds"] < last["seconds"] <= seconds
 
 
 def test_few_minutes_take_fewer_families_and_are_never_refused():
-    counts = [rungs_of(m, 2, [*flows.own()])[0]["families"] for m in (0.1, 1, 3, 20)]
+    counts = [len(race_of(search.FAMILIES, s, 2)["flows"]) for s in (1, 100, 300, 2000)]
     assert counts == sorted(counts)
-    assert rungs_of(0.1, 1, [*flows.own()])[0]["families"] == 1
+    assert counts[0] == 1
 
 
 @given(minutes=st.floats(1, 100), jobs=st.integers(1, 8), trainings=st.integers(1, 30))
@@ -559,6 +559,28 @@ def test_a_race_goes_on_with_what_its_rungs_have_got(tmp_path, worker):
     shares = {r.case.settings["share"] for r in finals if r.status == "done"}
     assert shares
     assert shares <= set(later.shares.values()) == set(ledger.shares.values())
+
+
+def test_racers_that_were_left_out_race_for_what_is_left(tmp_path):
+    name = str(tmp_path / "my.csv")
+    pd.DataFrame(np.random.default_rng(0).normal(size=(300, 2))).to_csv(name, index=False)
+    racers = entrants(2, ["realnvp", "nice", "maf", "iaf"])
+    with datasets.registry.temporary():
+        admit(name)
+        first = suite = suite_of(name, 1.0, 1, racers)
+        raced = [[entrant["flow"] for entrant in suite.studies[0]["flows"]]]
+        assert with_another_race(suite, racers, 50.0, 1) is None
+        while longer := with_another_race(suite, racers, 150.0, 1):
+            assert {case.key for case in suite.cases()} < {case.key for case in longer.cases()}
+            assert longer.studies[:-1] == suite.studies
+            suite = longer
+            raced.append([entrant["flow"] for entrant in suite.studies[-1]["flows"]])
+        write_plan(suite, tmp_path)
+        keys = [[case.key for case in each.cases()] for each in (continued(first, tmp_path), suite)]
+        assert keys[0] == keys[1]
+        assert continued(suite_of(name, 2.0, 1, racers), tmp_path).studies[1:] == ()
+    assert raced == [["realnvp"], ["nice", "maf"], ["iaf"]]
+    assert suite.studies[-1]["left_out"] == []
 
 
 @pytest.mark.system

@@ -136,9 +136,11 @@ def test_nfe_of_adaptive_steps(method, first_step, gradient, make_flow, normal):
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_nfe_of_fixed_steps(method, stages, dtype, make_flow):
-    """Stages times steps, for every cut of the interval: rounding adds no step and no error."""
-    for layers, steps in ((1, 7), (3, 49), (5, 2)):
-        solver = {"method": method, "step_size": 1 / (layers * steps)}
+    """Stages times steps of at most the step size: rounding adds no step and no error."""
+    cuts = [(layers, steps, 1 / (layers * steps)) for layers, steps in ((1, 7), (3, 49), (5, 2))]
+    cuts += [(1, 4, 0.3), (1, 2, 0.5), (1, 2, 0.51), (1, 1, 1.0), (1, 1, 5.0)]
+    for layers, steps, step_size in cuts:
+        solver = {"method": method, "step_size": step_size}
         flow = make_flow("cnf", 1, hidden=2, depth=1, layers=layers, dtype=dtype)
         flow = flow.using(solver=solver)
         for run in (flow.transform.forward, flow.transform.inverse):
@@ -146,16 +148,6 @@ def test_nfe_of_fixed_steps(method, stages, dtype, make_flow):
                 run(torch.ones(1, 1, dtype=dtype))
             assert nfe.forward == stages * layers * steps
             assert (nfe.accepted, nfe.rejected) == (0, 0)
-
-
-def test_steps_are_at_most_the_step_size(normal):
-    """A step size that does not divide the interval is made smaller; one beyond it is one step."""
-    flow = mlp_flow(2)
-    for step_size, steps in ((0.3, 4), (0.5, 2), (0.51, 2), (1.0, 1), (5.0, 1)):
-        view = flow.using(solver={"method": "euler", "step_size": step_size})
-        with flows.count_nfe(view) as nfe:
-            view.log_prob(normal(3, 2))
-        assert nfe.forward == steps
 
 
 @pytest.mark.parametrize("trace", OF_AN_MLP)

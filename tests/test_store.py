@@ -242,12 +242,6 @@ def test_the_digest_is_of_all_that_decides_what_a_record_is_worth(path: Path, fi
         store.read(path.parent.parent)
 
 
-def test_a_record_under_another_name_is_not_read(path: Path) -> None:
-    path.rename(path.with_stem("0" * 16))
-    with pytest.warns(UserWarning, match="0" * 16):
-        assert len(store.read(path.parent.parent)) == 1
-
-
 def test_a_record_without_a_digest_is_valid(path: Path) -> None:
     edit(path, digest="", defaults={})
     assert "2 records" in undigested(store.read(path.parent.parent).values())
@@ -396,15 +390,11 @@ def test_a_record_that_the_disk_refuses_is_named_and_not_set_aside(tmp_path, mon
 
 
 EVERY = ("pack", "pack --all", "report", "status --json -", "run", "run --renew-times", "claims")
-EVERY += ("baseline update", "baseline check --target")
+EVERY += ("baseline update", "baseline check --target", "compare victim")
 
 
 def missing(folder: Path) -> None:
     """No folder at all."""
-
-
-def a_file(folder: Path) -> None:
-    folder.write_text("no folder")
 
 
 def plan_of_nothing(folder: Path) -> None:
@@ -420,7 +410,7 @@ def damaged_part(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", EVERY)
-@pytest.mark.parametrize("damage", [missing, a_file, Path.mkdir, plan_of_nothing, damaged_part])
+@pytest.mark.parametrize("damage", [missing, Path.touch, Path.mkdir, plan_of_nothing, damaged_part])
 def test_commands_refuse_what_is_no_sound_folder(tmp_path, monkeypatch, command, damage):
     monkeypatch.chdir(tmp_path)
     damage(tmp_path / "victim")
@@ -469,17 +459,11 @@ def test_the_current_and_newer_one_wins_and_the_other_is_kept(tmp_path, first, s
     assert [one.started for one in read] == [records[winner].started, records[1 - winner].started]
     for place, one in zip(places, read, strict=True):
         assert store.arrays_of(place, one)["curve"].tolist() == [0, 1, 2]
-    assert len(merge(sources, target)) == 1  # again: the same
+    again = flowgauge("merge", *sources, "--out", target).stdout  # the same
+    assert again.count(conflict.label) == 1
+    assert str(sources[1 - winner]) in again
+    assert json.loads((target / "suite.json").read_text())["cases"]
     assert store.read(target)[CASES[0].key] == read[0]
-
-
-def test_equal_records_and_those_of_one_folder_are_no_conflict(tmp_path):
-    sources = [tmp_path / "a", tmp_path / "b"]
-    for source in sources:
-        store.write(source, record(), {})
-    store.write(sources[1], record(CASES[1]), {})
-    assert merge(sources, tmp_path / "c") == []
-    assert store.read(tmp_path / "c").keys() == {case.key for case in CASES}
 
 
 def test_checkpoints_of_what_is_not_done_go_along(tmp_path):
@@ -490,18 +474,9 @@ def test_checkpoints_of_what_is_not_done_go_along(tmp_path):
     (sources[1] / CHECKPOINTS).mkdir()
     for name in names:
         (sources[1] / CHECKPOINTS / name).write_text(name)
-    merge(sources, tmp_path / "c")
+    assert merge(sources, tmp_path / "c") == []
+    assert store.read(tmp_path / "c").keys() == {case.key for case in CASES}
     assert [path.name for path in (tmp_path / "c" / CHECKPOINTS).iterdir()] == names[1:]
-
-
-def test_the_command_names_conflicts(tmp_path):
-    sources, out = [tmp_path / "a", tmp_path / "b"], tmp_path / "c"
-    for source, started in zip(sources, (OLD, NEW), strict=True):
-        store.write(source, record(started=started), {})
-    result = flowgauge("merge", *sources, "--out", out)
-    assert CASES[0].label in result.stdout
-    assert str(sources[1]) in result.stdout
-    assert json.loads((out / "suite.json").read_text())["cases"]
 
 
 @pytest.mark.parametrize(

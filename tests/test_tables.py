@@ -345,6 +345,14 @@ REMARKS = {
         lambda f: f.assign(d=f.mass.where(f.index.to_numpy() % 99 > 0, 0)).head(1500),
         ["0 in 16 rows of 'd'"],
     ),
+    "tail": (
+        lambda f: f.assign(d=np.random.default_rng(0).lognormal(0, 1.5, len(f))),
+        ["bove 0 with a long tail: 'd'; --support d=0,inf"],
+    ),
+    "shares": (
+        lambda f: f.assign(d=np.random.default_rng(0).uniform(size=len(f)) ** 2),
+        ["rom 0 to 1, like shares: 'd'; --support d=0,1"],
+    ),
     "one name": (lambda f: f.set_axis(["a", "a", "b"], axis=1), ["'a', 'a.1'"]),
     "fine": (lambda f: f, ["mean and sd."]),
 }

@@ -87,8 +87,9 @@ def choose(
     """Find the flow that gives the best density of a table, within minutes.
 
     Families race: after a sixth of the time at most half of them are left, after a third two, which
-    go on from their own weights. Exit status: 0 there is an answer, 1 no flow was trained to
-    its end, 2 wrong usage, or a table without a density.
+    go on from their own weights. Where trainings end early, families that few minutes left out
+    race for the rest. Exit status: 0 there is an answer, 1 no flow was trained to its end, 2 wrong
+    usage, or a table without a density.
     """
     started = time.monotonic() - (time.time() - psutil.Process().create_time())
     # standard output is the answer's alone, whatever a flow prints as it is built
@@ -114,12 +115,13 @@ def choose(
         suite = suite_of(name, minutes, jobs, racers, device, TRIAL if flow else FAMILY)
         check_place(suite, Asked())
         folder = out or Path("results") / f"choose-{selection.path.stem.partition('.')[0]}"
+        suite = continued(suite, folder)
         ledger = Ledger(started, minutes, jobs)
         ledger.resume(suite, folder)
         registry["search"].purse = ledger
         _announce(suite, jobs)
     with aside:
-        _measure(suite, folder, ledger)
+        _measure(suite, racers, folder, ledger)
     answers = _choices_of(folder) if store.is_folder(folder) else []
     if not answers:
         say(f"no flow was trained within the time; {ledger.said}: give more --minutes", "red")
@@ -140,8 +142,8 @@ def choose(
 class Ledger:
     """The CPU seconds of a command and of all processes that it has started, against its minutes.
 
-    On a busy machine it ends by the wall, `LATEST` times the minutes. ``shares`` holds what each
-    rung of the race has got: by its nominal seconds, those that each training spends beyond the
+    On a busy machine it ends by the wall, ``latest`` times the minutes. ``shares`` holds what each
+    rung of a race has got: by its nominal seconds, those that each training spends beyond the
     rung before.
     """
 
@@ -149,6 +151,7 @@ class Ledger:
     minutes: float
     jobs: int
     before: float = 0.0  # spent by earlier runs of the same question
+    latest: float = LATEST  # wall seconds at which it ends, over those of the minutes
     shares: dict[float, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -173,7 +176,7 @@ class Ledger:
     @property
     def wall(self) -> float:
         """Seconds until the command has to end."""
-        return self.started + LATEST * 60 * self.minutes - time.monotonic()
+        return self.started + self.latest * 60 * self.minutes - time.monotonic()
 
     def left(self) -> float:
         """CPU seconds that trainings may still spend."""
@@ -210,7 +213,7 @@ class Ledger:
                     self.shares[nominal] = float(record.case.settings["share"])
 
 
-def _measure(suite: Suite, folder: Path, ledger: Ledger) -> None:
+def _measure(suite: Suite, racers: Sequence[Entrant], folder: Path, ledger: Ledger) -> None:
     """Measure until all is done, or the time is over: then what is not done is given up."""
     from benchmarks.execution.run import Asked, run
 
@@ -222,6 +225,11 @@ def _measure(suite: Suite, folder: Path, ledger: Ledger) -> None:
         Chooser(console, estimates=False) as display,
     ):
         run(suite, folder, display, asked)
+        ledger.latest = 1.0  # no core waits longer for races that nobody was promised
+        while longer := with_another_race(suite, racers, ledger.left(), ledger.jobs):
+            suite = longer
+            _announce(suite, ledger.jobs)
+            run(suite, folder, display, asked)
 
 
 class Chooser(Display):
@@ -293,23 +301,22 @@ def entrants(
     return result
 
 
-def rungs_of(
-    minutes: float, jobs: int, families: Sequence[str], least: float = FAMILY
-) -> list[dict[str, Any]]:
-    """The rungs of a race of families: a sixth of the CPU seconds, as much, and the rest.
+def race_of(
+    racers: Sequence[Entrant], seconds: float, jobs: int, least: float = FAMILY
+) -> dict[str, Any]:
+    """Part of a study: the flows of a race, and its rungs: a sixth of the time, as much, the rest.
 
     A family has ``least`` CPU seconds or more of the first, so that few seconds take fewer
-    families. `FAVOURITE`, if it races, stays after the first.
+    families, the first. `FAVOURITE`, if it races, stays after the first rung.
     """
-    every = 60 * minutes * jobs
-    sixth = (every * (1 - FITTING) - STARTING - ENDING - SCORING * jobs) / 6
-    sixth = max(sixth, every / 30)
-    number = max(1, min(len(families), int(sixth / least)))
+    sixth = seconds / 6
+    number = max(1, min(len(racers), int(sixth / least)))
+    names = [entrant.flow for entrant in racers]
     tried = max(1, min(CONFIGURATIONS, int(math.sqrt(sixth / number / TRIAL))))
     half = max(1, number // 2)
     last = min(half, jobs, 2)
     finals = min(tried, PLACES, math.ceil(jobs / last))  # of a family, so that no core is idle
-    labels = (FAVOURITE,) if FAVOURITE in families[:number] and half > 1 else ()
+    labels = (FAVOURITE,) if FAVOURITE in names[:number] and half > 1 else ()
     rules: tuple[dict[str, Any], ...] = (
         {"configurations": tried, "families": number},
         {"configurations": tried, "families": half - len(labels), "labels": labels},
@@ -317,7 +324,12 @@ def rungs_of(
     )
     trainings = zip((1, 1, 4), (number * tried, half * ((tried + 1) // 2), last), strict=True)
     durations = (share * sixth / (math.ceil(count / jobs) * jobs) for share, count in trainings)
-    return [{"seconds": s, **rule} for s, rule in zip(accumulate(durations), rules, strict=True)]
+    rungs = zip(accumulate(durations), rules, strict=True)
+    return {
+        "flows": [one.model_dump(mode="json", exclude_defaults=True) for one in racers[:number]],
+        "rungs": [{"seconds": seconds, **rule} for seconds, rule in rungs],
+        "left_out": names[number:],
+    }
 
 
 def suite_of(
@@ -328,27 +340,24 @@ def suite_of(
     device: str = "cpu",
     least: float = FAMILY,
 ) -> Suite:
-    """The suite of a race for a table and flows, the first of them first; see `rungs_of`."""
+    """The suite of a race for a table and flows, the first of them first; see `race_of`."""
     from benchmarks.execution.suite import Suite, validated
     from benchmarks.studies.search.study import MAPS, baselines
 
-    effort = EFFORT * FITTING * 60 * minutes * jobs / MAPS
-    fitted = baselines(name, effort=effort)
-    rungs = rungs_of(minutes, jobs, [entrant.flow for entrant in racers], least)
-    entered = racers[: rungs[0]["families"]]
+    every = 60 * minutes * jobs
+    fitted = baselines(name, effort=EFFORT * FITTING * every / MAPS)
+    seconds = every * (1 - FITTING) - STARTING - ENDING - SCORING * jobs
     study = {
         "study": "search",
         "race": True,
         "datasets": [name],
-        "flows": [entrant.model_dump(mode="json", exclude_defaults=True) for entrant in entered],
+        **race_of(racers, max(seconds, every / 5), jobs, least),
         "baselines": [entry.model_dump(exclude_none=True) for entry in fitted],
-        "rungs": rungs,
         "scoring": {
             **{"checked_rows": 250, "draws": 2, "compared_rows": 1000, "grid": 60},
             **{"samples": 1000, "seconds": 0, "continuation": 0},
         },
         "minutes": minutes,
-        "left_out": [entrant.flow for entrant in racers[len(entered) :]],
     }
     title = plain(f"choose {Path(name.partition(':')[0]).name}")[:99]
     values: dict[str, Any] = {"name": title, "threads": 1, "device": device}
@@ -358,15 +367,39 @@ def suite_of(
     return suite
 
 
+def with_another_race(
+    suite: Suite, racers: Sequence[Entrant], seconds: float, jobs: int
+) -> Suite | None:
+    """The suite with a race of racers that it left out; None where CPU seconds or racers lack."""
+    last = suite.studies[-1]
+    rest = [entrant for entrant in racers if entrant.flow in last["left_out"]]
+    if not rest or seconds < 6 * FAMILY:
+        return None
+    another = last | {"baselines": [], **race_of(rest, seconds, jobs)}
+    return suite.model_copy(update={"studies": (*suite.studies, another)})
+
+
+def continued(suite: Suite, folder: Path) -> Suite:
+    """The suite with the further races that an earlier run of it has begun, by a folder's plan."""
+    from benchmarks.core.frame import plan_of
+
+    values: dict[str, Any] = suite.model_dump(mode="json")
+    with suppress(ValueError):  # a plan that cannot be read is replaced
+        before = plan_of(folder, {}).suite or {}
+        if before | {"studies": before.get("studies", [])[:1]} == values:
+            return suite.model_copy(update={"studies": tuple(before["studies"])})
+    return suite
+
+
 def _announce(suite: Suite, jobs: int) -> None:
     """Print which flows race, for how long, and which are left out."""
-    (study,) = suite.studies
+    study = suite.studies[-1]
     first, *_, last = study["rungs"]
     names = ", ".join(entrant["flow"] for entrant in study["flows"])
     trials = f"{counted(first['configurations'], 'trial')} of {first['seconds']:.1f} CPU s"
     say(f"{names} on {counted(jobs, 'core')}: {trials} each; the best get {last['seconds']:.0f}")
     if study["left_out"]:
-        say(f"not tried in {study['minutes']:g} minutes: {', '.join(study['left_out'])}")
+        say(f"next, if seconds are left: {', '.join(study['left_out'])}")
 
 
 def _choices_of(folder: Path) -> list[Choice]:

@@ -308,6 +308,7 @@ class Display:
     ) -> None:
         """Start a run of cases; ``begun`` are the seconds that checkpoints hold, by key."""
         self.total, self.labels = len(cases), labels(cases)
+        self.measured.clear()
         spent, self.begun = sum(begun.values()), begun
         self.bar.update(self.bar_task, total=budget, completed=spent, count=f"0/{self.total}")
         estimate = f", about {duration(budget - spent)}" if cases and self.estimates else ""

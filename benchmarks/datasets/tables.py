@@ -51,6 +51,7 @@ CALLED = ("class", "label", "target", "y")  # names of labels
 NEARLY = 0.995  # share of the rows, of one value that makes a column nearly constant
 HEAP = (10, 0.002)  # rows, and share of the rows, of one value that make a heap
 MOST = 6  # names in a sentence
+NEAR = 0.05  # distance of a share's least and largest value from 0 and 1, at most
 SKEWED = 2.0  # skewness of a long tail: that of an exponential distribution
 LARGEST = 1e30  # number, and its inverse the smallest of a column: float32 ends at 1e±38
 UNBOUNDED = "likelihoods on them have no bound"
@@ -520,7 +521,7 @@ def examine(tables: Mapping[str, pd.DataFrame], selection: Selection) -> Inspect
         lattices = {place: steps[place] for place in steps.keys() - set(indices)}
         remarks += _stepped(table[density], lattices, replace(selection, dequantise=True))
     bounded = [name for name, ends in selection.bounds(density).items() if np.isfinite(ends).any()]
-    remarks += _one_sided(table[density].drop(columns=bounded, errors="ignore"))
+    remarks += _bounded(table[density].drop(columns=bounded, errors="ignore"))
     remarks += _heaps(kept[density], steps)
     if len(kept) < max(FEW[0], FEW[1] * columns):
         remarks.append(
@@ -673,13 +674,22 @@ def _stepped(table: pd.DataFrame, steps: Mapping[int, float], noisy: Selection) 
         yield f"{' and '.join(texts)}: {UNBOUNDED}; {remedy} adds uniform noise"
 
 
-def _one_sided(table: pd.DataFrame) -> Iterator[str]:
-    """Remarks on columns above 0 with a long tail that their logarithms have not."""
-    above = table.loc[:, (table > 0).all()]
+def _bounded(table: pd.DataFrame) -> Iterator[str]:
+    """Remarks on columns like shares, and on those above 0 with a long tail, but not in their log.
+
+    Shares reach from near 0 to near 1, and have more values than labels have.
+    """
+    least, most = table.min(), table.max()
+    within = (least >= 0) & (least < NEAR) & (most > 1 - NEAR) & (most <= 1)
+    shares = list(table.columns[within & (table.nunique() > LABELS)])
+    above = table.loc[:, least > 0].drop(columns=shares, errors="ignore")
     skews, of_logs = above.skew(), above.apply(np.log).skew().abs()
-    if names := list(skews.index[(skews > SKEWED) & (skews > 2 * of_logs)]):
-        bounds = " ".join(f"--support {shlex.quote(f'{name}=0,inf')}" for name in names[:MOST])
-        yield f"above 0 with a long tail: {quoted(names)}; {bounds} keeps nearly all samples there"
+    long = list(skews.index[(skews > SKEWED) & (skews > 2 * of_logs)])
+    kinds = ("from 0 to 1, like shares", shares, "0,1"), ("above 0 with a long tail", long, "0,inf")
+    for kind, names, ends in kinds:
+        bounds = [f"--support {shlex.quote(f'{name}={ends}')}" for name in names[:MOST]]
+        if names:
+            yield f"{kind}: {quoted(names)}; {' '.join(bounds)} keeps nearly all samples there"
 
 
 def _heaps(table: pd.DataFrame, steps: Mapping[int, float]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Exact log-likelihoods of flows with an ODE: their tolerance, and an estimate beside them."""
+"""Exact log-likelihoods: of an ODE their tolerance and an estimate beside them, and faults."""
 
 import copy
 from collections.abc import Mapping
@@ -11,9 +11,13 @@ from torch import Tensor
 
 import flows
 from benchmarks.measure.operations import Operations
+from flows.conditional import Conditional
+from flows.conformance.densities import jacobians
 from flows.continuous import SolveError
 
 TOLERANCES = tuple(10.0 ** (-quarter / 4) for quarter in range(4, 29))  # 1e-1 to 1e-7
+LOOKED_AT = 2  # rows at which a log-determinant is compared with that of autograd
+WRONG = 1e-2  # nats by which it may differ: tighter is the kit's to judge
 
 
 def row_flops(flow: flows.Flow, x: Tensor) -> float:
@@ -27,6 +31,26 @@ def exact(flow: flows.Flow, tolerance: float) -> flows.Flow:
     """Copy a flow to float64, with the exact trace and an adaptive solver at ``tolerance``."""
     solver = {"method": "dopri5", "rtol": tolerance, "atol": tolerance}
     return copy.deepcopy(flow).double().using(trace="exact", solver=solver)
+
+
+def no_density(flow: flows.Flow, x: Tensor) -> str:
+    """Say why the log-densities of a flow at the first rows of x (N, D) are none; "" if they are.
+
+    Its log-determinant is compared with that of autograd's Jacobian, in float64.
+    """
+    if isinstance(flow, Conditional):
+        return ""
+    transform, rows = exact(flow, TOLERANCES[-1]).transform, x[:LOOKED_AT].double()
+    try:
+        ladj = transform.forward(rows)[1].detach()
+        matrices = jacobians(lambda x: transform.forward(x)[0], rows)
+    except SolveError:
+        return ""
+    error = (ladj - torch.linalg.slogdet(matrices)[1]).abs().max().item()
+    if not error > WRONG:  # nor where it is NaN, as of weights that diverged
+        return ""
+    fault = f"its log-determinant is {error:.2g} nats off that of its Jacobian"
+    return f"it is no density: {fault}; flowgauge check says where"
 
 
 @torch.no_grad()

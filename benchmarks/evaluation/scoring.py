@@ -17,7 +17,14 @@ from benchmarks.core.case import Case, Settings
 from benchmarks.core.study import Result
 from benchmarks.datasets import Dataset
 from benchmarks.evaluation import pictures
-from benchmarks.evaluation.likelihood import exact, hutchinson, in_chunks, row_flops, settle
+from benchmarks.evaluation.likelihood import (
+    exact,
+    hutchinson,
+    in_chunks,
+    no_density,
+    row_flops,
+    settle,
+)
 from benchmarks.measure.operations import Work, counting
 from benchmarks.training.baselines import BASELINES, BaselineEntry, fit
 from benchmarks.training.loop import train
@@ -84,6 +91,8 @@ def score_flow(case: Case, data: Dataset) -> Result:
     dtype = getattr(torch, case.dtype)
     flow, settings = prepared(case, data)
     history = train(flow, data, case, settings, continuation=scoring.continuation)
+    if fault := no_density(flow, data.test.to(case.device)):
+        return Result(failure=fault)
     keep(case, flow, data, val_ll=history.metrics()["val_ll"])
     metrics: Metrics = {"parameters": trainable(flow), **history.metrics()}
     notes: dict[str, Any] = {"trained_by": trained_by(flow), "field": field_of(flow, case.options)}

@@ -6,7 +6,6 @@ Hyperparameter Optimization, 2016, arXiv:1502.07943). In a race families drop ou
 and what it still gains.
 """
 
-import copy
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,6 @@ from pydantic import Field, JsonValue, NonNegativeFloat, NonNegativeInt, Positiv
 from pydantic import model_validator as validator
 from torch.distributions import MultivariateNormal
 
-import flows
 from benchmarks import datasets
 from benchmarks.analysis.inference import Estimate, of_rows
 from benchmarks.core.case import Case, Settings
@@ -31,6 +29,7 @@ from benchmarks.core.record import Record
 from benchmarks.core.study import Arrays, Common, Result, Skipped, register
 from benchmarks.datasets.disk import Absent
 from benchmarks.datasets.tables import is_file
+from benchmarks.evaluation.likelihood import no_density
 from benchmarks.evaluation.scoring import Scoring, score
 from benchmarks.studies.contender import Contender, TrainingStudy, entered, expanded, fitted, sized
 from benchmarks.training.baselines import BASELINES, BaselineEntry
@@ -39,9 +38,6 @@ from benchmarks.training.settings import Training, TrainingPart
 from benchmarks.training.state import prepared
 from flows import preprocessing
 from flows.budget import trainable
-from flows.conditional import Conditional
-from flows.conformance.densities import jacobians
-from flows.continuous import SolveError
 from flows.training import TrainingError
 from flows.tuning import DECAYED, RATE, WEIGHT_DECAY, batch, tuning
 
@@ -54,9 +50,6 @@ FIRST = 2  # configurations that work for most data, behind the most promising p
 EDGE = 0.15  # share of a range, in its logarithm, that is its edge
 NEAR = 2.0  # standard errors within which a family is not behind another
 SHORTEST = 0.5  # seconds that a training goes on for, where no time is left
-ROWS = 2  # at which a log-determinant is compared with that of autograd
-WRONG = 1e-2  # nats by which it may differ: tighter is the kit's to judge
-TIGHT = {"method": "dopri5", "rtol": 1e-7, "atol": 1e-7}
 
 
 class Space(Settings, frozen=True):
@@ -637,7 +630,7 @@ class Search(TrainingStudy):
         if case.settings.get("stage", "final") == "final":
             return score(case, data)
         flow, settings = prepared(case, data)
-        rows = data.train[:ROWS].to(case.device)
+        rows = data.train.to(case.device)
         try:
             history = train(flow, data, case, settings)
         except TrainingError:
@@ -648,26 +641,6 @@ class Search(TrainingStudy):
             return Result(failure=fault)
         metrics = history.metrics() | {"parameters": trainable(flow)}
         return Result(metrics, history.arrays(), {"course": history.course})
-
-
-def no_density(flow: flows.Flow, rows: torch.Tensor) -> str:
-    """Say why the log-densities of a flow at rows (N, D) are none; "" if they are.
-
-    Its log-determinant is compared with that of autograd's Jacobian, in float64.
-    """
-    if isinstance(flow, Conditional):
-        return ""
-    exact = copy.deepcopy(flow).double().using(trace="exact", solver=TIGHT)
-    try:
-        ladj = exact.transform.forward(rows)[1].detach()
-        matrices = jacobians(lambda x: exact.transform.forward(x)[0], rows)
-    except SolveError:
-        return ""
-    error = (ladj - torch.linalg.slogdet(matrices)[1]).abs().max().item()
-    if not error > WRONG:  # nor where it is NaN, as of weights that diverged
-        return ""
-    fault = f"its log-determinant is {error:.2g} nats off that of its Jacobian"
-    return f"it is no density: {fault}; flowgauge check says where"
 
 
 def _chosen(case: Case, best: Case) -> Case:

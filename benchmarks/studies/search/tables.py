@@ -595,9 +595,9 @@ class Choice:
         scores = f"{_score(best)} nats on the test rows, {first['model']} {_score(first)}"
         if best["standing"] == "level":
             return f"{name} is level with the best flow: {scores}."
-        if best["val_ll"] <= first["val_ll"]:
+        if (lead := round(best["val_ll"] - first["val_ll"], 3)) <= 0:
             return ""
-        by = number(best["val_ll"] - first["val_ll"], ".3f")
+        by = number(lead, ".3f")
         unconfirmed = best["standing"] in ("open", "ahead")  # by rows that records may lack
         remark = ", which the test rows do not confirm" if unconfirmed else ""
         return f"{name} is ahead of every flow by {by} nats in validation{remark}; {scores}."
@@ -626,7 +626,8 @@ class Choice:
         for model, cases in failed.groupby("model", sort=False):
             lines.append(f"Without a result: {model}: {cases['reason'].iloc[0]}.")
         lists = self.rows.get("setting.left_out", pd.Series(dtype=object)).dropna()
-        if names := [name for name in lists.iloc[:1].tolist() for name in name]:
+        left_out = [name for names in lists.iloc[:1] for name in names]
+        if names := [name for name in left_out if name not in {*self.rows["flow"]}]:
             lines.append(f"Not tried in so few minutes: {', '.join(names)}.")
         return lines
 
