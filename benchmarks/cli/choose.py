@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -237,6 +237,12 @@ class Chooser(Display):
 
     best = -math.inf
 
+    def begin(
+        self, cases: Sequence[Case], kept: int, budget: float, begun: Mapping[str, float]
+    ) -> None:
+        super().begin(cases, kept, budget, begun)
+        self.labels = {case.key: _short(case) for case in cases}
+
     def case(self, task: Task, case: Case, record: Record) -> None:
         """Count a case, and name it where it is the best so far by validation.
 
@@ -253,6 +259,15 @@ class Chooser(Display):
         self.console.quiet = False
         if leads and not self.console.is_terminal:
             self.console.print(self.prefix.removesuffix(" | "))
+
+
+def _short(case: Case) -> str:
+    """ "nsf_ar trial 2 of 7 CPU s": what a case of a race is, and of a baseline its map."""
+    settings = case.settings
+    if "label" not in settings:
+        return " after ".join(filter(None, (case.flow, settings.get("preprocessing"))))
+    number = 1 + settings.get("configuration", settings.get("place", 0))
+    return f"{settings['label']} {settings['stage']} {number} of {settings['seconds']:.0f} CPU s"
 
 
 @contextmanager

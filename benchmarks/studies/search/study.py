@@ -570,10 +570,9 @@ class Search(TrainingStudy):
     def resolved(self, case: Case, earlier: Sequence[Record], arrays: Arrays) -> Case:
         """The case with a configuration and what it spends, by earlier trials."""
         if not (done := ranked(earlier)):
-            raise ValueError(
-                f"none of the {len(earlier)} cases that it needs has a likelihood; the first: "
-                f"{earlier[0].status}, {earlier[0].reason}"
-            )
+            none = f"none of the {len(earlier)} cases that it needs has a likelihood; the first: "
+            first = f"{earlier[0].status}, {earlier[0].reason}"
+            raise ValueError(none + first.rpartition("; the first: ")[2])  # that of its own needs
         place, label = int(case.settings.get("place", 0)), case.settings["label"]
         if "most" in case.settings:
             return self._in_race(case, earlier, arrays)
@@ -595,10 +594,11 @@ class Search(TrainingStudy):
         if label not in standing.kept:
             best, lag = next(iter(standing.trials)), standing.lag[label]
             spent = standing.trials[label][0].metrics["train_cpu_seconds"].median
+            side = f"{'behind' if lag.value >= 0 else 'ahead of'} {best} in validation"
             raise Skipped(
-                f"dropped out after {spent:.1f} CPU s of its best trial, {lag.value:.2f} ± "
-                f"{lag.error:.2f} nats behind {best} in validation, {standing.later[label]:.2f} "
-                "if both go on as they do"
+                f"dropped out after {spent:.1f} CPU s of its best trial, {abs(lag.value):.2f} ± "
+                f"{lag.error:.2f} nats {side}, and {standing.later[label]:.2f} behind if both go "
+                "on as they do"
             )
         most = int(settings["most"])
         least = 1 if final else (most + 1) // 2
