@@ -118,23 +118,18 @@ def searched(documents: Documents, run: str) -> dict[str, pd.DataFrame]:
     "**Evaluations eat what a stochastic trace saves.** With the four evaluations of one "
     "Runge-Kutta step a density by FFJORD takes fewer FLOPs than one by Glow from D = {step} on. "
     "With as many as its trained fields take, it does so from D = {mixture} on for mixtures of "
-    "Gaussians and, for image patches, where they grow, from {patches} on at the earliest (in "
-    "brackets: with the fewest and the most that a field takes). RealNVP takes fewer at every D "
-    "counted."
+    "Gaussians and, for image patches, where they grow, from {patches} on at the earliest. RealNVP "
+    "takes fewer at every D counted."
 )
 def evaluations(documents: Documents) -> Numbers:
     solved, direct = nfe.totals(documents.runs["evaluations"].frame)
     others = {total.name: total for total in direct}
     fields = {total.data: total for total in solved if total.name == "ffjord"}
-    crossings = {data: field.crossings(others["glow linear=lu"]) for data, field in fields.items()}
+    below = {data: field.crossings(others["glow linear=lu"])[1] for data, field in fields.items()}
     never = all(min(f.crossings(others["realnvp"])) == NEVER for f in fields.values())
-    (_, step, _), mixture = crossings.pop(""), crossings["mixture"]
-    numbers = {
-        data: "{1} [{0}, {2}]".format(*("∞" if d == NEVER else number(d, ",.0f") for d in ends))
-        for data, ends in crossings.items()
-    }
-    numbers["step"] = number(step, ",.0f")
-    return numbers, never and fields[""].evaluations[1] == 4 and mixture[0] > 5 * step
+    names = {"step": "", "mixture": "mixture", "patches": "patches"}
+    numbers = {name: number(below[data], ",.0f") for name, data in names.items()}
+    return numbers, never and fields[""].evaluations[1] == 4 and below["mixture"] > 5 * below[""]
 
 
 @sentence(

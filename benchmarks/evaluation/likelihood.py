@@ -40,7 +40,7 @@ def no_density(flow: flows.Flow, x: Tensor) -> str:
     """
     if isinstance(flow, Conditional):
         return ""
-    view, rows = exact(flow, TOLERANCES[-1], gradient="backprop"), x[:LOOKED_AT].double()
+    view, rows = exact(flow, TOLERANCES[-1]), x[:LOOKED_AT].double()
     transform = view.transform
     try:
         ladj = transform.forward(rows)[1].detach()
