@@ -63,7 +63,7 @@ DECIDING = {  # undecided claims by name, and what would decide them
     "ffjord-fastest": (
         "*More splits would*: on each of six sets its training takes longer than a CNF's, and "
         "after the correction for all calls and sets five splits leave that open. Ten splits of "
-        "two flows, 60 s each, are 20 minutes of one core a set."
+        "two flows are 20 minutes of one core for a set at 60 s, and 100 at 300 s."
     ),
     "continuous-faster-density": (
         "*Calls timed on a quiet machine on five splits would*: two flows, four data sets and 60 s "

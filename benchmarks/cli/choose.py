@@ -319,10 +319,10 @@ def entrants(
 def race_of(
     racers: Sequence[Entrant], seconds: float, jobs: int, least: float = FAMILY
 ) -> dict[str, Any]:
-    """Part of a study: the flows of a race, and its rungs: a sixth of the time, as much, the rest.
+    """Part of a study: the flows of a race, the rungs, and the names of flows that are left out.
 
-    A family has ``least`` CPU seconds or more of the first, so that few seconds take fewer
-    families, the first. `FAVOURITE`, if it races, stays after the first rung.
+    Rungs take a sixth of the CPU seconds, as much, and the rest. A family has ``least`` or more of
+    the first, so that in few seconds the first racers alone take part; `FAVOURITE` stays after it.
     """
     sixth = seconds / 6
     number = max(1, min(len(racers), int(sixth / least)))
@@ -385,7 +385,7 @@ def suite_of(
 def with_another_race(
     suite: Suite, racers: Sequence[Entrant], seconds: float, jobs: int
 ) -> Suite | None:
-    """The suite with a race of racers that it left out; None where CPU seconds or racers lack."""
+    """The suite with a race of racers that it left out; None without these, or seconds for one."""
     last = suite.studies[-1]
     rest = [entrant for entrant in racers if entrant.flow in last["left_out"]]
     if not rest or seconds < 6 * FAMILY:

@@ -675,7 +675,7 @@ def _stepped(table: pd.DataFrame, steps: Mapping[int, float], noisy: Selection) 
 
 
 def _bounded(table: pd.DataFrame) -> Iterator[str]:
-    """Remarks on columns like shares, and on those above 0 with a long tail, but not in their log.
+    """Remarks on columns of shares, and on those above 0 with a long tail that their logs lack.
 
     Shares reach from near 0 to near 1, and have more values than labels have.
     """

@@ -27,9 +27,9 @@ def row_flops(flow: flows.Flow, x: Tensor) -> float:
     return float(operations.flops / len(x))
 
 
-def exact(flow: flows.Flow, tolerance: float, **options: Any) -> flows.Flow:
+def exact(flow: flows.Flow, tolerance: float) -> flows.Flow:
     """Copy a flow to float64, with the exact trace and an adaptive solver at ``tolerance``."""
-    solver = {"method": "dopri5", "rtol": tolerance, "atol": tolerance, **options}
+    solver = {"method": "dopri5", "rtol": tolerance, "atol": tolerance}
     return copy.deepcopy(flow).double().using(trace="exact", solver=solver)
 
 
@@ -40,8 +40,7 @@ def no_density(flow: flows.Flow, x: Tensor) -> str:
     """
     if isinstance(flow, Conditional):
         return ""
-    view, rows = exact(flow, TOLERANCES[-1]), x[:LOOKED_AT].double()
-    transform = view.transform
+    transform, rows = exact(flow, TOLERANCES[-1]).transform, x[:LOOKED_AT].double()
     try:
         ladj = transform.forward(rows)[1].detach()
         matrices = jacobians(lambda x: transform.forward(x)[0], rows)

@@ -91,7 +91,8 @@ def score_flow(case: Case, data: Dataset) -> Result:
     dtype = getattr(torch, case.dtype)
     flow, settings = prepared(case, data)
     history = train(flow, data, case, settings, continuation=scoring.continuation)
-    if not counting() and (fault := no_density(flow, data.test.to(case.device))):
+    # the operators that are counted are those of the score
+    if not counting() and (fault := no_density(flow, data.train.to(case.device))):
         return Result(failure=fault)
     keep(case, flow, data, val_ll=history.metrics()["val_ll"])
     metrics: Metrics = {"parameters": trainable(flow), **history.metrics()}

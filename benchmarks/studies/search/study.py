@@ -570,9 +570,10 @@ class Search(TrainingStudy):
     def resolved(self, case: Case, earlier: Sequence[Record], arrays: Arrays) -> Case:
         """The case with a configuration and what it spends, by earlier trials."""
         if not (done := ranked(earlier)):
-            none = f"none of the {len(earlier)} cases that it needs has a likelihood; the first: "
+            nothing = f"none of the {len(earlier)} cases that it needs has a likelihood"
             first = f"{earlier[0].status}, {earlier[0].reason}"
-            raise ValueError(none + first.rpartition("; the first: ")[2])  # that of its own needs
+            cause = first.rpartition("; the first: ")[2]  # of a case that needs others: theirs
+            raise ValueError(f"{nothing}; the first: {cause}")
         place, label = int(case.settings.get("place", 0)), case.settings["label"]
         if "most" in case.settings:
             return self._in_race(case, earlier, arrays)
