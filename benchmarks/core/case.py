@@ -85,12 +85,14 @@ class Case(BaseModel, frozen=True, extra="ignore"):
     @field_validator("settings", mode="before")
     @classmethod
     def _renamed(cls, settings: Any) -> Any:
-        """Read settings of earlier records, whose trainings have ``whiten``."""
+        """Read settings of earlier records: of trainings ``whiten``, or a ``clock`` of 0."""
         training = settings.get("training") if isinstance(settings, Mapping) else None
-        if not (isinstance(training, Mapping) and "whiten" in training):
+        if not isinstance(training, Mapping):
             return settings
-        values = {"preprocessing": "whiten" if training["whiten"] else "none", **training}
-        return {**settings, "training": {k: v for k, v in values.items() if k != "whiten"}}
+        values = {name: value for name, value in training.items() if name != "clock" or value}
+        if "whiten" in values:
+            values = {"preprocessing": "whiten" if values.pop("whiten") else "none", **values}
+        return {**settings, "training": values}
 
     @property
     def former(self) -> str:
@@ -109,8 +111,6 @@ class Case(BaseModel, frozen=True, extra="ignore"):
         settings = canonical(self.settings)
         if self.former != self.study:
             del settings["part"]
-        if not settings.get("training", {}).get("clock", True):  # a setting of before, unused
-            del settings["training"]["clock"]
         nested = {
             "options": different(*_options(self.flow, self.options)),
             "settings": different(settings, setting_defaults(self.study, self.settings)),
