@@ -11,8 +11,7 @@ import signal
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from functools import cache
+from dataclasses import asdict, astuple
 from importlib.metadata import metadata
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
 
 DIMS = (1, 2, 3, 10)
 DTYPES = ("float64", "float32")
+COLUMNS = ("flow", "dim", "row", "dtype", "figure", "bound", "status", "note")  # of a CSV file
 NAMED = 5  # rows of a failure in the summary
 # the worst last
 STYLES = {"pass": "green", "not applicable": "dim", "expected": "yellow", "fail": "bold red"}
@@ -258,8 +258,10 @@ def _check_flows(
             with console.status(styled(f"{name}, D = {d}")):
                 rows = _judged(child, Candidate(name, d, values))
             _print(f"{name}, D = {d}", rows, every_row)
-            table += [{"flow": name, "dim": d, **asdict(row)} for row in rows]
-            write(csv_file, _csv(pd.DataFrame(table)))
+            table += [dict(zip(COLUMNS, (name, d, *astuple(row)), strict=True)) for row in rows]
+            outcomes = pd.DataFrame(table)
+            texts = outcomes.map(lambda value: cell(value) if isinstance(value, str) else value)
+            write(csv_file, texts.to_csv(index=False, lineterminator="\n"))
     undeclared = [m for n in chosen if (m := members[n]).library is None and m.undeclared]
     for member in undeclared:
         uses = f"uses={(*member.uses, *member.undeclared)}"
@@ -267,7 +269,6 @@ def _check_flows(
             f"{member.name} takes {', '.join(member.undeclared)}, which was not looked at: name it "
             f"in `uses`, as in @flows.register({member.name!r}, {uses})"
         )
-    outcomes = pd.DataFrame(table)
     failed = _failures(outcomes)
     if not patterns:
         kinds = {name: "plug-in" if ":" in name else "module" for name in members.left_out}
@@ -286,7 +287,7 @@ def _failures(outcomes: pd.DataFrame) -> list[str]:
     dims: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     failed = outcomes[outcomes["status"] == "fail"]
     for (flow, dim), rows in failed.groupby(["flow", "dim"], sort=False):
-        dims.setdefault((str(flow), tuple(rows["name"].unique())), []).append(str(dim))
+        dims.setdefault((str(flow), tuple(rows["row"].unique())), []).append(str(dim))
     failures = []
     for (flow, names), where in dims.items():
         parts = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
@@ -350,6 +351,7 @@ def likely_fault(rows: Sequence[Outcome]) -> str:
 
 def _explain(name: str) -> None:
     """Print what a row judges, its bounds, faults that fail it; ValueError for an unknown row."""
+    import flows
     from flows.conformance import GIVEN, ROWS
     from flows.registry import choices
 
@@ -358,31 +360,17 @@ def _explain(name: str) -> None:
         hint = choices(name, rows, "flowgauge check maf --long")
         raise ValueError(f"there is no row {name!r}; {hint}")
     say(f"{name}: {' '.join((inspect.getdoc(rows[name]) or '').split())}")
-    if bounds := [f"{row.bound:.0e} in {row.dtype}" for row in _closed() if row.name == name]:
+    exact = flows.check("nsf_coupling", dim=2, layers=1, hidden=4).rows  # in closed form
+    bounds = [f"{row.bound:.0e} in {row.dtype}" for row in exact if row.bound and row.name == name]
+    if bounds:
         say(f"  bound: {', '.join(bounds)}; more where an ODE, rounding or a grid decides")
     faults = [fault for failing, _, fault in FAULTS if name in failing.split(", ")]
     for fault in (*faults, *[FLOAT32] * (name in LOGS)):
         say(f"  a frequent fault: {fault.replace('{as}', '')}")
 
 
-@cache
-def _closed() -> list[Outcome]:
-    """Rows with a bound of a small flow in closed form."""
-    import flows
-
-    return [row for row in flows.check("nsf_coupling", dim=2, layers=1, hidden=4).rows if row.bound]
-
-
 def _cell(row: Outcome | None) -> str:
     return "" if row is None or row.value is None else f"{row.value:.1e} ≤ {row.bound:.0e}"
-
-
-def _csv(outcomes: pd.DataFrame) -> str:
-    """Every row of every table as CSV, in full precision."""
-    table = outcomes.rename(columns={"name": "row", "value": "figure"})
-    table = table.assign(**{name: table[name].map(cell) for name in ("flow", "row", "note")})
-    names = ["flow", "dim", "row", "dtype", "figure", "bound", "status", "note"]
-    return str(table[names].to_csv(index=False, lineterminator="\n"))
 
 
 def _check_libraries(

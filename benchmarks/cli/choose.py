@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import psutil
-from rich.table import Table
 from typer import Exit, Option
 
 from benchmarks.cli.console import (
@@ -39,7 +38,7 @@ from benchmarks.cli.options import (
     load_plugins,
     on_table,
 )
-from benchmarks.cli.run import Display, check_place, ending, report_of
+from benchmarks.cli.run import Display, check_place, ending, print_grid, report_of
 from benchmarks.core.case import Case
 from benchmarks.core.formats import plain
 from benchmarks.core.naming import counted
@@ -432,12 +431,7 @@ def _print(choice: Choice, folder: Path) -> None:
     from benchmarks.studies.search.tables import TERMINAL, ranking, rows_of
 
     scores = replace(ranking(choice), frame=choice.ranking[[*TERMINAL, "half"]])
-    cells, table = grid(scores), Table(box=None)
-    for column, numeric in zip(scores.shown.values(), cells.numeric, strict=True):
-        table.add_column(column.label, justify="right" if numeric else "left", no_wrap=True)
-    for row in cells.rows:
-        table.add_row(*(cell.text for cell in row))
-    console.print(table)
+    print_grid(grid(scores))
     say(f"{rows_of(choice)}Nats; ± half of the 95 % interval over test rows; CPU seconds.")
     for name, reason in choice.dropped.items():
         say(f"{name} {reason}")

@@ -7,7 +7,9 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
+from itertools import dropwhile, islice
 from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from benchmarks.execution.plan import Task
     from benchmarks.execution.run import Asked
     from benchmarks.execution.suite import Suite
+    from benchmarks.report.cells import Grid
     from benchmarks.report.content import Report
 
 STOPPED = 75  # exit status after a signal of these, with checkpoints: EX_TEMPFAIL of sysexits.h
@@ -103,9 +106,9 @@ def run(
 
 
 def measure(
-    suite: Suite, folder: Path, asked: Asked | None = None, *, draws: bool = True
+    suite: Suite, folder: Path, asked: Asked | None = None, *, draws: bool = True, shown: int = 1
 ) -> NoReturn:
-    """Measure what is missing, draw the report, and exit: 0 if all cases are done, else 1."""
+    """Measure what is missing, print tables of its report, exit: 0 if all are done, else 1."""
     from benchmarks.execution.run import Asked, run
     from benchmarks.report.runs import noise
 
@@ -116,7 +119,11 @@ def measure(
         asked = _undisturbed(suite, folder, asked)
         with Display(console) as display:
             result = run(suite, folder, display, asked)
-        text = report_of(folder, _print_answer) if draws else "no report was drawn"
+        text = (
+            report_of(folder, partial(_print_answer, count=shown))
+            if draws
+            else "no report was drawn"
+        )
     planned = [result.records[c.key] for c in result.cases if c.key in result.records]
     for warning in noise(planned)[1:]:
         note(warning)
@@ -221,29 +228,39 @@ def report_of(folder: Path, show: Callable[[Report], None] | None = None) -> str
     return f"report: {page}"
 
 
-def _print_answer(report: Report) -> None:
-    """Print the main table of a report, as far as it fits."""
-    if (main := report.main) is None:
-        return
-    headers, rows = main.grid.headers, main.grid.rows
-    table = Table(title=styled(main.title), title_justify="left", pad_edge=False)
-    taken = fit = 0
-    for place, header in enumerate(headers):
-        width = max(map(len, [*header.split(), *(row[place].text for row in rows[:ROWS])]))
-        if not place:  # long names fold
-            width = min(width, max(SHORTEST, console.width // 3) - BETWEEN)
-        taken += width + BETWEEN
-        if taken > console.width and place:
-            break
-        fit += 1
-        side: Literal["left", "right"] = "right" if main.grid.numeric[place] else "left"
-        table.add_column(styled(header), justify=side, width=width, overflow="fold")
-    for row in rows[:ROWS]:
-        table.add_row(*(styled(cell.text, "bold" if cell.best else "") for cell in row[:fit]))
-    if main.raw.first:
-        say(main.raw.first)
+def _print_answer(report: Report, count: int = 1) -> None:
+    """Print the main table of a report, and up to ``count`` of its study from there on."""
+    main = report.main
+    for section in report.sections:
+        following = dropwhile(lambda table: table is not main, section.tables)
+        for table in islice(following, count):
+            if table.raw.first:
+                say(table.raw.first)
+            print_grid(table.grid, table.title)
+
+
+def print_grid(grid: Grid, title: str = "") -> None:
+    """Print the rows and columns of a table that fit, numbers before words."""
+    rows, table = grid.rows[:ROWS], Table(title=styled(title), title_justify="left", pad_edge=False)
+    widths = [
+        max(map(len, [*header.split(), *(row[place].text for row in rows)]))
+        for place, header in enumerate(grid.headers)
+    ]
+    widths[0] = min(widths[0], max(SHORTEST, console.width // 3) - BETWEEN)  # long names fold
+    fitting, taken = [0], widths[0] + BETWEEN
+    wanted = sorted(range(1, len(widths)), key=lambda place: not grid.numeric[place])
+    while wanted and (taken := taken + widths[wanted[0]] + BETWEEN) <= console.width:
+        fitting.append(wanted.pop(0))
+    fitting.sort()
+    for place in fitting:
+        side: Literal["left", "right"] = "right" if grid.numeric[place] else "left"
+        header, width = styled(grid.headers[place]), widths[place]
+        table.add_column(header, justify=side, width=width, overflow="fold")
+    for row in rows:
+        cells = (row[place] for place in fitting)
+        table.add_row(*(styled(cell.text, "bold" if cell.best else "") for cell in cells))
     console.print(table)
-    rest = {"rows": len(rows) - ROWS, "columns": len(headers) - fit}
+    rest = {"rows": len(grid.rows) - ROWS, "columns": len(wanted)}
     if words := [f"{count} more {what}" for what, count in rest.items() if count > 0]:
         say(f"{' and '.join(words)} in the report")
 
@@ -422,7 +439,7 @@ def cost(
         for name in names:
             if name not in solving and _solves(smallest[name]):
                 note(f"{name} has no option 'solver' and is measured with its own solver")
-    measure(suite, out)
+    measure(suite, out, shown=2)  # the growth with D, and where one becomes cheaper
 
 
 def _solves(case: Case) -> bool:
