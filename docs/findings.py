@@ -16,8 +16,6 @@ import pandas as pd
 from benchmarks.analysis import growth, inference, nfe, paired, sizes
 from benchmarks.analysis.contests import kinds, validations
 from benchmarks.analysis.criteria import LEVEL
-from benchmarks.analysis.growth import NEVER
-from benchmarks.analysis.inference import Estimate, Trend
 from benchmarks.core.exhibit import scientific
 from benchmarks.core.formats import number
 from benchmarks.studies.search.tables import best_of, by_budget, closed, finals, labelled
@@ -88,13 +86,13 @@ def sentence(text: str) -> Callable[[Callable[[Documents], Numbers]], Callable[.
     return decorate
 
 
-def written(estimate: Estimate, digits: str = ".1f", scale: float = 1.0) -> str:
+def written(estimate: inference.Estimate, digits: str = ".1f", scale: float = 1.0) -> str:
     """ "37.6 ± 5.0": an estimate with half of its interval."""
     half = scale * estimate.half(LEVEL)
     return f"{number(scale * estimate.value, digits)} ± {number(half, digits)}"
 
 
-def interval(estimate: Estimate | Trend, digits: str = ".2f") -> str:
+def interval(estimate: inference.Estimate | inference.Trend, digits: str = ".2f") -> str:
     """ "0.38 [0.22, 0.80]"."""
     low, high = (number(end, digits) for end in estimate.interval(LEVEL))
     return f"{number(estimate.value, digits)} [{low}, {high}]"
@@ -118,18 +116,20 @@ def searched(documents: Documents, run: str) -> dict[str, pd.DataFrame]:
     "**Evaluations eat what a stochastic trace saves.** With the four evaluations of one "
     "Runge-Kutta step a density by FFJORD takes fewer FLOPs than one by Glow from D = {step} on. "
     "With as many as its trained fields take, it does so from D = {mixture} on for mixtures of "
-    "Gaussians and, for image patches, where they grow, from {patches} on at the earliest. RealNVP "
-    "takes fewer at every D counted."
+    "Gaussians and, for image patches, where they grow, from {patches} on at the earliest (in "
+    "brackets: with the fewest and the most evaluations). RealNVP takes fewer at every D counted."
 )
 def evaluations(documents: Documents) -> Numbers:
     solved, direct = nfe.totals(documents.runs["evaluations"].frame)
     others = {total.name: total for total in direct}
     fields = {total.data: total for total in solved if total.name == "ffjord"}
-    below = {data: field.crossings(others["glow linear=lu"])[1] for data, field in fields.items()}
-    never = all(min(f.crossings(others["realnvp"])) == NEVER for f in fields.values())
-    names = {"step": "", "mixture": "mixture", "patches": "patches"}
-    numbers = {name: number(below[data], ",.0f") for name, data in names.items()}
-    return numbers, never and fields[""].evaluations[1] == 4 and below["mixture"] > 5 * below[""]
+    below = {data: field.crossings(others["glow linear=lu"]) for data, field in fields.items()}
+    never = all(min(f.crossings(others["realnvp"])) == growth.NEVER for f in fields.values())
+    texts = {data: [number(dim, ",.0f") for dim in dims] for data, dims in below.items()}
+    numbers = {data: "{1} [{0}, {2}]".format(*texts[data]) for data in ("mixture", "patches")}
+    numbers["step"] = texts[""][1]
+    later = below["mixture"][1] > 5 * below[""][1]
+    return numbers, never and later and fields[""].evaluations[1] == 4
 
 
 @sentence(
@@ -274,7 +274,7 @@ def tables(documents: Documents) -> Numbers:
     return {name: str(count) for name, count in counts.items()}, holds
 
 
-def ahead(leads: Iterable[Estimate]) -> int:
+def ahead(leads: Iterable[inference.Estimate]) -> int:
     """How many leads have an interval above 0."""
     return sum(lead.interval(LEVEL)[0] > 0 for lead in leads)
 
