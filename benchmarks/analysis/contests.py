@@ -35,8 +35,7 @@ class Contest:
 
 def kinds(done: pd.DataFrame) -> pd.Series:
     """Kind of each case: baseline, continuous (its density takes evaluations), or discrete."""
-    counts = [name for name in ("test_nfe", "solve_nfe") if name in done]
-    solved = done[counts].notna().any(axis=1)
+    solved = done.reindex(columns=["test_nfe", "solve_nfe"]).notna().any(axis=1)
     kind = solved.map({True: "continuous", False: "discrete"})
     return kind.where(~is_baseline(done), "baseline")
 
@@ -163,5 +162,4 @@ def efforts(sides: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
 def reached(side: pd.DataFrame) -> pd.Series:
     """Validation likelihood, nats, that each seed of the best series comes to, by split."""
     seeds = side.assign(best=validations(side)).groupby(["series", "data_seed"])["best"].min()
-    levels: pd.Series = seeds.xs(str(seeds.groupby("series").mean().idxmax()))
-    return levels
+    return seeds.xs(str(seeds.groupby("series").mean().idxmax()))

@@ -217,9 +217,7 @@ def _asked(rows: pd.DataFrame) -> set[int]:
 
 
 def law_of(
-    grid: Sequence[float],
-    samples: Sequence[Sequence[float]],
-    repetitions: int = REPETITIONS,
+    grid: Sequence[float], samples: Sequence[Sequence[float]], repetitions: int = REPETITIONS
 ) -> Growth:
     """Fit the law of times to the raw samples of each size of the grid.
 

@@ -232,8 +232,8 @@ def _pairs(one: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
 
 
 def facts_of(cases: pd.DataFrame) -> Mapping[str, Any]:
-    """What the notes of the first case say of the data."""
-    notes = cases["notes"].iloc[0] if "notes" in cases else None
+    """What the notes of the first case say of the data; empty without any."""
+    notes = next(iter(cases.get("notes", ())), None)
     return notes.get("data", {}) if isinstance(notes, dict) else {}
 
 

@@ -194,7 +194,8 @@ def register(id: str, **fields: Any) -> Callable[[Callable[[Any], Verdict]], Any
         fields = _of_table(id) | fields
 
     def decorate(judge: Callable[[Any], Verdict]) -> Callable[[Any], Verdict]:
-        registry.add(id, Claim(id, judge, **fields), judge.__module__)
+        module = getattr(judge, "func", judge).__module__  # of a partial that of its function
+        registry.add(id, Claim(id, judge, **fields), module)
         return judge
 
     return decorate

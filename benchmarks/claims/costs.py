@@ -66,9 +66,6 @@ def trace_and_determinant(frame: pd.DataFrame) -> Verdict:
     return Verdict(outcome(ratios <= most), sentence, keys(rows))
 
 
-HIDDEN = "option.hidden"
-
-
 def readings(of_dim: pd.DataFrame, claim: str) -> tuple[list[bool], str]:
     """Compare degrees in D with a claim's formula: two flags a series, and a clause with counts.
 
@@ -91,8 +88,8 @@ def cost_of_f(frame: pd.DataFrame) -> Verdict:
     formula = list(RULES["cost-of-f"]["degrees"].values())
     rows = done(frame, "cost", "field_flops")
     of_dim = degrees(sizes.scans(rows), "field_flops")
-    along = sizes.lines(rows).get(HIDDEN, {})
-    of_hidden = [growth(group, "field_flops", HIDDEN) for group in along.values()]
+    along = sizes.lines(rows).get("option.hidden", {})
+    of_hidden = [growth(group, "field_flops", "option.hidden") for group in along.values()]
     in_hidden = max((g.degree for g in of_hidden if g and g.degree is not None), default=None)
     in_dim = of_dim.groupby("width")["degree"].max()
     if in_hidden is None or set(in_dim.index) != {FIXED, FOLLOWS}:
@@ -144,12 +141,10 @@ def cost_of_cnf(frame: pd.DataFrame) -> Verdict:
         raise NotMeasured("counts of exact traces against D, at a fixed width and at H = c D")
     parts = [f"{one:g} and {other:g} for {name}" for name, one, other in by_width.itertuples()]
     once = degrees(scans, ONCE).groupby("width")["degree"].max()
-    paid = (
-        f", and {once[FIXED]} and {once[FOLLOWS]} for the products of weights that are computed "
-        "once"
-        if set(once.index) == {FIXED, FOLLOWS}
-        else ""
-    )
+    paid = ""
+    if set(once.index) == {FIXED, FOLLOWS}:
+        pair = f"{once[FIXED]} and {once[FOLLOWS]}"
+        paid = f", and {pair} for the products of weights that are computed once"
     exact = exact[exact["name"].isin(by_width.index)]
     holds, text = readings(exact, "cost-of-cnf")
     formula = " and ".join(map(str, RULES["cost-of-cnf"]["degrees"].values()))

@@ -36,9 +36,8 @@ def identities(frame: pd.DataFrame, name: str, what: str) -> pd.DataFrame:
 @register("residual-network")
 def residual_network(frame: pd.DataFrame) -> Verdict:
     """Elements that differ, and the order at the largest number of steps."""
-    equal, falling = (
-        identities(frame, name, "records of Euler's method") for name in ("euler", "order")
-    )
+    what = "records of Euler's method"
+    equal, falling = (identities(frame, name, what) for name in ("euler", "order"))
     different = int(equal["different_elements"].sum())
     orders = {row["setting.method"]: numerics.convergence(row)[2] for _, row in falling.iterrows()}
     if "euler" not in orders:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.optimize import isotonic_regression
 
-from benchmarks.core.exhibit import Column
 from benchmarks.core.formats import SUPERSCRIPTS, power_of_ten
 from benchmarks.core.naming import STAR
 
@@ -67,24 +66,12 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def axis_label(metric: str, *, row: bool = False, **changes: Any) -> str:
-    """Label of a metric's axis, as the header of its column: "log_prob (µs/row)"."""
-    return Column.of(metric, row=row, **changes).header
-
-
 def lines(
     panel: Any, rows: pd.DataFrame, x: str, y: str, looks: Mapping[str, Any], **style: Any
 ) -> None:
     """A line for each series of the rows, through its points in the order of x."""
     for name, group in rows.sort_values(x, kind="stable").groupby("series"):
         panel.plot(group[x], group[y], **{**looks[str(name)], "label": name, **style})
-
-
-def means(panel: Any, rows: pd.DataFrame, y: str, looks: Mapping[str, Any]) -> None:
-    """Each series against D: faint points, and a line through their means."""
-    averages = rows.dropna(subset=y).groupby(["series", "dim"])[y].mean().reset_index()
-    lines(panel, rows, "dim", y, looks, ls="", alpha=0.4, label="")
-    lines(panel, averages, "dim", y, looks)
 
 
 def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
@@ -159,29 +146,15 @@ def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int], name: 
     for power in powers:
         ends = [y * (x[0] / x[1]) ** power, y]
         axes.plot(x, ends, ls=":", lw=1, color="#777777")
-        axes.annotate(
-            f"{name}{str(power).translate(SUPERSCRIPTS)}" if power > 1 else name,
-            (x[0], ends[0]),
-            fontsize=8,
-            color="#555555",
-            xytext=(-3, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            annotation_clip=True,
-        )
+        text = f"{name}{str(power).translate(SUPERSCRIPTS)}" if power > 1 else name
+        style: Any = {"fontsize": 8, "color": "#555555", "ha": "right", "va": "center"}
+        style |= {"xytext": (-3, 0), "textcoords": "offset points", "annotation_clip": True}
+        axes.annotate(text, (x[0], ends[0]), **style)
     axes.set_ylim(min(low, y / 10), high)
 
 
 LINE = 10.0  # points from one text to the next
-
-
-class End(NamedTuple):
-    """The last value of a series' line, and what is written there."""
-
-    name: str
-    y: float
-    text: str
+End = tuple[str, float, str]  # a series, the last value of its line, and what is written there
 
 
 def apart(wishes: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
@@ -204,8 +177,9 @@ def label_ends(panel: Any, ends: Sequence[End], looks: Mapping[str, Any], height
     """Write the text of each line right of a panel of ``height`` inches, whose limits are fixed."""
     panel.set(xlim=panel.get_xlim(), ylim=panel.get_ylim())
     axes, right = panel.transData - panel.transAxes, panel.get_xlim()[1]
-    wishes = [float(axes.transform((right, end.y))[1]) for end in ends]
+    wishes = [float(axes.transform((right, y))[1]) for _, y, _ in ends]
     gap = LINE / 72 / height
-    for end, place in zip(ends, apart(wishes, gap, gap / 2, 1 - gap / 2), strict=True):
-        style = {"fontsize": 8, "color": looks[end.name]["color"], "va": "center"}
-        panel.annotate(end.text, (1.01, place), xycoords="axes fraction", **style)
+    places = apart(wishes, gap, gap / 2, 1 - gap / 2)
+    for (name, _, text), place in zip(ends, places, strict=True):
+        style = {"fontsize": 8, "color": looks[name]["color"], "va": "center"}
+        panel.annotate(text, (1.01, place), xycoords="axes fraction", **style)

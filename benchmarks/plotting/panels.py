@@ -82,16 +82,8 @@ def squares(
 
 def density(panel: Any, image: np.ndarray, extent: Any, top: float) -> Any:
     """A density (rows from below) on a scale from 0 to ``top``."""
-    return panel.imshow(
-        image.astype(float),
-        origin="lower",
-        extent=tuple(extent),
-        vmin=0,
-        vmax=top,
-        cmap=COLOURS,
-        aspect="auto",
-        interpolation="nearest",
-    )
+    look = {"cmap": COLOURS, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+    return panel.imshow(image.astype(float), extent=tuple(extent), vmin=0, vmax=top, **look)
 
 
 def cloud(panel: Any, samples: np.ndarray) -> None:

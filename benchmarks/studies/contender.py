@@ -197,18 +197,11 @@ class Trainees(Settings, frozen=True):
             trainee, training = self.resolve(contender, dataset, fixed)
             if training.fresh:
                 training.source(datasets.load(dataset))  # raises if there is none
+            fields |= {"batch": self.batch, "updates": trainee.updates or self.updates}
+            fields["settings"] = {**settings, "training": training.model_dump()}
+            dim, sizes = datasets.dim(dataset), sized(self.sizes, dataset)
             for seed in common.seeds:
-                yield trainee.case(
-                    common,
-                    datasets.dim(dataset),
-                    sized(self.sizes, dataset),
-                    seed,
-                    dataset=dataset,
-                    batch=self.batch,
-                    updates=trainee.updates or self.updates,
-                    settings={**settings, "training": training.model_dump()},
-                    **fields,
-                )
+                yield trainee.case(common, dim, sizes, seed, dataset=dataset, **fields)
 
     def resolve(
         self, trainee: Trainee, dataset: str, fixed: Mapping[str, JsonValue] = {}

@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import counts, growth
-from benchmarks.core.exhibit import Figure, per_row
+from benchmarks.core.exhibit import Column, Figure, per_row
 from benchmarks.core.metrics import METRICS
 from benchmarks.plotting import draw
 from benchmarks.studies.cost.tables import own
@@ -67,10 +67,8 @@ def figures(frame: pd.DataFrame) -> Iterator[Figure]:
 
 def _has(scans: pd.DataFrame, metric: str) -> bool:
     """Whether a series has the metric at two D, or at one where none has more."""
-    every, measured = (
-        rows.groupby("series")["dim"].nunique().max()
-        for rows in (scans, scans[scans[metric].notna()] if metric in scans else scans[:0])
-    )
+    known = scans[scans[metric].notna()] if metric in scans else scans[:0]
+    every, measured = (rows.groupby("series")["dim"].nunique().max() for rows in (scans, known))
     return bool(measured >= min(2, every))
 
 
@@ -93,8 +91,8 @@ def _panels(done: pd.DataFrame, metrics: Sequence[str], row: bool = True) -> Any
                 grown = growth(group, metric) if timed else counts(group, metric)
                 if grown and grown.reached:
                     text = f"{grown.exponent:.1f}"
-                    ends.append(draw.End(str(name), group["cost"].iloc[-1], text))
-            labels = {"ylabel": draw.axis_label(metric, row=row), "title": METRICS[metric].title}
+                    ends.append((str(name), group["cost"].iloc[-1], text))
+            labels = {"ylabel": Column.of(metric, row=row).header, "title": METRICS[metric].title}
             draw.finish(panel, marks=measured["dim"], xlabel="D", **labels)
             if measured["dim"].nunique() > 1:
                 end = min(18, measured["dim"].max())

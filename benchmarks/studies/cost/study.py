@@ -115,10 +115,8 @@ class Cost(Study):
 
 def _grid(options: CostOptions) -> Iterator[tuple[int, dict[str, int]]]:
     """The combinations of batches and sizes: all of them, or those that vary one at a time."""
-    several = [
-        value if isinstance(value, tuple) else (value,)
-        for value in (options.batch, *options.sizes.values())
-    ]
+    values = (options.batch, *options.sizes.values())
+    several = [value if isinstance(value, tuple) else (value,) for value in values]
     for point in product(*several):
         varied = sum(value != first for value, (first, *_) in zip(point, several, strict=True))
         if varied <= 1 or not options.one_at_a_time:

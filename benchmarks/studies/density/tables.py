@@ -68,9 +68,7 @@ EXACT = {  # metrics, and which of the seeds is shown
     "checked_ll": "mean",
     "hutchinson_ll": "mean",
 }
-DIFFERENCE = {
-    "difference": Column("Hutchinson less exact", "nats", digits="+.4f", error="hutchinson_ll_se")
-}
+DIFFERENCE = Column("Hutchinson less exact", "nats", digits="+.4f", error="hutchinson_ll_se")
 FAULTS = {"not_settled": "has not settled", "no_hutchinson": "no estimate"}  # notes of records
 
 
@@ -98,8 +96,7 @@ def _summary(models: Models) -> pd.DataFrame:
         seeds, mark = models.done[model], improvement.mark(models.done[model])
         row |= {"seeds": len(seeds), "test_ll": seeds["test_ll"].mean(), improvement.MARKS: mark}
         row[OVER_ROWS] = paired.error_over_rows(seeds)
-        if len(seeds) > 1:
-            row[OVER_SEEDS] = paired.over_seeds(seeds, seeds["test_ll"].to_numpy()).half(LEVEL)
+        row[OVER_SEEDS] = paired.over_seeds(seeds, seeds["test_ll"].to_numpy()).half(LEVEL)
         row |= stands[model] | {"leads": stands[model]["leads"] and not mark}
         if "gap" in seeds and seeds["gap"].notna().any():
             row["gap"], row["gap_se"] = seeds.reindex(columns=["gap", "gap_se"]).mean()
@@ -302,9 +299,8 @@ def _budgets(models: Models) -> Table | None:
     for name, (axis, quantity, text) in axes.items():
         # a total of 0 is that of a training whose updates were not counted
         budget = min(float(c[axis][-1]) for c in curves if c[axis][-1] > 0)
-        at = cases.join(
-            pd.DataFrame([best_within(curve, axis, budget) for curve in curves], cases.index)
-        )
+        best = [best_within(curve, axis, budget) for curve in curves]
+        at = cases.join(pd.DataFrame(best, cases.index))
         means = at.groupby("series", sort=False)[["best_ll", "until"]].mean()
         reached = {model: at[at["series"] == model] for model in flows}
         reached = {model: seeds for model, seeds in reached.items() if (seeds["until"] > 0).all()}
@@ -385,5 +381,5 @@ def exactness(models: Models, study: str = "density") -> Table | None:
         if name in notes
     ]
     name, title = f"{study}-exact-{models.data}", f"{models.data}: accuracy of the likelihoods"
-    layout = columns("model", *EXACT, DIFFERENCE, "hutchinson_ll_se")
+    layout = columns("model", *EXACT, {"difference": DIFFERENCE}, "hutchinson_ll_se")
     return Table(name, title, " ".join([note, *dict.fromkeys(faults)]), frame, layout)

@@ -9,7 +9,7 @@ import pandas as pd
 from benchmarks.analysis import nfe
 from benchmarks.analysis.growth import ALWAYS, NEVER
 from benchmarks.analysis.nfe import TOLERANCE, Total, parts_of
-from benchmarks.core.exhibit import RECORDS, Figure
+from benchmarks.core.exhibit import RECORDS, Column, Figure
 from benchmarks.core.frame import arrays_by_case
 from benchmarks.core.naming import flow_of
 from benchmarks.plotting import draw
@@ -36,9 +36,7 @@ def figures(frame: pd.DataFrame) -> Iterator[Figure]:
         return
     yield Figure.of("nfe", "Function evaluations", TRAINING_NOTE, _training, done)
     if fits := [fit for fit in nfe.fits(rows) if TOLERANCE in fit.tolerances]:
-        frames = [
-            fit.rows.assign(data=parts_of(fit.name)[1], nfe=fit.rows[TOLERANCE]) for fit in fits
-        ]
+        frames = [f.rows.assign(data=parts_of(f.name)[1], nfe=f.rows[TOLERANCE]) for f in fits]
         note = f"{FIT}A point for each seed, a line: means. Tolerance {TOLERANCE}. {FIXED}"
         points = pd.concat(frames).dropna(subset="nfe")
         yield Figure.of("nfe-equal-fit", AT_FIT, note, _against_dimension, points)
@@ -64,7 +62,7 @@ def _training(done: pd.DataFrame) -> Any:
             labels: Any = {"ylabel": "NFE", "ylim": (0, None)}
             draw.finish(training, log="", xlabel="updates", title=name, **labels)
             draw.finish(tolerance, log="x", xlabel="tolerance", **labels)
-            label = draw.axis_label("log_prob_error", label="error in log p")
+            label = Column.of("log_prob_error", label="error in log p").header
             draw.finish(error, xlabel="tolerance", ylabel=label)
         draw.legend_of(figure, axes[:, 0])
     return figure
@@ -89,11 +87,13 @@ def _against_dimension(points: pd.DataFrame) -> Any:
     grey = {name: {"color": "#bbbbbb", "lw": 1, "zorder": 1} for name in points["series"]}
     with draw.figure(1, len(panels), 3.6, sharey=True) as (figure, axes):
         for panel, (title, rows) in zip(axes.flat, panels, strict=True):
-            draw.means(panel, rows, "nfe", grey | looks)
+            means = rows.groupby(["series", "dim"])["nfe"].mean().reset_index()
+            draw.lines(panel, rows, "dim", "nfe", grey | looks, ls="", alpha=0.4, label="")
+            draw.lines(panel, means, "dim", "nfe", grey | looks)
             draw.finish(panel, marks=rows["dim"], xlabel="D", ylabel="NFE", title=title)
         for panel, (_, rows) in zip(axes.flat, panels, strict=True):  # whose limits are common
             last = rows.sort_values("dim").groupby("series").last()["nfe"]
-            ends = [draw.End(name, last[name], flow_of(name)) for name in looks if name in last]
+            ends = [(name, last[name], flow_of(name)) for name in looks if name in last]
             draw.label_ends(panel, ends, looks, 3.0)
     return figure
 
@@ -116,7 +116,7 @@ def _totals(_: pd.DataFrame, solved: Sequence[Total], direct: Sequence[Total]) -
             look = looks.get(label, {"color": "#bbbbbb", "lw": 1, "zorder": 1})
             panel.plot(median.index, median, **{**look, "marker": ""})
             if label in looks:
-                ends.append(draw.End(label, median.iloc[-1], label))
+                ends.append((label, median.iloc[-1], label))
             if not any(total.evaluations):
                 continue
             panel.fill_between(median.index, least, most, color=look["color"], alpha=0.15, lw=0)
@@ -125,7 +125,7 @@ def _totals(_: pd.DataFrame, solved: Sequence[Total], direct: Sequence[Total]) -
                 panel.plot(dim, cost, "o", color=look["color"])
                 place: Any = {"xytext": (-5, 5), "textcoords": "offset points", "ha": "right"}
                 panel.annotate(f"D = {dim:,.0f}", (dim, cost), color=look["color"], **place)
-        label = draw.axis_label("log_prob_flops", row=True)
+        label = Column.of("log_prob_flops", row=True).header
         draw.finish(panel, marks=direct[0].once.index, xlabel="D", ylabel=label)
         draw.label_ends(panel, ends, looks, 3.6)
     return figure

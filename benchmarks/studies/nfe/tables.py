@@ -1,5 +1,6 @@
 """Tables of the nfe study: evaluations as trained, their growth with D, totals of a density."""
 
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
@@ -76,10 +77,10 @@ def _slope(name: str, slope: Trend | None) -> dict[str, Any]:
     return with_interval(name, slope.value, *slope.interval(LEVEL)) if slope else {name: np.nan}
 
 
-def _at_equal_fit(frame: pd.DataFrame) -> list[Table]:
+def _at_equal_fit(frame: pd.DataFrame) -> Iterator[Table]:
     """Slopes at equal fit, a row for each series; NFE of each series and dimension."""
     if not (fits := nfe.fits(frame)):
-        return []
+        return
     slopes, values = [], []
     for fit in (*nfe.pooled(fits), *fits):
         there = fit.rows[np.isfinite(fit.rows["update"])]
@@ -102,10 +103,8 @@ def _at_equal_fit(frame: pd.DataFrame) -> list[Table]:
     layout |= {t: Column(f"Slope {words}", digits=".2f") for t, words in at.items()}
     title = "Evaluations at equal fit"
     slope_title = f"{title} against the dimension"
-    return [
-        Table.of("nfe-equal-fit-growth", slope_title, FIT_GROWTH_NOTE, slopes, layout),
-        Table.of("nfe-equal-fit", title, FIT_NOTE, values, detail),
-    ]
+    yield Table.of("nfe-equal-fit-growth", slope_title, FIT_GROWTH_NOTE, slopes, layout)
+    yield Table.of("nfe-equal-fit", title, FIT_NOTE, values, detail)
 
 
 def _reached(rows: pd.DataFrame) -> str:
@@ -113,11 +112,11 @@ def _reached(rows: pd.DataFrame) -> str:
     return f"{np.isfinite(rows['update']).sum()} of {len(rows)}"
 
 
-def _totals(frame: pd.DataFrame) -> list[Table]:
+def _totals(frame: pd.DataFrame) -> Iterator[Table]:
     """FLOPs of each series at the median evaluations by D, and where those with an ODE are less."""
     solved, direct = nfe.totals(frame)
     if not solved:
-        return []
+        return
     costs, less = [], []
     for total in (*solved, *direct):
         row: dict[str, Any] = {"flow": total.name, "data": total.data or "–"}
@@ -138,7 +137,5 @@ def _totals(frame: pd.DataFrame) -> list[Table]:
     by_dim = {f"dim.{dim}": Column(f"D = {dim}", digits=".1e") for dim in solved[0].once.index}
     title = "Where a flow with an ODE costs less"
     others = {other.name: Column(digits=".0f") for other in direct}
-    return [
-        Table.of("nfe-totals", TOTALS, TOTALS_NOTE, costs, layout | by_dim),
-        Table.of("nfe-totals-crossings", title, CROSSINGS_NOTE, less, layout | others),
-    ]
+    yield Table.of("nfe-totals", TOTALS, TOTALS_NOTE, costs, layout | by_dim)
+    yield Table.of("nfe-totals-crossings", title, CROSSINGS_NOTE, less, layout | others)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.core.exhibit import Figure
+from benchmarks.core.exhibit import Column, Figure
 from benchmarks.core.metrics import METRICS
 from benchmarks.core.naming import name_runs
 from benchmarks.plotting import draw
@@ -49,8 +49,8 @@ def figures(frame: pd.DataFrame) -> Iterator[Figure]:
 def _gradients(rows: pd.DataFrame) -> Any:
     """Error against setting and time, bytes against evaluations, a column for each field."""
     setting = "step size" if rows["fixed"].iloc[0] else "tolerance"
-    error = draw.axis_label("gradient_error", label="error of the gradient")
-    memory = draw.axis_label("gradient_bytes", label="held for backward")
+    error = Column.of("gradient_error", label="error of the gradient").header
+    memory = Column.of("gradient_bytes", label="held for backward").header
     panels = [("setting", "gradient_error", setting, error)]
     if "gradient_seconds" in rows.dropna(axis=1, how="all"):
         rows = rows.assign(time=rows["gradient_seconds"] / rows["reference_seconds"])
@@ -85,7 +85,7 @@ def _masses(rows: pd.DataFrame) -> Any:
             look, medians = looks[str(name)], group.groupby("setting")["mass_error"].median()
             panel.plot(group["setting"], group["mass_error"], **{**look, "ls": "", "alpha": 0.3})
             panel.plot(medians.index, medians, **look)
-            ends.append(draw.End(str(name), medians.iloc[0], str(name)))
+            ends.append((str(name), medians.iloc[0], str(name)))
         ends_of = [rows["setting"].min(), rows["setting"].max()]
         panel.plot(ends_of, ends_of, ls=":", lw=1, color="#777777")
         draw.finish(panel, xlabel="tolerance", ylabel="|∫ p dx − 1|")

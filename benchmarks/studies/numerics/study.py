@@ -104,14 +104,10 @@ class Gradients(Study):
                 for seed, updates, dtype, solver in product(
                     common.seeds, options.updates, options.dtypes, solvers
                 ):
-                    yield replace(common, dtype=dtype).case(
-                        seed,
-                        **{"study": self.name, "flow": flow, "dim": dim, "dataset": name},
-                        options={**complete, "solver": canonical(solver)},
-                        batch=options.batch,
-                        updates=updates,
-                        settings=settings,
-                    )
+                    fields: dict[str, Any] = {"study": self.name, "flow": flow, "dim": dim}
+                    fields |= {"dataset": name, "batch": options.batch, "updates": updates}
+                    fields["options"] = {**complete, "solver": canonical(solver)}
+                    yield replace(common, dtype=dtype).case(seed, settings=settings, **fields)
 
     def block(self, case: Case) -> str:
         """All gradients at one solver setting of one field."""
@@ -419,10 +415,9 @@ def density(case: Case) -> Result:
 
     By the rows of the conformance kit, whose bounds are those of rounding and of the solver.
     """
-    torch.manual_seed(case.seeds.init)
-    subject = subject_of(
-        case.flow, case.dim, None, None, case.seeds.init, torch.float64, case.options
-    )
+    seed, dtype = case.seeds.init, torch.float64
+    torch.manual_seed(seed)
+    subject = subject_of(case.flow, case.dim, None, None, seed, dtype, case.options)
     torch.manual_seed(case.seeds.noise)
     rows = [Row("ladj", densities.log_determinant)]
     rows += [Row("mass", densities.total_mass)] if case.dim == 2 else []
@@ -530,15 +525,14 @@ def estimate(case: Case) -> Result:
     squares = errors.square().mean(1)
     rmse = squares.mean().sqrt().item()
     theory = subject.variance(trace, inner if trace.estimator == "bottleneck" else subject.jacobian)
-    return Result(
-        {
-            "cyclic_error": subject.error(torch.einsum("nii->n", inner)).abs().max().item(),
-            "trace_bias": deviations.abs().max().item(),
-            "trace_rmse": rmse,
-            "trace_rmse_se": standard_error(squares.tolist()) / (2 * rmse or 1),
-            "trace_rmse_theory": theory.mean().clamp(min=0).sqrt().item(),
-        }
-    )
+    metrics = {
+        "cyclic_error": subject.error(torch.einsum("nii->n", inner)).abs().max().item(),
+        "trace_bias": deviations.abs().max().item(),
+        "trace_rmse": rmse,
+        "trace_rmse_se": standard_error(squares.tolist()) / (2 * rmse or 1),
+        "trace_rmse_theory": theory.mean().clamp(min=0).sqrt().item(),
+    }
+    return Result(metrics)
 
 
 def _rms(x: Tensor) -> float:

@@ -88,13 +88,9 @@ def with_solver(frame: pd.DataFrame) -> pd.DataFrame:
     solver = described(frame["option.solver"], **defaults)
     steps = solver["step_size"].astype(float)
     columns = frame.columns.str.match(r"flow$|run$|batch$|setting\.|option\.(?!solver$)")
-    return frame.assign(
-        series=series(frame.loc[:, columns]),
-        method=solver["method"],
-        fixed=steps.notna(),
-        setting=steps.fillna(solver["rtol"]),
-        gradient=solver["gradient"],
-    )
+    names, settings = series(frame.loc[:, columns]), steps.fillna(solver["rtol"])
+    frame = frame.assign(series=names, fixed=steps.notna(), setting=settings)
+    return frame.assign(**solver[["method", "gradient"]])
 
 
 def by_setting(rows: pd.DataFrame) -> pd.DataFrame:
@@ -241,10 +237,9 @@ def estimates(rows: pd.DataFrame) -> pd.DataFrame:
     for key, group in rows.groupby([*names.values()], sort=False):
         field: dict[str, Any] = dict(zip(names, key, strict=True))
         for case in group.sort_values("place").to_dict("records"):
-            place = case["place"]
-            field[f"rmse_{place}"] = case["trace_rmse"]
-            field[f"rmse_{place}_se"] = case["trace_rmse_se"]
-            field[f"theory_{place}"] = case["trace_rmse_theory"]
+            rmse, theory = f"rmse_{case['place']}", f"theory_{case['place']}"
+            field |= {rmse: case["trace_rmse"], f"{rmse}_se": case["trace_rmse_se"]}
+            field[theory] = case["trace_rmse_theory"]
         if group["place"].nunique() == 2:
             field["variance"] = (field["rmse_k"] / field["rmse_d"]) ** 2
         field |= {name: group[name].max() for name in ("trace_bias", "cyclic_error")}

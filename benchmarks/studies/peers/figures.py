@@ -34,9 +34,8 @@ def figures(frame: pd.DataFrame) -> list[Figure]:
 def libraries(frame: pd.DataFrame) -> Iterator[Figure]:
     """The ratios with their intervals, a panel a call."""
     rows = tables.costs(frame[frame["status"] == "done"])
-    panels = {
-        f"{call}.ratio": title for call, title in tables.CALLS.items() if f"{call}.ratio" in rows
-    }
+    titles = {f"{call}.ratio": title for call, title in tables.CALLS.items()}
+    panels = {name: title for name, title in titles.items() if name in rows}
     if panels:
         rows = rows.assign(name=rows["member"] + ", D = " + rows["dim"].astype(str))
         points = _points(rows, panels)

@@ -103,11 +103,8 @@ class Group(Settings, frozen=True):
         if (name := value["name"]) not in tables.ARCHITECTURES:
             choices = ", ".join(tables.ARCHITECTURES)
             raise ValueError(f"unknown architecture {name!r}; give members or one of: {choices}")
-        members = [
-            {"flow": member, **tables.MEMBERS.get(member, {})}
-            for member in tables.ARCHITECTURES[name]
-        ]
-        return {**value, "members": members}
+        members = tables.ARCHITECTURES[name]
+        return {**value, "members": [{"flow": n, **tables.MEMBERS.get(n, {})} for n in members]}
 
     @validator(mode="after")
     def _apart(self) -> Self:
@@ -130,17 +127,14 @@ class Group(Settings, frozen=True):
         """
         size = self.parameters or options.parameters
         settings = {"part": options.part, "group": self.name, "parameters": size}
+        seed = common.seeds[0] if "dataset" in fields else 0
+        fields = {"study": "peers", "batch": options.batch, **fields}
         for place, entry in enumerate(self.members):
             if entry.usable():
                 of_entry = {"member": entry.name} | ({"by": entry.by} if entry.by else {})
-                case = entry.model_copy(update={"parameters": size}).case(
-                    common,
-                    dim,
-                    options.sizes,
-                    common.seeds[0] if "dataset" in fields else 0,
-                    **{"study": "peers", "batch": options.batch, **fields},
-                    settings={**settings, **of_entry, **how},
-                )
+                fields["settings"] = {**settings, **of_entry, **how}
+                one = entry.model_copy(update={"parameters": size})
+                case = one.case(common, dim, options.sizes, seed, **fields)
                 yield case.changed(roles={"place": place})
 
 
@@ -485,9 +479,7 @@ class SpeedOptions(Settings, frozen=True):
     """The part of the study: one flow by eager torch, compiled, and by other libraries."""
     subjects: tuple[Subject, ...]
     """Flows at one size each, which all competitors run."""
-    competitors: tuple[Entry, ...] = tuple(
-        Entry(by=name) for name in (*tables.MODES, *foreign.names())
-    )
+    competitors: tuple[Entry, ...] = tuple(Entry(by=n) for n in (*tables.MODES, *foreign.names()))
     """Modes of this project and libraries that are compared."""
     gain: PositiveFloat = 1.0
     """Factor on the initial weight matrices; at 1 the fields are too easy to solve."""
@@ -667,11 +659,8 @@ def resident(case: Case) -> dict[str, float]:
     subject = calls(case)
     works: Any = Ours(subject, case).timed
     release = subject.flow.zero_grad
-    return {
-        f"{name}_resident_bytes": process.growth(works[name], release)
-        for name in RESIDENT
-        if name in works
-    }
+    grown = {n: process.growth(works[n], release) for n in RESIDENT if n in works}
+    return {f"{name}_resident_bytes": size for name, size in grown.items()}
 
 
 def _gradient(flow: flows.Flow) -> np.ndarray:
@@ -698,14 +687,11 @@ class Speed(Study):
             for entry in options.competitors:
                 if entry.by in OWN or subject.flow in foreign.peer(entry.by).FAMILIES:
                     changed = filled(entry.options, subject.options)
-                    yield common.case(
-                        study=self.name,
-                        **subject.model_dump(exclude={"options"}),
-                        options=canonical(member.complete(changed)),
-                        updates=options.updates,
-                        settings={**settings, "by": entry.by},
-                        roles={"label": entry.label} if entry.label else {},
-                    )
+                    fields = subject.model_dump() | {"study": self.name, "updates": options.updates}
+                    fields["options"] = canonical(member.complete(changed))
+                    fields["settings"] = {**settings, "by": entry.by}
+                    fields["roles"] = {"label": entry.label} if entry.label else {}
+                    yield common.case(**fields)
 
     def block(self, case: Case) -> str:
         size = f"D={case.dim} N={case.batch} H={case.options.get('hidden')}"
@@ -720,14 +706,9 @@ class Speed(Study):
 
         Solves take as many threads as where nobody has set them: that is what a user gets.
         """
+        busy = partial(spinning, int(cases[0].settings["busy"]))
         with threads_by_work(), Contest() as contest:
-            yield from measured(
-                cases,
-                contest.errors,
-                build=contest.enter,
-                meanwhile=partial(spinning, int(cases[0].settings["busy"])),
-                warm=1,
-            )
+            yield from measured(cases, contest.errors, contest.enter, meanwhile=busy, warm=1)
 
 
 @register

@@ -217,9 +217,8 @@ def _cost(member: Mapping[Any, Any], first: Mapping[Any, Any]) -> dict[str, Any]
         raw, reference = samples(member, call), samples(first, call)
         if member is not first and raw is not None and reference is not None:
             units = [np.median(one["reference_seconds.values"]) for one in (member, first)]
-            row |= with_interval(
-                f"{call}.ratio", *ratio_of_medians(raw / units[0], reference / units[1])
-            )
+            ratio = ratio_of_medians(raw / units[0], reference / units[1])
+            row |= with_interval(f"{call}.ratio", *ratio)
         if call in COMPILED:
             seconds = f"{call}_compile_seconds"
             row[seconds] = member.get(seconds, np.nan)
@@ -283,8 +282,7 @@ def _stage(stage: str, members: Mapping[Any, pd.DataFrame]) -> dict[Any, dict[st
         row |= {"difference": np.nan, "difference.interval": None}
         if len(rows):
             row |= {"updates": rows["updates"].median(), "test_ll": rows["test_ll"].mean()}
-            several, values = len(rows) > 1, rows["test_ll"].to_numpy(dtype=float)
-            row["half"] = paired.over_seeds(rows, values).half(LEVEL) if several else np.nan
+            row["half"] = paired.over_seeds(rows, rows["test_ll"].to_numpy(float)).half(LEVEL)
         if member in compared:
             estimate = compared[member].estimate
             row |= {"difference": estimate.value, "stands": STANDS[standings[member]]}

@@ -3,7 +3,7 @@
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, get_args
@@ -84,15 +84,13 @@ def figures() -> Figures:
     return Figures.model_validate(tomllib.loads(text))
 
 
-def tables(frame: pd.DataFrame) -> list[Table]:
+def tables(frame: pd.DataFrame) -> Iterator[Table]:
     """Figures side by side, their differences in words, and those of the literature alone."""
     rows = beside(frame)
     compared, title = rows.assign(test_ll=cells(rows, "test_ll")), "Our figures beside the papers'"
-    return [
-        Table.of("published", title, NOTE, compared, COLUMNS),
-        Table.of("published-unlike", "What is not alike", UNLIKE_NOTE, rows, UNLIKE),
-        _literature(),
-    ]
+    yield Table.of("published", title, NOTE, compared, COLUMNS)
+    yield Table.of("published-unlike", "What is not alike", UNLIKE_NOTE, rows, UNLIKE)
+    yield _literature()
 
 
 def beside(frame: pd.DataFrame) -> pd.DataFrame:
@@ -166,9 +164,8 @@ def _data(first: pd.Series) -> list[str]:
 
 def _training(first: pd.Series, rule: protocols.Rule) -> list[str]:
     """Settings of a case that are not those of its protocol, in words."""
-    stated = flattened(
-        {"batch": rule.batch, "updates": rule.updates, **rule.training, **rule.options}
-    )
+    sizes = {"batch": rule.batch, "updates": rule.updates}
+    stated = flattened({**sizes, **rule.training, **rule.options})
     options = {str(k)[7:]: v for k, v in first.items() if str(k).startswith("option.")}
     ours = flattened({**first["setting.training"], **options, **first[["batch", "updates"]]})
     return [

@@ -357,19 +357,13 @@ class Entry:
         if stage == "final":
             settings["scoring"] = options.scoring.model_dump()
         roles = {"minutes", "left_out"} if stage == "final" else set()
-        return self.entrant.model_copy(update={"options": values}).case(
-            common,
-            self.dim,
-            self.sizes,
-            common.seeds[0] if seed is None else seed,
-            study=NAME,
-            dataset=self.dataset,
-            batch=self.rows,
-            updates=1 if options.unit == "cpu_seconds" else math.ceil(rung.seconds),
-            settings=settings,
-            roles=options.model_dump(include=roles, exclude_defaults=True, mode="json"),
-            needs=tuple(needs),
-        )
+        fields: dict[str, Any] = {"study": NAME, "dataset": self.dataset, "batch": self.rows}
+        fields |= {"settings": settings, "needs": tuple(needs)}
+        fields["updates"] = 1 if options.unit == "cpu_seconds" else math.ceil(rung.seconds)
+        fields["roles"] = options.model_dump(include=roles, exclude_defaults=True, mode="json")
+        seed = common.seeds[0] if seed is None else seed
+        entrant = self.entrant.model_copy(update={"options": values})
+        return entrant.case(common, self.dim, self.sizes, seed, **fields)
 
 
 def in_turn(families: Sequence[Sequence[Case]]) -> Iterator[Case]:

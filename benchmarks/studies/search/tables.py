@@ -414,8 +414,7 @@ def finals(rows: pd.DataFrame) -> pd.DataFrame:
 def _scored(rows: pd.DataFrame) -> pd.DataFrame:
     """The cases of rows that are `labelled` which have a test likelihood."""
     scored = rows[(rows["status"] == "done") & rows["stage"].isin(["final", "baseline"])]
-    frame = scored if "test_ll" in scored else scored.iloc[:0].assign(test_ll=np.nan)
-    return frame.dropna(subset=["test_ll"])
+    return scored.assign(test_ll=scored.get("test_ll", np.nan)).dropna(subset=["test_ll"])
 
 
 def by_budget(scored: pd.DataFrame) -> Best:
@@ -466,11 +465,8 @@ def _words(row: Mapping[Hashable, Any], names: Sequence[str]) -> str:
     if not isinstance(training, dict):
         return ""
     values = {name: row.get(f"option.{name}") for name in names}
-    options = [
-        f"{name} {in_words(value)}"
-        for name, value in values.items()
-        if value is not None and value == value
-    ]
+    known = {name: v for name, v in values.items() if v is not None and v == v}
+    options = [f"{name} {in_words(value)}" for name, value in known.items()]
     edges = row.get("setting.edges")
     at_edge = set(edges) if isinstance(edges, list | tuple) else set[str]()
     texts = [f"lr {training['learning_rate']:g}", str(training["preprocessing"])]
@@ -556,11 +552,6 @@ class Choice:
         return self.ranking[self.ranking["baseline"]]
 
     @property
-    def _about(self) -> dict[str, Any]:
-        """What the records say of the data."""
-        return dict(self.ranking["notes"].iloc[0].get("data", {})) if len(self.ranking) else {}
-
-    @property
     def answer(self) -> str:
         """The flow to take, its rivals, and whether to train longer; first what is no flow."""
         if self.flows.empty:
@@ -578,7 +569,8 @@ class Choice:
             families = self.rows.loc[self.rows["stage"] == "trial", "model"].nunique()
             alone = "the only family that was tried" if families == 1 else ""
             parts += filter(None, ["ahead of the other flows" if len(others) else alone])
-        if any("have no bound" in remark for remark in self._about.get("remarks", [])):
+        remarks = paired.facts_of(self.ranking).get("remarks", [])
+        if any("have no bound" in remark for remark in remarks):
             parts.append("likelihoods on a grid of values have no bound: see the warnings")
         elif first["improving"]:
             gain = number(first["gain_per_doubling"], ".2f")
@@ -607,7 +599,8 @@ class Choice:
         """How many columns the density has, and the rows of each part of the split."""
         if self.ranking.empty:
             return {}
-        return {"columns": int(self.ranking["dim"].iloc[0]), **self._about.get("rows", {})}
+        rows = paired.facts_of(self.ranking).get("rows", {})
+        return {"columns": int(self.ranking["dim"].iloc[0]), **rows}
 
     @property
     def dropped(self) -> dict[str, str]:
@@ -620,7 +613,7 @@ class Choice:
     @property
     def warnings(self) -> list[str]:
         """What to know of the trainings and of the table before the ranking is used."""
-        remarks = self._about.get("remarks", [])
+        remarks = paired.facts_of(self.ranking).get("remarks", [])
         lines = [f"{text[:1].upper()}{text[1:]}." for text in remarks]
         failed = self.rows[self.rows["status"].isin(["failed", "timeout"])]
         for model, cases in failed.groupby("model", sort=False):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.core.exhibit import Figure
+from benchmarks.core.exhibit import Column, Figure
 from benchmarks.core.metrics import METRICS
 from benchmarks.plotting import draw
 from benchmarks.studies.trace.tables import TRAINING, TRAINING_NOTE, evaluations, parted
@@ -15,8 +15,8 @@ SECONDS = "evaluation_seconds"
 LABELS = {
     "dim": "D",
     "probes": "Probes",
-    SECONDS: draw.axis_label(SECONDS, row=True),
-    "error": draw.axis_label("trace_error"),
+    SECONDS: Column.of(SECONDS, row=True).header,
+    "error": Column.of("trace_error").header,
 }
 COSTS = (
     "Medians of one evaluation per row, estimates by the fewest probes. Dotted: slopes D, D² and "
@@ -59,7 +59,7 @@ def _losses(rows: pd.DataFrame) -> Any:
                 look, mean = {**looks[str(name)], "marker": ""}, curves.mean(axis=1)
                 panel.plot(curves, **{**look, "lw": 0.6, "alpha": 0.35})
                 panel.plot(mean, **look)
-                ends.append(draw.End(str(name), mean.iloc[-1], str(name)))
+                ends.append((str(name), mean.iloc[-1], str(name)))
             draw.finish(panel, log="x", xlabel="updates", ylabel="loss (nats)", title=data)
             draw.label_ends(panel, ends, looks, 3.6)
     return figure

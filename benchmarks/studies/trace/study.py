@@ -135,14 +135,10 @@ class Traces(Study):
         offered = list(works(field_of(flow), options.probes))
         for dim, (work, trace) in product(options.dims, offered):
             traced = {**contender.options, "trace": canonical(trace)}
-            yield contender.model_copy(update={"options": traced}).case(
-                common,
-                dim,
-                options.sizes,
-                study=self.name,
-                batch=options.batch,
-                settings={**settings, "work": work},
-            )
+            fields: dict[str, Any] = {"study": self.name, "batch": options.batch}
+            fields["settings"] = {**settings, "work": work}
+            one = contender.model_copy(update={"options": traced})
+            yield one.case(common, dim, options.sizes, **fields)
 
     def block(self, case: Case) -> str:
         """All works on one field: the cases that differ in these alone."""
