@@ -30,7 +30,7 @@ from benchmarks.claims import (
     span,
 )
 from benchmarks.core.frame import holds
-from benchmarks.core.naming import BUDGET, STAGE, counted, named, quoted, series
+from benchmarks.core.naming import BUDGET, STAGE, counted, named, series
 from benchmarks.evaluation.modes import RARE
 from benchmarks.studies.modes.tables import OBJECTIVES
 
@@ -158,7 +158,8 @@ def _name(pair: Contest) -> str:
 
 def _result(pair: Contest, part: Part) -> str:
     """ "+0.012 [0.003, 0.021] on moons (cnf and glow, ahead)": the lead of the first."""
-    one, other = (quoted(side["series"].iloc[0]) for side in (pair.one, pair.other))
+    names = (str(side["series"].iloc[0]) for side in (pair.one, pair.other))
+    one, other = (f'"{name}"' if "," in name else name for name in names)
     low, high = part.interval
     interval = "(no interval)" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
     number = f"{part.value:+.3f} {interval}".replace("-", "−")

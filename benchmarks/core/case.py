@@ -74,12 +74,10 @@ class Case(BaseModel, frozen=True, extra="ignore"):
     @classmethod
     def _of_part(cls, fields: Any) -> Any:
         """Read a case of a former study as one of the part that it became."""
-        if not isinstance(fields, Mapping) or fields.get("study") not in FORMER:
+        settings = fields.get("settings", {}) if isinstance(fields, Mapping) else None
+        if not isinstance(settings, Mapping) or fields.get("study") not in FORMER:
             return fields
         study, part = FORMER[fields["study"]]
-        settings = fields.get("settings", {})
-        if not isinstance(settings, Mapping):
-            return fields
         return {**fields, "study": study, "settings": {**settings, "part": part}}
 
     @field_validator("settings", mode="before")

@@ -150,9 +150,7 @@ class Table:
     @property
     def rows_from(self) -> tuple[tuple[str, ...], ...]:
         """For each row the keys of the records that it comes from."""
-        if RECORDS in self.frame:
-            return tuple(tuple(keys) for keys in self.frame[RECORDS])
-        return ((),) * len(self.frame)
+        return tuple(map(tuple, self.frame.get(RECORDS, [()] * len(self.frame))))
 
     @property
     def shown(self) -> dict[str, Column]:

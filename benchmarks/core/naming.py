@@ -42,11 +42,6 @@ def undigested(records: Iterable[Record]) -> str:
     return f"{older} no digest: what was changed in them cannot be seen" if number else ""
 
 
-def quoted(name: object) -> str:
-    """A name as it stands in a sentence: in quotation marks if it has a comma."""
-    return f'"{name}"' if "," in str(name) else str(name)
-
-
 def ahead_of_flows(baselines: Mapping[str, str]) -> str:
     """A sentence on the baselines, by data set, that no flow is ahead of; empty without any."""
     places: dict[str, list[str]] = defaultdict(list)

@@ -127,8 +127,7 @@ def gone(folder: Path) -> list[Path]:
     numbers = [int(path.stem[-4:]) for path in tables(folder)]
     archives = (int(p.stem[-4:]) for p in _listed(folder, "arrays-*.zip") if PART.fullmatch(p.name))
     last = max(numbers, default=0)
-    first = min(filter(lambda number: number < last, (*numbers, *archives)), default=last)
-    lost = sorted(set(range(first, last)) - {*numbers})
+    lost = (n for n in range(min((last, *numbers, *archives)), last) if n not in numbers)
     return [folder / f"records-{number:04d}.parquet" for number in lost]
 
 
@@ -219,7 +218,7 @@ def _part(table: Path, changed: int) -> tuple[tuple[Record, ...], dict[str, str]
         for batch in file.iter_batches(columns=names):
             missing -= len(batch)
             for key, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                _check_size(table, size := size + len(text))
+                check_size(table, size := size + len(text))
                 try:
                     records.append(parsed(text, key))
                 except Newer as error:
@@ -231,9 +230,10 @@ def _part(table: Path, changed: int) -> tuple[tuple[Record, ...], dict[str, str]
     return tuple(records), reasons
 
 
-def _check_size(path: Path, size: int) -> None:
+def check_size(path: Path, size: int, end: str = "its size") -> None:
+    """ValueError if a file would unpack to more bytes than any table of its size."""
     if size > (most := FREE + RATIO * path.stat().st_size):
-        raise ValueError(f"it unpacks to {size:,} bytes, and {most:,} are the most for its size")
+        raise ValueError(f"it unpacks to {size:,} bytes, and {most:,} are the most for {end}")
 
 
 def _altered(path: Path, error: Altered, record: str = "") -> FolderError:
@@ -336,7 +336,7 @@ def _members(path: Path, modified: int, size: int) -> frozenset[str]:
 
 def _zipped(path: Path) -> zipfile.ZipFile:
     archive = zipfile.ZipFile(path)
-    _check_size(path, sum(member.file_size for member in archive.infolist()))
+    check_size(path, sum(member.file_size for member in archive.infolist()))
     return archive
 
 
@@ -398,7 +398,10 @@ def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> 
         items += [(record, folder) for key, record in packed.items() if key not in replaced]
     if unknown := {*without} - {name for record, _ in items for name in record.arrays}:
         raise ValueError(f"no record to pack has an array {sorted(unknown)[0]!r}")
-    entries = [(_without(record, without), path) for record, path in items]
+    entries = []
+    for record, path in items:
+        rest = {name: value for name, value in record.arrays.items() if name not in without}
+        entries.append((record.model_copy(update={"arrays": rest}).sealed(), path))
     if not join:  # those of a pack that was killed before it removed them are there already
         entries = [(record, path) for record, path in entries if record != packed.get(record.key)]
     table = before[-1] if before else None
@@ -414,11 +417,6 @@ def pack(folder: Path, *, join: bool = False, without: Collection[str] = ()) -> 
     with suppress(OSError):  # what is left keeps it
         (folder / RECORDS).rmdir()
     return table
-
-
-def _without(record: Record, names: Collection[str]) -> Record:
-    rest = {name: value for name, value in record.arrays.items() if name not in names}
-    return record.model_copy(update={"arrays": rest}).sealed()
 
 
 def archives(folder: Path) -> dict[str, Path]:

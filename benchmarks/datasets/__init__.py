@@ -31,7 +31,6 @@ from flows.registry import Registry
 if TYPE_CHECKING:
     from benchmarks.datasets.disk import Source
 
-Split = Literal["drawn", "disjoint", "random", "published"]
 ROWS = {"train": 20_000, "val": 5_000, "test": 20_000}  # of sets that are drawn
 
 
@@ -70,7 +69,7 @@ class Dataset:
     columns: tuple[str, ...] | None = None
     remarks: tuple[str, ...] = ()
     levels: int | None = None
-    split: Split = "random"
+    split: Literal["drawn", "disjoint", "random", "published"] = "random"
     scaling: Standardization | None = None  # of raw columns to these
     context_dim: int = 0
     support: Tensor | None = None

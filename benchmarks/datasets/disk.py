@@ -11,7 +11,7 @@ import re
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
@@ -21,7 +21,6 @@ import numpy as np
 
 from benchmarks.core import store
 from benchmarks.core.formats import brief
-from benchmarks.core.store import FREE, RATIO
 
 VARIABLE = "FLOWGAUGE_DATA"
 SUMS = "SHA256SUMS"
@@ -70,12 +69,8 @@ def _sha256(path: Path, size: int, modified: int) -> str:
 
 
 def check_size(path: Path, size: int) -> None:
-    """ValueError if a file would unpack to more bytes than any table of its size."""
-    if size > (limit := FREE + RATIO * path.stat().st_size):
-        raise ValueError(
-            f"it unpacks to {size:,} bytes, and {limit:,} are the most for a file of its size: "
-            "save it with less compression"
-        )
+    """ValueError, with a remedy, if a file would unpack to more bytes than any of its size."""
+    store.check_size(path, size, "a file of its size: save it with less compression")
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -148,7 +143,9 @@ def fetch(
             if source.checksum is None and archive.parent == root / "downloads":
                 archive.unlink()  # nothing else tells that it is not what the source has
             raise
-        _record(root, paths)
+        sums = recorded(root) | {str(path.relative_to(root)): sha256(path) for path in paths}
+        lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())]
+        (root / SUMS).write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         raise FetchError(f"{str(root)!r} cannot hold the data: {error}") from error
     return paths
@@ -240,12 +237,6 @@ def _written(path: Path, content: IO[bytes]) -> Path:
     with content, store.written(path) as draft, draft.open("wb") as target:
         shutil.copyfileobj(content, target, 1 << 20)
     return path
-
-
-def _record(root: Path, paths: Iterable[Path]) -> None:
-    sums = recorded(root) | {str(path.relative_to(root)): sha256(path) for path in paths}
-    lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())]
-    (root / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def recorded(root: Path) -> dict[str, str]:

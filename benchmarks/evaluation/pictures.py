@@ -116,22 +116,18 @@ def along(
         rest = CompositeTransform([*fixed, *between(learned, place, len(learned))])
         log_prob = Flow(rest, 2, base=flow.base).log_prob(lattice(extent, side).to(x))
         images.append(log_prob.double().exp().reshape(side, side))
+    densities = torch.stack(images).cpu().numpy()  # kept in a third of the space of float16
+    peaks = np.maximum(densities.max((1, 2)), np.finfo(densities.dtype).tiny)
     arrays = {
         "path_samples": half(samples),
-        **_coded(torch.stack(images).cpu().numpy()),
+        "path_densities": np.round(255 * (densities / peaks[:, None, None])).astype(np.uint8),
+        "path_peaks": peaks,
         "path_extents": np.array(extents),
     }
     if continuous:
         lines = half(trajectories[:, :traced])
         return arrays | {"path_times": 1 - places / places[0], "path_lines": lines}
     return arrays | {"path_layers": np.ceil((places[0] - places) / unit).astype(int)}
-
-
-def _coded(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Encode densities (steps, side, side) in a third of the space of float16."""
-    peaks = np.maximum(images.max((1, 2)), np.finfo(images.dtype).tiny)
-    shares = images / peaks[:, None, None]
-    return {"path_densities": np.round(255 * shares).astype(np.uint8), "path_peaks": peaks}
 
 
 def between(learned: Sequence[Any], low: float, high: float) -> list[nn.Module]:
@@ -147,9 +143,8 @@ def between(learned: Sequence[Any], low: float, high: float) -> list[nn.Module]:
         elif start < end:
             t0, t1 = float(part.t0), float(part.t1)
             first, last = (t0 + share * (t1 - t0) for share in (start, end))
-            transforms.append(
-                CNF(part.field, trace=part.trace, solver=part.solver, t0=first, t1=last)
-            )
+            cut = CNF(part.field, trace=part.trace, solver=part.solver, t0=first, t1=last)
+            transforms.append(cut)
     return transforms
 
 

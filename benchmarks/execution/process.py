@@ -242,8 +242,7 @@ class Worker:
             _noisy.add(self._subject)
             warnings.warn(f"{self._subject} printed (kept apart): {printed}", stacklevel=2)
         self._child = None
-        server = self._server.pid if self._server else 0
-        end_family(self._family, but=server)
+        end_family(self._family, but=self._server.pid if self._server else 0)
         return code
 
     def _receive(

@@ -160,9 +160,6 @@ class Recorder:
                 path.unlink(missing_ok=True)
 
 
-Phase = Literal["both", "beside", "alone"]
-
-
 class Engine(Protocol):
     """Measures tasks side by side, as many at once as it has workers, or ``alone`` on a machine."""
 
@@ -182,7 +179,8 @@ class Asked:
     renew_times: bool = False
     shard: plan.Shard = plan.WHOLE
     jobs: int = 1
-    phase: Phase = "both"  # else what is measured "alone" on the machine, or "beside" others
+    # all, what is measured beside others, or what is measured alone on the machine
+    phase: Literal["both", "beside", "alone"] = "both"
     keep_weights: bool = False  # of the flows that are trained and scored, in weights/<key>
     scheduler: str = ""  # an address of Dask's, "local" or "slurm"; empty: workers of this process
 

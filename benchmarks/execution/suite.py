@@ -37,16 +37,11 @@ KEYS = "the documentation's page Keys of a suite"
 TABLE, WHOLE = "a table, { key = value }", "a whole number"
 KINDS = {  # by pydantic's names of the faults
     "tuple_type": "a list",
-    "dict_type": TABLE,
-    "model_type": TABLE,
     "string_type": "a text in quotes",
-    "int_type": WHOLE,
-    "int_parsing": WHOLE,
-    "int_from_float": WHOLE,
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
+    **dict.fromkeys(("dict_type", "model_type"), TABLE),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), WHOLE),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
 }
 
 
@@ -263,7 +258,10 @@ def override(values: dict[str, Any], setting: str) -> None:
             raise ValueError(f"cannot set study {first!r} as a whole: name one of its values")
         *way, last = steps
         for step in way:
-            target = _descend(target, step, key)
+            place = _place(target, step, key)
+            target = target.setdefault(place, {}) if isinstance(target, dict) else target[place]
+            if not isinstance(target, dict | list):
+                raise ValueError(f"cannot set {key!r}: {step!r} is neither a table nor a list")
         target[_place(target, last, key)] = value
         flows = target.get("flows") if isinstance(target, dict) else None
         items = flows if isinstance(flows, list) else ()
@@ -271,14 +269,6 @@ def override(values: dict[str, Any], setting: str) -> None:
         if owners:
             words = ", ".join(f"{f.get('flow')} ({last} = {f[last]})" for f in owners)
             warnings.warn(f"{setting!r} does not reach flows with their own: {words}", stacklevel=2)
-
-
-def _descend(target: Any, step: str, key: str) -> Any:
-    place = _place(target, step, key)
-    inner = target.setdefault(place, {}) if isinstance(target, dict) else target[place]
-    if not isinstance(inner, dict | list):
-        raise ValueError(f"cannot set {key!r}: {step!r} is neither a table nor a list")
-    return inner
 
 
 def _place(target: dict[str, Any] | list[Any], step: str, key: str) -> Any:

@@ -12,7 +12,7 @@ import ast
 import importlib.util
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -27,7 +27,6 @@ from benchmarks.core.record import Record, Standing
 from benchmarks.core.study import registry as studies
 from benchmarks.core.study import study_of
 from benchmarks.datasets.disk import Absent, sha256
-from benchmarks.datasets.tables import admit
 from benchmarks.measure.machine import revision
 from benchmarks.training.baselines import BASELINES
 from flows import members
@@ -109,14 +108,6 @@ def standing(record: Record) -> Standing:
     versions += [f"{name} changed" for name in changed]
     counts = "; ".join(versions)
     return Standing(counts, "; ".join([*versions, *paces]) if record.timed or counts else "")
-
-
-def standings(records: Iterable[Record]) -> dict[str, Standing]:
-    result = {}
-    for record in records:
-        admit(record.case.dataset or "")
-        result[record.key] = standing(record)
-    return result
 
 
 def data_files(name: str | None) -> dict[str, str]:

@@ -222,9 +222,7 @@ class Operations(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flops = 0
-        self.factorisation = 0
-        self.elements = 0
+        self.flops = self.factorisation = self.elements = 0
         self.uncounted: Counter[str] = Counter()
         self._vectors: tuple[weakref.ref[Any], int] | None = None  # not yet known to live on
 

@@ -144,9 +144,12 @@ def standings(records: Mapping[str, Record]) -> dict[str, Standing]:
 
 
 def _by_code(records: Mapping[str, Record]) -> dict[str, Standing]:
-    from benchmarks.execution import versions
+    from benchmarks.datasets.tables import admit
+    from benchmarks.execution.versions import standing
 
-    return versions.standings(records.values())
+    for record in records.values():
+        admit(record.case.dataset or "")
+    return {key: standing(record) for key, record in records.items()}
 
 
 def not_checked(faults: Iterable[str]) -> str:
