@@ -34,11 +34,9 @@ def main() -> int:
     for name, budget in project["tool"]["flowgauge"]["budgets"].items():
         room, _, unit = name.partition(":")
         paths = listed(room)
-        size = (
-            sum(path.suffix == ".py" for path in paths)
-            if unit == FILES
-            else sum(len(path.read_text("utf-8").splitlines()) for path in paths)
-        )
+        size = sum(path.suffix == ".py" for path in paths)
+        if unit != FILES:
+            size = sum(len(path.read_text("utf-8").splitlines()) for path in paths)
         mark = "" if size <= budget else "  beyond its budget: take out what is too much"
         beyond = beyond or bool(mark)
         print(f"{size:>7,} of {budget:>7,} {unit or 'lines'}  {room}{mark}")

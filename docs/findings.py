@@ -176,12 +176,8 @@ def preprocessing(documents: Documents) -> Numbers:
 
 def _best(models: dict[str, pd.DataFrame], kind: str) -> pd.DataFrame:
     """The model that is best by validation, of those of a kind, or of all "flows"."""
-    kinds_of = {name: str(kinds(cases).iloc[0]) for name, cases in models.items()}
-    chosen = [
-        cases
-        for name, cases in models.items()
-        if kinds_of[name] == kind or (kind == "flows" and kinds_of[name] != "baseline")
-    ]
+    pairs = [(str(kinds(cases).iloc[0]), cases) for cases in models.values()]
+    chosen = [c for of, c in pairs if of == kind or (kind == "flows" and of != "baseline")]
     return max(chosen, key=lambda cases: float(validations(cases).mean()))
 
 
@@ -251,9 +247,8 @@ def patches(documents: Documents) -> Numbers:
         leads += [paired.compare(mixture, flow).estimate, paired.compare(flow, ode).estimate]
         chosen.add(tuple(str(cases["model"].iloc[0]) for cases in (mixture, flow, ode)))
     clear = [lead.interval(LEVEL)[0] > 0 for lead in leads]
-    holds = clear == [True, True, False, True] and chosen == {
-        ("mixture after radial", "glow", "cnf")
-    }
+    holds = clear == [True, True, False, True]
+    holds = holds and chosen == {("mixture after radial", "glow", "cnf")}
     names = {"flow": leads[0], "ode": leads[1], "later": leads[2]}
     return {name: written(lead, ".2f") for name, lead in names.items()}, holds
 

@@ -58,11 +58,8 @@ class Quoted:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The long frame without times that were not measured quietly, or are stale."""
-        together = [
-            k
-            for k, r in self.run.records.items()
-            if r.case.study in registry and study_of(r.case).interleaved
-        ]
+        cases = {key: record.case for key, record in self.run.records.items()}
+        together = [k for k, c in cases.items() if c.study in registry and study_of(c).interleaved]
         frame = quotable(self.run.frame, self.run.cautions, together)
         empty = [name for name in time_columns(frame) if frame[name].isna().all()]
         return frame.drop(columns=empty).copy()  # in one piece
@@ -134,7 +131,7 @@ class Documents:
         environment = jinja2.Environment(
             undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
         )
-        names = "table note figure figure_note sentence leaders verdicts undecided claims"
+        names = "table note figure sentence leaders verdicts undecided claims"
         names += " overview sets families stale"
         environment.globals.update({name: getattr(self, name) for name in names.split()})
         for template in sorted(DOCS.glob("*.md.jinja")):
@@ -156,9 +153,8 @@ class Documents:
         """A row for each family of this package: how it computes what, and how right it is."""
         rows = [{"Family": name, **vars(flows.capabilities(name))} for name in flows.own()]
         frame = pd.DataFrame(rows).replace({True: "yes", False: "–"})
-        return _markdown(
-            frame.rename(columns=lambda name: name if "_" in name else name.capitalize())
-        )
+        names = [name if "_" in name else name.capitalize() for name in frame]
+        return _markdown(frame.set_axis(names, axis="columns"))
 
     def stale(self) -> str:
         """A line for each reason for which records of a run are stale."""
@@ -182,14 +178,10 @@ class Documents:
         return _table(replace(table, frame=frame.reset_index(drop=True)))
 
     def note(self, run: str, name: str, kind: str = "tables") -> str:
-        """The note of a table, after what is read first of leaders."""
+        """The note of a table or figure, after what is read first of leaders."""
         exhibit = self.runs[run].exhibit(kind, name)
         first = getattr(exhibit, "first", None) or ""
         return markdown(f"{first} {exhibit.note}".strip()) if exhibit else ""
-
-    def figure_note(self, run: str, name: str) -> str:
-        """The note of a figure."""
-        return self.note(run, name, "figures")
 
     def figure(self, run: str, name: str) -> str:
         """A figure of a run, which is drawn beside the document."""
@@ -229,8 +221,7 @@ class Documents:
         open_ = {c.id: c.title for c in claims() if self._judge(c)[0].outcome == "undecided"}
         if wrong := set(open_) ^ set(findings.DECIDING):
             raise ValueError(f"findings.DECIDING has to name the undecided claims: {wrong}")
-        lines = [f"- {markdown(title)} {findings.DECIDING[n]}" for n, title in open_.items()]
-        return "\n".join(lines)
+        return "\n".join(f"- {markdown(t)} {findings.DECIDING[n]}" for n, t in open_.items())
 
     def claims(self) -> str:
         """Every claim with its verdict, its run and its slide."""
@@ -247,9 +238,8 @@ class Documents:
 
         The name of the run is empty where none can.
         """
-        order = sorted(
-            self.runs.values(), key=lambda run: (run.suite != claim.suite, -len(run.frame))
-        )
+        every = self.runs.values()
+        order = sorted(every, key=lambda run: (run.suite != claim.suite, -len(run.frame)))
         verdicts = ((self.evidence[run.name].verdict(claim), run.name) for run in order)
         measured = ((v, name) for v, name in verdicts if v.outcome != "not_measured")
         return next(measured, (Verdict("not_measured", ""), ""))
@@ -266,9 +256,8 @@ def quotable(
     why = frame["key"].map(cautions)
     ratios = (why == SCATTERED) & frame["key"].isin(together)
     raw = {name: name.endswith(".values") for name in time_columns(frame)}
-    return frame.assign(
-        **{name: frame[name].mask(why.notna() & ~(ratios & kept)) for name, kept in raw.items()}
-    )
+    left = {name: frame[name].mask(why.notna() & ~(ratios & kept)) for name, kept in raw.items()}
+    return frame.assign(**left)
 
 
 def _where(frame: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:

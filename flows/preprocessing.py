@@ -97,13 +97,10 @@ class Whitening(_Affine):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         solve = partial(torch.linalg.solve_triangular, upper=False)
         z = widened(solve, self.factor, (x - self.mean).T).T
-        return z, (-self._logdet()).expand(len(x))
+        return z, (-self.factor.diagonal().log().sum()).expand(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.mean + z @ self.factor.T, self._logdet().expand(len(z))
-
-    def _logdet(self) -> Tensor:
-        return self.factor.diagonal().log().sum()
+        return self.mean + z @ self.factor.T, self.factor.diagonal().log().sum().expand(len(z))
 
 
 class _Columns(Preprocessing):
@@ -326,11 +323,8 @@ class RadialGaussianization(_Curves):
 
         def chi(below: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             """log r' of D normal numbers, and the logarithm of its density."""
-            half = np.where(  # half the square of r'
-                below < above,
-                special.gammaincinv(half_dim, below),
-                special.gammainccinv(half_dim, above),
-            )
+            halves = special.gammaincinv(half_dim, below), special.gammainccinv(half_dim, above)
+            half = np.where(below < above, *halves)  # half the square of r'
             log_density = np.log(2) + half_dim * np.log(half) - half - special.gammaln(half_dim)
             return 0.5 * np.log(2 * half), log_density
 

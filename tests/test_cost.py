@@ -14,7 +14,7 @@ import torch
 import flows
 from benchmarks.analysis import sizes
 from benchmarks.analysis.growth import ALWAYS, NEVER, Growth, crossing, crossings, growth
-from benchmarks.cli.run import numbers
+from benchmarks.cli.options import numbers
 from benchmarks.core.case import Case
 from benchmarks.core.exhibit import Table
 from benchmarks.core.metrics import METRICS

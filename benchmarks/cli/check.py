@@ -335,13 +335,11 @@ def likely_fault(rows: Sequence[Outcome]) -> str:
     """What the pattern of rows that failed points to; empty where none is known."""
     from flows.conformance import GIVEN
 
-    failed = {
-        (row.name.removesuffix(GIVEN), row.dtype): row for row in rows if row.status == "fail"
-    }
+    failed = [(row.name.removesuffix(GIVEN), row) for row in rows if row.status == "fail"]
     names = {name for name, _ in failed}
-    rounded = [row.value for (name, dtype), row in failed.items() if name in LOGS]
-    exact = {dtype for name, dtype in failed if name in LOGS} == {"float64"}
-    if exact and all(value is not None and value < ROUNDED for value in rounded):
+    logs = [row for name, row in failed if name in LOGS]
+    exact = {row.dtype for row in logs} == {"float64"}
+    if exact and all(row.value is not None and row.value < ROUNDED for row in logs):
         return FLOAT32
     for failing, passing, fault in FAULTS:
         if {*failing.split(", ")} <= names and passing not in names:

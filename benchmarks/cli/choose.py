@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import psutil
 from typer import Exit, Option
 
+from benchmarks.cli import options
 from benchmarks.cli.console import (
     PRINTED,
     WIDEST,
@@ -26,17 +27,6 @@ from benchmarks.cli.console import (
     say,
     usage_errors,
     write,
-)
-from benchmarks.cli.options import (
-    File,
-    JsonFile,
-    Plugin,
-    Texts,
-    check_table,
-    complete_flows,
-    flows_of,
-    load_plugins,
-    on_table,
 )
 from benchmarks.cli.run import Display, check_place, ending, print_grid, report_of
 from benchmarks.core.case import Case
@@ -73,15 +63,15 @@ class OutOfTime(Exception):
     """The minutes are over."""
 
 
-@on_table
+@options.on_table
 def choose(
     selection: Any,
     minutes: Annotated[float, Option(min=0.5, max=1e5, help=MINUTES)] = 10.0,
-    json_file: JsonFile = None,
-    out: Annotated[File, Option(help=OUT)] = None,
-    flow: Annotated[Texts, Option(help=FLOW, autocompletion=complete_flows)] = None,
+    json_file: options.JsonFile = None,
+    out: Annotated[options.File, Option(help=OUT)] = None,
+    flow: Annotated[options.Texts, Option(help=FLOW, autocompletion=options.complete_flows)] = None,
     device: Annotated[str, Option(help="Device to train on: cpu, cuda, cuda:1.")] = "cpu",
-    plugin: Plugin = None,
+    plugin: options.Plugin = None,
 ) -> None:
     """Find the flow that gives the best density of a table, within minutes.
 
@@ -105,11 +95,11 @@ def choose(
         if json_file == PRINTED:
             console.stderr = True
         check_writable(json_file)
-        registered = load_plugins(plugin)
-        name = check_table(selection, status=2)
+        registered = options.load_plugins(plugin)
+        name = options.check_table(selection, status=2)
         admit(name)
         dim, width = datasets.dim(name), datasets.context_dim(name)
-        racers = entrants(dim, flows_of(flow or ()), width, registered)
+        racers = entrants(dim, options.flows_of(flow or ()), width, registered)
         jobs = most_jobs(1, device)
         suite = suite_of(name, minutes, jobs, racers, device, TRIAL if flow else FAMILY)
         check_place(suite, Asked())

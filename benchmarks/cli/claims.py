@@ -160,12 +160,10 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     console.print(f"Slides are those of {LECTURE}; criteria are of version {VERSION}, {DATE}.")
     words = [row["verdict"].replace("_", " ") for row in rows]
     outcomes = [styled(word, STYLES[word]) for word in words]
-    cells = [
-        (row["id"], str(row["page"] or "–"), outcome, row["folder"] or "")
-        for row, outcome in zip(rows, outcomes, strict=True)
-    ]
+    pairs = list(zip(rows, outcomes, strict=True))
+    cells = [(r["id"], str(r["page"] or "–"), outcome, r["folder"] or "") for r, outcome in pairs]
     print_rows(("Claim", "Slide", "Verdict", "Records of"), cells)
-    for row, outcome in zip(rows, outcomes, strict=True):
+    for row, outcome in pairs:
         kind = "check, " if row["check"] else ""
         claim = f" ({kind}{row['place']}): {row['statement']}"
         console.print(Text.assemble("\n", styled(row["id"], "bold"), styled(claim)))

@@ -11,17 +11,8 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Exit, Option, Typer
 
+from benchmarks.cli import options
 from benchmarks.cli.console import console, errors, print_list, say, styled, usage_errors
-from benchmarks.cli.options import (
-    DataRoot,
-    Plugin,
-    Texts,
-    check_table,
-    load_plugins,
-    on_table,
-    split,
-    use_data_root,
-)
 from benchmarks.core.formats import brief, plain
 from benchmarks.core.naming import counted
 
@@ -33,7 +24,7 @@ if TYPE_CHECKING:
 app = Typer(
     help="List data sets; fetch, verify and describe data sets in files.", no_args_is_help=True
 )
-Sets = Annotated[Texts, Argument(help="Data sets (default: all that can be downloaded).")]
+Sets = Annotated[options.Texts, Argument(help="Data sets (default: all that can be downloaded).")]
 KINDS = "flows, libraries, data, studies, suites, claims"
 ORIGINAL = "Fetch UCI's original files instead of the MAF archive."
 SOURCE = "Another address or file of the archive."
@@ -42,7 +33,7 @@ CHECKSUM = "Checksum of that archive, md5:... or sha256:..., for the published o
 
 def list_members(
     kind: Annotated[str | None, Argument(help=f"One of {KINDS} (default: all).")] = None,
-    plugin: Plugin = None,
+    plugin: options.Plugin = None,
 ) -> None:
     """List flows, the libraries that they come from, data sets, studies, suites and claims."""
     with usage_errors():
@@ -51,7 +42,7 @@ def list_members(
         from benchmarks.execution import suite
         from flows import members
 
-        load_plugins(plugin)
+        options.load_plugins(plugin)
         flows = [name for name in members if not members.fault(name)]
         sections: dict[str, Callable[[], Mapping[str, str | Text]]] = {
             "Flows": lambda: {name: _described(members[name]) for name in flows},
@@ -105,13 +96,13 @@ def _origin(name: str) -> Text:
 
 
 @app.command("list")
-def list_sets(plugin: Plugin = None, data_root: DataRoot = None) -> None:
+def list_sets(plugin: options.Plugin = None, data_root: options.DataRoot = None) -> None:
     """List all data sets, and whether their files exist."""
     with usage_errors():
         from benchmarks.datasets import disk, registry
 
-        use_data_root(data_root)
-        load_plugins(plugin)
+        options.use_data_root(data_root)
+        options.load_plugins(plugin)
         table = Table("Data set", "From", "Files", box=None)
         for name in registry:
             table.add_row(name, registry.module_of(name).rpartition(".")[2], files_of(name))
@@ -126,8 +117,8 @@ def fetch(
     source: Annotated[str | None, Option("--from", help=SOURCE)] = None,
     checksum: Annotated[str | None, Option(help=CHECKSUM)] = None,
     again: Annotated[bool, Option("--again", help="Replace files that exist.")] = False,
-    plugin: Plugin = None,
-    data_root: DataRoot = None,
+    plugin: options.Plugin = None,
+    data_root: options.DataRoot = None,
 ) -> None:
     """Download data sets into the data root: resume, verify checksums, unpack safely.
 
@@ -139,12 +130,12 @@ def fetch(
 
         if original and (source or checksum):
             raise ValueError("--from and --checksum apply to the archive: leave out --original")
-        load_plugins(plugin)
+        options.load_plugins(plugin)
         sources = [one for name in _select(sets) for one in datasets.sources(name, original)]
         sources = disk.redirect(sources, source, checksum)
         if data_root is not None:
             data_root.mkdir(parents=True, exist_ok=True)
-        use_data_root(data_root)
+        options.use_data_root(data_root)
         folder = disk.data_root()
     for one in sources:
         try:
@@ -164,7 +155,9 @@ def fetch(
 
 
 @app.command()
-def verify(sets: Sets = None, plugin: Plugin = None, data_root: DataRoot = None) -> None:
+def verify(
+    sets: Sets = None, plugin: options.Plugin = None, data_root: options.DataRoot = None
+) -> None:
     """Verify files of data sets: their checksums, and the published row counts and Gaussian scores.
 
     Exit status: 0 as published, 1 a set differs, is broken or, if named, absent; 2 wrong usage.
@@ -172,8 +165,8 @@ def verify(sets: Sets = None, plugin: Plugin = None, data_root: DataRoot = None)
     with usage_errors():
         from benchmarks.datasets import disk
 
-        load_plugins(plugin)
-        use_data_root(data_root)
+        options.load_plugins(plugin)
+        options.use_data_root(data_root)
         disk.data_root()  # raises for a root that is not a folder
         names = _select(sets)
     results = []
@@ -192,8 +185,8 @@ def verify(sets: Sets = None, plugin: Plugin = None, data_root: DataRoot = None)
 
 
 @app.command()
-@on_table
-def info(selection: Any, plugin: Plugin = None, data_root: DataRoot = None) -> None:
+@options.on_table
+def info(selection: Any, plugin: options.Plugin = None, data_root: options.DataRoot = None) -> None:
     """Describe a data set; list the faults and remarks of a file of your own.
 
     Exit status: 0, 1 if the file cannot be used as it is, 2 wrong usage.
@@ -202,11 +195,11 @@ def info(selection: Any, plugin: Plugin = None, data_root: DataRoot = None) -> N
         from benchmarks import datasets
         from benchmarks.datasets import tables
 
-        use_data_root(data_root)
-        load_plugins(plugin)
+        options.use_data_root(data_root)
+        options.load_plugins(plugin)
         name = str(selection)
         if tables.is_file(name):
-            check_table(selection, status=1)
+            options.check_table(selection, status=1)
         tables.admit(name)
         data = datasets.load(name)
     facts = {
@@ -238,7 +231,7 @@ def _select(sets: list[str] | None) -> list[str]:
     """Return the downloaded sets named, each once, or all; ValueError for any other name."""
     from benchmarks import datasets
 
-    names = split(sets)
+    names = options.split(sets)
     for name in names:
         datasets.sources(name)
     return list(dict.fromkeys(names or datasets.downloadable()))

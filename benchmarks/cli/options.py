@@ -49,8 +49,6 @@ STUDY = "Studies of the suite, a,b, instead of all of them; repeatable."
 VALUE = "key=value for any value of the suite; repeatable."
 DATA = "A data set, or a file of one, a,b, instead of the suite's; repeatable."
 TABLE = "A table in a file; data info takes any data set."
-COLUMNS = "Columns that are taken, a,b; repeatable."
-DROP = "Columns that are left out, a,b; repeatable."
 TARGET = "Columns whose density given the others is meant, a,b; repeatable."
 CONTEXT = "Columns that the density is given, in place of all others, a,b; repeatable."
 SUPPORT = "Bounds of all columns of the density, 0,1, or of one, NAME=0,inf; repeatable."
@@ -176,8 +174,8 @@ def read_suite(
 
 def read_table(
     file: Annotated[str, Argument(help=TABLE, autocompletion=complete_data)],
-    columns: Annotated[Texts, Option(help=COLUMNS)] = None,
-    drop: Annotated[Texts, Option(help=DROP)] = None,
+    columns: Annotated[Texts, Option(help="Columns that are taken, a,b; repeatable.")] = None,
+    drop: Annotated[Texts, Option(help="Columns that are left out, a,b; repeatable.")] = None,
     target: Annotated[Texts, Option(help=TARGET)] = None,
     context: Annotated[Texts, Option(help=CONTEXT)] = None,
     support: Annotated[Texts, Option(help=SUPPORT)] = None,

@@ -13,18 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.table import Table
 from typer import Argument, Exit, Option
 
+from benchmarks.cli import options
 from benchmarks.cli.console import PRINTED, console, errors, say, usage_errors, write
-from benchmarks.cli.options import (
-    DataRoot,
-    File,
-    JsonFile,
-    Plugin,
-    Texts,
-    load_plugins,
-    on_suite,
-    split,
-    use_data_root,
-)
 from benchmarks.core.naming import counted, undigested
 
 if TYPE_CHECKING:
@@ -38,11 +28,11 @@ EXPLORER = "Write a page of all models, costs and evaluations instead, explorer.
 WITHOUT = "Drop arrays of these names, samples,losses, for good; repeatable."
 
 
-@on_suite
+@options.on_suite
 def status(
     plan: Any,
     folder: Path,
-    json_file: JsonFile = None,
+    json_file: options.JsonFile = None,
     shard: Annotated[str, Option(help="K/N: part K of N of the suite alone.")] = "1/1",
     watch: Annotated[
         bool, Option("--watch", help="Go on until no case is stale or missing.")
@@ -115,9 +105,9 @@ def _print_groups(groups: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
 
 def report(
     folders: Annotated[list[Path], Argument(help=FOLDERS)],
-    out: Annotated[File, Option(help=PAGES)] = None,
-    plugin: Plugin = None,
-    data_root: DataRoot = None,
+    out: Annotated[options.File, Option(help=PAGES)] = None,
+    plugin: options.Plugin = None,
+    data_root: options.DataRoot = None,
     explorer: Annotated[bool, Option("--explorer", help=EXPLORER)] = False,
 ) -> None:
     """Draw the report of a results folder from its records, or of several side by side.
@@ -129,8 +119,8 @@ def report(
     with usage_errors():
         from benchmarks.report import explore, write
 
-        load_plugins(plugin)
-        use_data_root(data_root)
+        options.load_plugins(plugin)
+        options.use_data_root(data_root)
         page = (explore if explorer else write)(*map(_results_folder, folders), out=out)
     say(f"{'explorer' if explorer else 'report'}: {page}")
 
@@ -175,7 +165,7 @@ def pack(
     join: Annotated[
         bool, Option("--all", help="Join all existing parts into the new one.")
     ] = False,
-    without: Annotated[Texts, Option(help=WITHOUT)] = None,
+    without: Annotated[options.Texts, Option(help=WITHOUT)] = None,
 ) -> None:
     """Move the loose records of a results folder into a new part, which is never rewritten.
 
@@ -186,5 +176,5 @@ def pack(
         from benchmarks.core import locks, store
 
         with locks.held(store.existing(folder)):
-            table = store.pack(folder, join=join, without=split(without))
+            table = store.pack(folder, join=join, without=options.split(without))
     say(f"nothing to pack in {str(folder)!r}" if table is None else f"packed: {table}")

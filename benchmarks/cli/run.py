@@ -19,16 +19,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from typer import Argument, Exit, Option
 
+from benchmarks.cli import options
 from benchmarks.cli.console import INTERRUPTED, console, fail, note, say, styled, usage_errors
-from benchmarks.cli.options import (
-    NUMBERS,
-    Plugin,
-    complete_flows,
-    flows_of,
-    load_plugins,
-    numbers,
-    on_suite,
-)
 from benchmarks.core.case import Case
 from benchmarks.core.formats import brief, plain
 from benchmarks.core.naming import counted, duration, labels
@@ -66,7 +58,7 @@ UNDRAWN = "`flowgauge report` draws it later."
 DRY = "Print cases and their expected time, and stop."
 
 
-@on_suite
+@options.on_suite
 def run(
     plan: Any,
     folder: Path,
@@ -119,11 +111,8 @@ def measure(
         asked = _undisturbed(suite, folder, asked)
         with Display(console) as display:
             result = run(suite, folder, display, asked)
-        text = (
-            report_of(folder, partial(_print_answer, count=shown))
-            if draws
-            else "no report was drawn"
-        )
+        show = partial(_print_answer, count=shown)
+        text = report_of(folder, show) if draws else "no report was drawn"
     planned = [result.records[c.key] for c in result.cases if c.key in result.records]
     for warning in noise(planned)[1:]:
         note(warning)
@@ -378,8 +367,8 @@ class Display:
 
 
 def cost(
-    flows: Annotated[list[str], Argument(help=FLOWS, autocompletion=complete_flows)],
-    dim: Annotated[str, Option(help=f"Dimensions: {NUMBERS}.")],
+    flows: Annotated[list[str], Argument(help=FLOWS, autocompletion=options.complete_flows)],
+    dim: Annotated[str, Option(help=f"Dimensions: {options.NUMBERS}.")],
     hidden: Annotated[str | None, Option(help="Widths, for flows that have one.")] = None,
     hidden_per_dim: Annotated[float | None, Option(help=PER_DIM)] = None,
     depth: Annotated[str | None, Option(help="Numbers of hidden layers of a network.")] = None,
@@ -389,7 +378,7 @@ def cost(
     seconds: Annotated[float, Option(min=0, help=SECONDS)] = 3.0,
     threads: Annotated[int, Option(min=1, help="Threads of the worker.")] = 1,
     out: Annotated[Path, Option(help="Results folder.")] = Path("results/cost"),
-    plugin: Plugin = None,
+    plugin: options.Plugin = None,
 ) -> None:
     """Measure log_prob, a training step and sampling of FLOWS against their sizes.
 
@@ -404,31 +393,29 @@ def cost(
         from benchmarks.execution.suite import Suite, validated
         from flows import members
 
-        load_plugins(plugin)
-        names = flows_of(flows)
+        options.load_plugins(plugin)
+        names = options.flows_of(flows)
         if hidden_per_dim is not None and (hidden is not None or hidden_per_dim <= 0):
             raise ValueError(
                 f"--hidden-per-dim {hidden_per_dim:g}: give a number above 0, and no --hidden"
             )
         sizes = {"hidden": hidden, "depth": depth, "layers": layers}
-        grids = {name: numbers(text, name) for name, text in sizes.items() if text is not None}
+        grids = {n: options.numbers(text, n) for n, text in sizes.items() if text is not None}
         for size in grids:
             if not any(size in members[name].uses for name in names):
                 raise ValueError(f"none of {', '.join(names)} has a size {size!r}")
-        dims = numbers(dim, "dim")
-        larger = [] if counted_dim is None else numbers(counted_dim, "counted-dim")
+        dims = options.numbers(dim, "dim")
+        larger = [] if counted_dim is None else options.numbers(counted_dim, "counted-dim")
         solver = {"method": "rk4", "step_size": STEP, "gradient": "backprop"}
         solving = {name: {"solver": solver} for name in names if "solver" in members[name].defaults}
-        entries = [
-            {"flow": name, "options": solving.get(name, {}), "hidden_per_dim": hidden_per_dim}
-            for name in names
-        ]
+        width = {"hidden_per_dim": hidden_per_dim}
+        entries = [{"flow": n, "options": solving.get(n, {}), **width} for n in names]
         study = {
             "study": "cost",
             "dims": dims,
             "counted_dims": [d for d in larger if d not in dims],
             "sizes": grids,
-            "batch": numbers(batch, "batch"),
+            "batch": options.numbers(batch, "batch"),
             "seconds": seconds,
             "flows": entries,
         }

@@ -207,9 +207,8 @@ def headlines(pairs: Iterable[Guarded]) -> Iterator[str]:
             what, rest = (other, price) if other else ("dispatches other operators", "")
         yield "; ".join(filter(None, (f"{subject} {what} in {counted(len(cases), 'case')}", rest)))
     if others := list(moves)[SUBJECTS:]:
-        yield f"so did {len(others)} more: {', '.join(others[:LONGEST])}" + " …" * (
-            len(others) > LONGEST
-        )
+        more = " …" * (len(others) > LONGEST)
+        yield f"so did {len(others)} more: {', '.join(others[:LONGEST])}{more}"
 
 
 def _factor(name: str, ratios: Sequence[float]) -> str:

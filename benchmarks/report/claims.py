@@ -13,7 +13,6 @@ ABOUT = (
     f"The claims of a lecture, {LECTURE}, then others, and what these records make of them. "
     f"Undecided: they show neither. Criteria of version {VERSION}, {DATE}."
 )
-BY_RUN = "Verdicts by run"
 BY_RUN_NOTE = (
     "Each run alone. Runs differ where two of them are confirmed, refuted or conditional, and not "
     "the same: sizes, budgets and data are not either."
@@ -57,7 +56,7 @@ class Judged:
         verdicts = {f"{j.claim.title} {j.run}".strip(): j.verdict for j in self.judgements}
         tables = [Table("claims", TITLE, ABOUT, pd.DataFrame(rows)), by_budget(verdicts)]
         if any(item.run for item in self.judgements):
-            tables.append(Table("claims-by-run", BY_RUN, BY_RUN_NOTE, by_run(outcomes)))
+            tables.append(Table("claims-by-run", "Verdicts by run", BY_RUN_NOTE, by_run(outcomes)))
         return [table for table in tables if len(table.frame)]
 
     @property

@@ -228,28 +228,20 @@ def judge(every: Sequence[Run]) -> Judged:
     evidence = together({run.label if len(every) > 1 else "": run.frame for run in every})
     for claim in claims():
         with noted(judged.notes, f"Claim {claim.id!r}"):
-            verdicts = {run: part.verdict(claim) for run, part in evidence.items()}
-            judgements = [
-                Judgement(claim, verdict, run)
-                for run, verdict in verdicts.items()
-                if verdict.outcome != "not_measured"
-            ]
-            judged.judgements += judgements
-            judged.others += [] if judgements else [claim]
+            each = [Judgement(claim, part.verdict(claim), run) for run, part in evidence.items()]
+            measured = [item for item in each if item.verdict.outcome != "not_measured"]
+            judged.judgements += measured
+            judged.others += [] if measured else [claim]
     return judged
 
 
 def _plan(every: Sequence[Run]) -> Plan:
     if len(every) == 1:
         return every[0].plan
-    abouts: dict[str, Facts] = {
-        run.label: {"": (run.plan.about or run.plan.name,)} for run in every
-    }
-    return Plan(
-        name=" vs ".join(run.label for run in every),
-        about=" ".join(runs.beside(abouts)[""]),
-        suite={run.label: run.plan.suite for run in every},
-    )
+    plans = {run.label: run.plan for run in every}
+    abouts: dict[str, Facts] = {n: {"": (plan.about or plan.name,)} for n, plan in plans.items()}
+    suites = {name: plan.suite for name, plan in plans.items()}
+    return Plan(name=" vs ".join(plans), about=" ".join(runs.beside(abouts)[""]), suite=suites)
 
 
 def _cited(

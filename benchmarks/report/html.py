@@ -41,15 +41,12 @@ def _raw(cell: Cell) -> str | None:
 
 def _files(table: Table) -> list[tuple[str, str, str]]:
     """Title, name and content of a table's files, so that the page can be sent alone."""
-    files = (
+    files = []
+    for title, ending, media, text in (
         ("CSV", "csv", "text/csv", csv(table.raw)),
         ("LaTeX", "tex", "application/x-tex", latex(table)),
-    )
-    return [
-        (
-            title,
-            f"{table.name}.{ending}",
-            f"data:{media};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}",
-        )
-        for title, ending, media, text in files
-    ]
+    ):
+        content = base64.b64encode(text.encode()).decode()
+        address = f"data:{media};charset=utf-8;base64,{content}"
+        files.append((title, f"{table.name}.{ending}", address))
+    return files

@@ -69,7 +69,13 @@ def embed(svg: bytes, prefix: str, label: str, marks: Mapping[str, Mark]) -> tup
     parents = {child: parent for parent in root.iter() for child in parent}
     for element in root.iter():
         element.tag = _local(element.tag)
-    _write(root, marks)
+    for group in root.iter("g"):
+        if mark := marks.get(group.get("id", "")):
+            group.set("data-flows", flow_of(mark.series))
+            points = list(group.iter("use"))
+            if len(points) == len(mark.points):
+                for point, text in zip(points, mark.points, strict=True):
+                    ET.SubElement(point, "title").text = text
     for element in list(root.iter()):
         element.attrib = {_local(k): _own(_local(k), v, prefix) for k, v in element.items()}
         if element.tag in ("metadata", "style"):
@@ -109,18 +115,6 @@ def mark(figure: Any) -> dict[str, Mark]:
     for place, (artist, _) in enumerate(marked, 1):
         artist.set_gid(f"series-{place}")
     return {artist.get_gid(): mark for artist, mark in marked}
-
-
-def _write(root: ET.Element, marks: Mapping[str, Mark]) -> None:
-    """Write into an SVG without namespaces which flow a group is of, and a title for each point."""
-    for group in root.iter("g"):
-        if (mark := marks.get(group.get("id", ""))) is None:
-            continue
-        group.set("data-flows", flow_of(mark.series))
-        points = list(group.iter("use"))
-        if len(points) == len(mark.points):
-            for point, text in zip(points, mark.points, strict=True):
-                ET.SubElement(point, "title").text = text
 
 
 def _entries(figure: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -10,22 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.core import frame as frames
 from benchmarks.core import store
 from benchmarks.core.formats import brief
-from benchmarks.core.frame import (
-    NOISY,
-    REFERENCE,
-    Plan,
-    Planned,
-    cautions,
-    labels,
-    long_frame,
-    of_one_place,
-    places,
-    plan_of,
-    processor,
-    spread,
-)
 from benchmarks.core.naming import counted, duration, undigested
 from benchmarks.core.record import Record, Standing
 from benchmarks.measure.process import Child, ChildError
@@ -58,7 +45,7 @@ class Run:
 
     label: str
     folder: Path
-    plan: Plan
+    plan: frames.Plan
     records: Mapping[str, Record]
     states: tuple[CaseState, ...]
     frame: pd.DataFrame  # with times of one place alone
@@ -80,7 +67,7 @@ class Run:
 
 def read(folders: Sequence[Path]) -> list[Run]:
     """Results folders, named apart; ValueError for one that is none or is given twice."""
-    names = labels(folders)
+    names = frames.labels(folders)
     return [_read(path, name, len(names) > 1) for path, name in zip(folders, names, strict=True)]
 
 
@@ -104,23 +91,23 @@ def side_by_side(runs: Sequence[Run]) -> list[pd.DataFrame]:
 
 def _read(folder: Path, label: str, several: bool) -> Run:
     records = store.read(store.existing(folder), whole=True)
-    plan = plan_of(folder, records)
+    plan = frames.plan_of(folder, records)
     planned_records = {c.key: records[c.key] for c in plan.cases if c.key in records}
     prefix = f"{label}/" if several else ""
     now = standings(planned_records)
     current = {prefix + key: now.get(key, Standing()) for key in planned_records}
     by_key = {prefix + key: record for key, record in planned_records.items()}
-    frame = long_frame(folder, planned_records, plan, label)
+    frame = frames.long_frame(folder, planned_records, plan, label)
     reasons: dict[str, str] = {}
     place = ""
     if len(frame):
         frame["key"] = prefix + frame["key"]
-        timed = places(frame)
+        timed = frames.places(frame)
         rows = frame[timed.notna()]
-        pairs = zip(rows["key"], cautions(rows), strict=True)
+        pairs = zip(rows["key"], frames.cautions(rows), strict=True)
         reasons = {key: text for key, noisy in pairs if (text := current[key].times or noisy)}
         place = next(iter(timed.value_counts().index), "")
-    frame, note = of_one_place(frame)
+    frame, note = frames.of_one_place(frame)
     states = tuple(_states(plan, by_key, current, prefix))
     outside = len(records) - len(planned_records)
     doubts = not_checked(now.unchecked for now in current.values()), undigested(by_key.values())
@@ -163,9 +150,9 @@ def not_checked(faults: Iterable[str]) -> str:
 
 
 def _states(
-    plan: Plan, records: Mapping[str, Record], standings: Mapping[str, Standing], prefix: str
+    plan: frames.Plan, records: Mapping[str, Record], standings: Mapping[str, Standing], prefix: str
 ) -> Iterator[CaseState]:
-    once: dict[str, Planned] = {}
+    once: dict[str, frames.Planned] = {}
     for case in plan.cases:
         once.setdefault(case.key, case)
     for case in once.values():
@@ -186,12 +173,10 @@ def header(run: Run) -> Facts:
     adapted = {record.case.flow.partition("_")[0] for record in records}  # zuko_maf: zuko's
     versions = [line for line in _versions(records) if line.split()[0].lower() in {*MAIN, *adapted}]
     python = [f"Python {v}" for v in _distinct(r.machine.get("python") for r in records)]
-    counts, total, reasons = run.counts, len(records), Counter(run.cautions.values())
+    counts, reasons = run.counts, Counter(run.cautions.values())
     present = [state for state in STATES if counts[state] or state in ALWAYS]
-    cautioned = [
-        f"times of {count} of {total} records are not to be quoted: {why}"
-        for why, count in reasons.items()
-    ]
+    of = f"of {len(records)} records are not to be quoted"
+    cautioned = [f"times of {count} {of}: {why}" for why, count in reasons.items()]
     lines = {
         "Cases": [", ".join(f"{counts[state]} {state}" for state in present)],
         "Machine": _distinct(_machine(r.machine) for r in records),
@@ -256,7 +241,7 @@ def _distinct(values: Iterable[Any]) -> list[str]:
 
 def _machine(machine: dict[str, Any]) -> str:
     """One line: processor, cores, memory, system; whatever of them is known."""
-    parts = [processor(machine)]
+    parts = [frames.processor(machine)]
     if (cores := machine.get("cores")) is not None:
         parts.append(f"{_flat(cores)} {'core' if cores == 1 else 'cores'}")
     if isinstance(memory := machine.get("memory_bytes"), int | float):
@@ -317,9 +302,9 @@ def noise(records: Sequence[Record]) -> list[str]:
     """
     blocks: dict[str, tuple[float, str]] = {}
     for record in records:
-        times = record.metrics.get(REFERENCE)
+        times = record.metrics.get(frames.REFERENCE)
         if times and len(times.values) > 1:
-            scatter = (spread(times.values), record.case.label)
+            scatter = (frames.spread(times.values), record.case.label)
             block = record.block or record.key
             blocks[block] = max(scatter, blocks.get(block, scatter))
     if not blocks:
@@ -329,8 +314,8 @@ def noise(records: Sequence[Record]) -> list[str]:
     middle = median(spread for spread, _ in spreads)
     text = f"median {middle:.1%} over the blocks, largest {worst:.1%} in that of {label}"
     lines = [f"middle half of the reference workload's times over their median: {text}"]
-    if worst > NOISY:
-        noisy = sum(spread > NOISY for spread, _ in spreads)
+    if worst > frames.NOISY:
+        noisy = sum(spread > frames.NOISY for spread, _ in spreads)
         share = f"{noisy} of {len(spreads)} blocks"
         lines.append(f"the machine was too noisy for times to be trusted in {share}, as in {label}")
     return lines

@@ -27,12 +27,10 @@ class TorchflowsTransform(LibraryTransform):
     def __init__(self, flow: nn.Module, context_dim: int = 0) -> None:
         from torchflows.bijections.continuous.base import ContinuousBijection
         from torchflows.bijections.finite.autoregressive.layers import ActNorm
-        from torchflows.bijections.finite.residual.iterative import (
-            InvertibleResNetBlock,
-            ResFlowBlock,
-        )
+        from torchflows.bijections.finite.residual import iterative
 
-        super().__init__(flow, (InvertibleResNetBlock, ResFlowBlock), ActNorm)
+        random = (iterative.InvertibleResNetBlock, iterative.ResFlowBlock)
+        super().__init__(flow, random, ActNorm)
         fields = [m.f for m in flow.modules() if isinstance(m, ContinuousBijection)]
         self.estimated |= any(hasattr(field, "reuse_noise") for field in fields)
         self.flow: Any = flow

@@ -109,9 +109,8 @@ class Steps:
         progress, native = self.compiled.progress, self.compiled.functions.native
         way = math.copysign(1.0, clock.end - clock.start)
         times = torch.tensor([clock.start, clock.end, first_step], dtype=torch.float64)
-        end: Reached | None = self._call(
-            native, all_steps, stepper, state, times, progress.max_steps, way
-        )
+        inputs = (state, times, progress.max_steps, way)
+        end: Reached | None = self._call(native, all_steps, stepper, *inputs)
         if end is None or not end.landed:
             return None
         attempts, accepted = int(end.attempts), int(end.accepted)

@@ -90,7 +90,5 @@ def hollow(
     with Cheap Differential Operators, 2019, arXiv:1912.03579.
     Growth in D at fixed width: log_prob 1, sampling 1.
     """
-    field = partial(
-        HollowField, dim, hidden=hidden, depth=depth, features=features, context_dim=context_dim
-    )
-    return pieces(field, ode)
+    net = {"hidden": hidden, "depth": depth, "features": features, "context_dim": context_dim}
+    return pieces(partial(HollowField, dim, **net), ode)

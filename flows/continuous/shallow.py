@@ -191,12 +191,10 @@ class _Node(torch.autograd.Function):
             if needed[bias]:
                 gradients[bias] = of_a.sum(0) if inputs[bias].dim() == 1 else of_a
             if layer:
-                below = layer - 1
-                of_y, slope = of_a @ inputs[weight], slopes[below]
+                below, of_y = layer - 1, of_a @ inputs[weight]
+                a, y, slope = passed[below], values[below], slopes[below]
                 if of_slopes:
-                    of_a = activation.pull(
-                        passed[below], values[below], slope, of_y, of_slopes[below]
-                    )
+                    of_a = activation.pull(a, y, slope, of_y, of_slopes[below])
                 else:
                     of_a = of_y.mul_(slope)
             elif needed[0]:

@@ -16,8 +16,7 @@ from flows.continuous.native import TABLEAUS, Norm
 from flows.registry import Described, check_choice, check_positive, check_whole
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
-_ADAMS = ("explicit_adams", "implicit_adams", "fixed_adams")
-FIXED = (*TABLEAUS, *_ADAMS)
+FIXED = (*TABLEAUS, "explicit_adams", "implicit_adams", "fixed_adams")
 SCIPY = ("scipy_solver",)
 FINAL = ("dopri5", "dopri8", "bosh3")  # whose last evaluation is at the solution itself
 NATIVE = (*ADAPTIVE, *TABLEAUS)
@@ -37,12 +36,10 @@ def _largest_sample(x: Tensor, integrals: Sequence[Tensor]) -> Tensor:
     return (torch.maximum(rows, integrals[0].abs()) if integrals else rows).amax()
 
 
-# of x (N, D) and its integrals (N,), the log-determinant first if any
+# of x (N, D) and its integrals q (N,), the log-determinant first if any
 _NORMS: dict[str, Norm] = {
-    "all": lambda x, integrals: (
-        torch.maximum(_rms(x), _rms(integrals[0])) if integrals else _rms(x)
-    ),
-    "state": lambda x, integrals: _rms(x),
+    "all": lambda x, q: torch.maximum(_rms(x), _rms(q[0])) if q else _rms(x),
+    "state": lambda x, q: _rms(x),
     "sample": _largest_sample,
 }
 
@@ -175,9 +172,8 @@ def _by_torchdiffeq(
         """Options of torchdiffeq for steps that end at ``end`` (1,)."""
         if solver.fixed:
             return {"grid_constructor": partial(_grid, solver)}
-        return (
-            {} if watched.scipy else {"step_t": end, "first_step": solver.first(abs(last - first))}
-        )
+        first_step = solver.first(abs(last - first))
+        return {} if watched.scipy else {"step_t": end, "first_step": first_step}
 
     further: dict[str, Any] = {"method": solver.method, "rtol": solver.rtol, "atol": solver.atol}
     if by_adjoint:
@@ -194,8 +190,7 @@ def _by_torchdiffeq(
         raise SolveError(f"{solver.method} gave up before t={last:.6g}")
     # torchdiffeq interpolates up to the end too, by a graph that holds the last evaluation
     final = solver.method in FINAL and not by_adjoint
-    result = watched.state if final else tuple(part[-1] for part in solution)
-    result = result[:count]
+    result = (watched.state if final else tuple(part[-1] for part in solution))[:count]
     dynamics.progress.check_state(last, result)
     dynamics.progress.begin_adjoint()
     watched.start = last

@@ -1,6 +1,7 @@
 """Coupling flows: one half of the columns scales and shifts the other; and Glow's linear layers."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import chain, pairwise
 from typing import Literal
 
@@ -46,10 +47,7 @@ def coupling(
         raise ValueError(
             f"a coupling needs at least two columns, got dim={dim}: try 'maf' or 'cnf'"
         )
-    return kind(
-        create_alternating_binary_mask(dim, even),
-        lambda inputs, outputs: Conditioner(inputs, outputs, sizes),
-    )
+    return kind(create_alternating_binary_mask(dim, even), partial(Conditioner, sizes=sizes))
 
 
 @flows.register("nice", uses=SIZES)
