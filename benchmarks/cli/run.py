@@ -98,9 +98,9 @@ def run(
 
 
 def measure(
-    suite: Suite, folder: Path, asked: Asked | None = None, *, draws: bool = True, shown: int = 1
+    suite: Suite, folder: Path, asked: Asked | None = None, *, draws: bool = True, tables: int = 1
 ) -> NoReturn:
-    """Measure what is missing, print tables of its report, exit: 0 if all are done, else 1."""
+    """Measure what is missing, print ``tables`` of its report, and exit: 0 if all is done, or 1."""
     from benchmarks.execution.run import Asked, run
     from benchmarks.report.runs import noise
 
@@ -111,7 +111,7 @@ def measure(
         asked = _undisturbed(suite, folder, asked)
         with Display(console) as display:
             result = run(suite, folder, display, asked)
-        show = partial(_print_answer, count=shown)
+        show = partial(_print_answer, count=tables)
         text = report_of(folder, show) if draws else "no report was drawn"
     planned = [result.records[c.key] for c in result.cases if c.key in result.records]
     for warning in noise(planned)[1:]:
@@ -249,8 +249,8 @@ def print_grid(grid: Grid, title: str = "") -> None:
         cells = (row[place] for place in fitting)
         table.add_row(*(styled(cell.text, "bold" if cell.best else "") for cell in cells))
     console.print(table)
-    rest = {"rows": len(grid.rows) - ROWS, "columns": len(wanted)}
-    if words := [f"{count} more {what}" for what, count in rest.items() if count > 0]:
+    rest = {"more row": len(grid.rows) - ROWS, "more column": len(wanted)}
+    if words := [counted(count, what) for what, count in rest.items() if count > 0]:
         say(f"{' and '.join(words)} in the report")
 
 
@@ -408,8 +408,8 @@ def cost(
         larger = [] if counted_dim is None else options.numbers(counted_dim, "counted-dim")
         solver = {"method": "rk4", "step_size": STEP, "gradient": "backprop"}
         solving = {name: {"solver": solver} for name in names if "solver" in members[name].defaults}
-        width = {"hidden_per_dim": hidden_per_dim}
-        entries = [{"flow": n, "options": solving.get(n, {}), **width} for n in names]
+        rule = {"hidden_per_dim": hidden_per_dim}
+        entries = [{"flow": n, "options": solving.get(n, {}), **rule} for n in names]
         study = {
             "study": "cost",
             "dims": dims,
@@ -426,7 +426,7 @@ def cost(
         for name in names:
             if name not in solving and _solves(smallest[name]):
                 note(f"{name} has no option 'solver' and is measured with its own solver")
-    measure(suite, out, shown=2)  # the growth with D, and where one becomes cheaper
+    measure(suite, out, tables=2)  # the growth with D, and where one becomes cheaper
 
 
 def _solves(case: Case) -> bool:

@@ -16,6 +16,7 @@ CALLS = ("log_prob", "step", "sample")
 COSTS = [f"{call}_{what}" for call in CALLS for what in ("flops", "seconds")]
 WIDE = 0.5  # interval of an exponent that says too little for a number
 FEW = 10  # pairs of flows that are all shown, however plain
+GROWTH = "Degree in D (and exponent at the largest D)"
 GROWTH_NOTE = (
     "FLOPs: the degree in D of the polynomial of the exact counts (– if none fits), in parentheses "
     "d ln cost / d ln D at the largest D. Seconds: the exponent of the fitted law there with its "
@@ -67,7 +68,7 @@ def _by_growth(scans: pd.DataFrame) -> Table:
             place = {"flow": name, "dim": largest, RECORDS: tuple(group["key"])}
             rows.append(place | _cells(grown, largest))
     layout = columns("flow", "dim") | _headers(metrics)
-    return Table.of("cost-growth", "Growth with the dimension", GROWTH_NOTE, rows, layout)
+    return Table.of("cost-growth", GROWTH, GROWTH_NOTE, rows, layout)
 
 
 def _by_axis(done: pd.DataFrame) -> Table:

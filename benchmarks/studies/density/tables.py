@@ -319,7 +319,8 @@ def _budgets(models: Models) -> Table | None:
     note = (
         "Validation log-likelihood of the best weights at the last validation within the smallest "
         "total budget that all of these flows have spent. "
-        f"{UNTRAINED}: the first validation after an update came later. "
+        f"{UNTRAINED}: the first validation after an update came later. The first budget has the "
+        "rows in order. "
     )
     note += (
         f"± is half of the {1 - LEVEL:.0%} interval over seeds; bold: ahead of all, {TESTED}."
