@@ -176,8 +176,12 @@ def preprocessing(documents: Documents) -> Numbers:
 
 def _best(models: dict[str, pd.DataFrame], kind: str) -> pd.DataFrame:
     """The model that is best by validation, of those of a kind, or of all "flows"."""
-    pairs = [(str(kinds(cases).iloc[0]), cases) for cases in models.values()]
-    chosen = [c for of, c in pairs if of == kind or (kind == "flows" and of != "baseline")]
+    kinds_of = {name: str(kinds(cases).iloc[0]) for name, cases in models.items()}
+    chosen = [
+        cases
+        for name, cases in models.items()
+        if kinds_of[name] == kind or (kind == "flows" and kinds_of[name] != "baseline")
+    ]
     return max(chosen, key=lambda cases: float(validations(cases).mean()))
 
 

@@ -97,10 +97,13 @@ class Whitening(_Affine):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         solve = partial(torch.linalg.solve_triangular, upper=False)
         z = widened(solve, self.factor, (x - self.mean).T).T
-        return z, (-self.factor.diagonal().log().sum()).expand(len(x))
+        return z, (-self._logdet()).expand(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.mean + z @ self.factor.T, self.factor.diagonal().log().sum().expand(len(z))
+        return self.mean + z @ self.factor.T, self._logdet().expand(len(z))
+
+    def _logdet(self) -> Tensor:
+        return self.factor.diagonal().log().sum()
 
 
 class _Columns(Preprocessing):

@@ -194,8 +194,7 @@ def register(id: str, **fields: Any) -> Callable[[Callable[[Any], Verdict]], Any
         fields = _of_table(id) | fields
 
     def decorate(judge: Callable[[Any], Verdict]) -> Callable[[Any], Verdict]:
-        module = getattr(judge, "func", judge).__module__  # of a partial that of its function
-        registry.add(id, Claim(id, judge, **fields), module)
+        registry.add(id, Claim(id, judge, **fields), judge.__module__)
         return judge
 
     return decorate

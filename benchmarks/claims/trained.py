@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -148,8 +148,12 @@ def _part(pair: Contest, how: Standing | None, ranks: Standing | None) -> Part:
     )
 
 
+def _judge_of(judge: Callable[[str, Any], Verdict], what: str) -> Callable[[Any], Verdict]:
+    return lambda evidence: judge(what, evidence)
+
+
 for claim_of_lead in LEADS:
-    register(claim_of_lead, prepare=leads)(partial(judge_lead, claim_of_lead))
+    register(claim_of_lead, prepare=leads)(_judge_of(judge_lead, claim_of_lead))
 
 
 def _name(pair: Contest) -> str:
@@ -320,7 +324,7 @@ def _race_part(race: Race, how: Standing) -> Part:
 
 for claim_of_race in RACED:
     prepare = of_ffjord if claim_of_race == "ffjord-fastest" else of_kinds
-    register(claim_of_race, prepare=prepare)(partial(judge_race, claim_of_race))
+    register(claim_of_race, prepare=prepare)(_judge_of(judge_race, claim_of_race))
 
 
 @register("mode-collapse")

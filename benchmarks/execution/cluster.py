@@ -301,12 +301,12 @@ def local_cluster(setups: list[Setup]) -> distributed.SpecCluster:
     """A worker on this machine for each setup, each a process; one may have the host to itself."""
     workers: dict[int, dict[str, Any]] = {}
     for number, setup in enumerate(setups):
-        how: dict[str, Any] = {"nthreads": 1, "memory_limit": memory_bytes() // len(setups)}
-        how["resources"] = {HOST: 1} if number == 0 else {}
-        how["env"] = {"CUDA_VISIBLE_DEVICES": setup.gpu} if setup.gpu else {}
-        workers[number] = {"cls": distributed.Nanny, "options": how}
-    options = {"dashboard": False, "dashboard_address": ":0", "port": 0, "host": "127.0.0.1"}
-    scheduler = {"cls": distributed.Scheduler, "options": options}
+        options: dict[str, Any] = {"nthreads": 1, "memory_limit": memory_bytes() // len(setups)}
+        options["resources"] = {HOST: 1} if number == 0 else {}
+        options["env"] = {"CUDA_VISIBLE_DEVICES": setup.gpu} if setup.gpu else {}
+        workers[number] = {"cls": distributed.Nanny, "options": options}
+    served = {"dashboard": False, "dashboard_address": ":0", "port": 0, "host": "127.0.0.1"}
+    scheduler = {"cls": distributed.Scheduler, "options": served}
     return distributed.SpecCluster(workers=workers, scheduler=scheduler, silence_logs=False)
 
 

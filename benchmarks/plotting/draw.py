@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -154,7 +154,14 @@ def guide(axes: Any, x: Sequence[float], y: float, powers: Sequence[int], name: 
 
 
 LINE = 10.0  # points from one text to the next
-End = tuple[str, float, str]  # a series, the last value of its line, and what is written there
+
+
+class End(NamedTuple):
+    """The last value of a series' line, and what is written there."""
+
+    name: str
+    y: float
+    text: str
 
 
 def apart(wishes: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
@@ -177,9 +184,9 @@ def label_ends(panel: Any, ends: Sequence[End], looks: Mapping[str, Any], height
     """Write the text of each line right of a panel of ``height`` inches, whose limits are fixed."""
     panel.set(xlim=panel.get_xlim(), ylim=panel.get_ylim())
     axes, right = panel.transData - panel.transAxes, panel.get_xlim()[1]
-    wishes = [float(axes.transform((right, y))[1]) for _, y, _ in ends]
+    wishes = [float(axes.transform((right, end.y))[1]) for end in ends]
     gap = LINE / 72 / height
     places = apart(wishes, gap, gap / 2, 1 - gap / 2)
-    for (name, _, text), place in zip(ends, places, strict=True):
-        style = {"fontsize": 8, "color": looks[name]["color"], "va": "center"}
-        panel.annotate(text, (1.01, place), xycoords="axes fraction", **style)
+    for end, place in zip(ends, places, strict=True):
+        style = {"fontsize": 8, "color": looks[end.name]["color"], "va": "center"}
+        panel.annotate(end.text, (1.01, place), xycoords="axes fraction", **style)

@@ -228,8 +228,9 @@ def judge(every: Sequence[Run]) -> Judged:
     evidence = together({run.label if len(every) > 1 else "": run.frame for run in every})
     for claim in claims():
         with noted(judged.notes, f"Claim {claim.id!r}"):
-            each = [Judgement(claim, part.verdict(claim), run) for run, part in evidence.items()]
-            measured = [item for item in each if item.verdict.outcome != "not_measured"]
+            verdicts = {run: part.verdict(claim) for run, part in evidence.items()}
+            every_run = [Judgement(claim, verdict, run) for run, verdict in verdicts.items()]
+            measured = [one for one in every_run if one.verdict.outcome != "not_measured"]
             judged.judgements += measured
             judged.others += [] if measured else [claim]
     return judged

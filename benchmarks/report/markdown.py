@@ -61,8 +61,10 @@ def claims(report: Report) -> list[str]:
     lines, judged = [], report.judged
     for judgement in judged.judgements:
         claim, run = judgement.claim, f" ({escape(judgement.run)})" if judgement.run else ""
-        shown = report.exhibits(claim.exhibits)
-        links = [f"[{i.kind} {i.number}]({FILES[i.kind].format(i.name)})" for i in shown]
+        links = [
+            f"[{item.kind} {item.number}]({FILES[item.kind].format(item.name)})"
+            for item in report.exhibits(claim.exhibits)
+        ]
         again = f"`{claim.command}` measures it again"
         verdict = judgement.verdict
         beside = f"For the verdict: {verdict.strength} Against it: {verdict.weakness}"

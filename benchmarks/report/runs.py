@@ -175,8 +175,8 @@ def header(run: Run) -> Facts:
     python = [f"Python {v}" for v in _distinct(r.machine.get("python") for r in records)]
     counts, reasons = run.counts, Counter(run.cautions.values())
     present = [state for state in STATES if counts[state] or state in ALWAYS]
-    of = f"of {len(records)} records are not to be quoted"
-    cautioned = [f"times of {count} {of}: {why}" for why, count in reasons.items()]
+    scope = f"of {len(records)} records are not to be quoted"
+    cautioned = [f"times of {count} {scope}: {why}" for why, count in reasons.items()]
     lines = {
         "Cases": [", ".join(f"{counts[state]} {state}" for state in present)],
         "Machine": _distinct(_machine(r.machine) for r in records),

@@ -29,8 +29,8 @@ class TorchflowsTransform(LibraryTransform):
         from torchflows.bijections.finite.autoregressive.layers import ActNorm
         from torchflows.bijections.finite.residual import iterative
 
-        random = (iterative.InvertibleResNetBlock, iterative.ResFlowBlock)
-        super().__init__(flow, random, ActNorm)
+        estimated = (iterative.InvertibleResNetBlock, iterative.ResFlowBlock)
+        super().__init__(flow, estimated, ActNorm)
         fields = [m.f for m in flow.modules() if isinstance(m, ContinuousBijection)]
         self.estimated |= any(hasattr(field, "reuse_noise") for field in fields)
         self.flow: Any = flow

@@ -91,7 +91,7 @@ def _panels(done: pd.DataFrame, metrics: Sequence[str], row: bool = True) -> Any
                 grown = growth(group, metric) if timed else counts(group, metric)
                 if grown and grown.reached:
                     text = f"{grown.exponent:.1f}"
-                    ends.append((str(name), group["cost"].iloc[-1], text))
+                    ends.append(draw.End(str(name), group["cost"].iloc[-1], text))
             labels = {"ylabel": Column.of(metric, row=row).header, "title": METRICS[metric].title}
             draw.finish(panel, marks=measured["dim"], xlabel="D", **labels)
             if measured["dim"].nunique() > 1:

@@ -93,7 +93,7 @@ def _against_dimension(points: pd.DataFrame) -> Any:
             draw.finish(panel, marks=rows["dim"], xlabel="D", ylabel="NFE", title=title)
         for panel, (_, rows) in zip(axes.flat, panels, strict=True):  # whose limits are common
             last = rows.sort_values("dim").groupby("series").last()["nfe"]
-            ends = [(name, last[name], flow_of(name)) for name in looks if name in last]
+            ends = [draw.End(name, last[name], flow_of(name)) for name in looks if name in last]
             draw.label_ends(panel, ends, looks, 3.0)
     return figure
 
@@ -116,7 +116,7 @@ def _totals(_: pd.DataFrame, solved: Sequence[Total], direct: Sequence[Total]) -
             look = looks.get(label, {"color": "#bbbbbb", "lw": 1, "zorder": 1})
             panel.plot(median.index, median, **{**look, "marker": ""})
             if label in looks:
-                ends.append((label, median.iloc[-1], label))
+                ends.append(draw.End(label, median.iloc[-1], label))
             if not any(total.evaluations):
                 continue
             panel.fill_between(median.index, least, most, color=look["color"], alpha=0.15, lw=0)

@@ -85,7 +85,7 @@ def _masses(rows: pd.DataFrame) -> Any:
             look, medians = looks[str(name)], group.groupby("setting")["mass_error"].median()
             panel.plot(group["setting"], group["mass_error"], **{**look, "ls": "", "alpha": 0.3})
             panel.plot(medians.index, medians, **look)
-            ends.append((str(name), medians.iloc[0], str(name)))
+            ends.append(draw.End(str(name), medians.iloc[0], str(name)))
         ends_of = [rows["setting"].min(), rows["setting"].max()]
         panel.plot(ends_of, ends_of, ls=":", lw=1, color="#777777")
         draw.finish(panel, xlabel="tolerance", ylabel="|∫ p dx − 1|")

@@ -133,8 +133,8 @@ class Group(Settings, frozen=True):
             if entry.usable():
                 of_entry = {"member": entry.name} | ({"by": entry.by} if entry.by else {})
                 fields["settings"] = {**settings, **of_entry, **how}
-                one = entry.model_copy(update={"parameters": size})
-                case = one.case(common, dim, options.sizes, seed, **fields)
+                member = entry.model_copy(update={"parameters": size})
+                case = member.case(common, dim, options.sizes, seed, **fields)
                 yield case.changed(roles={"place": place})
 
 

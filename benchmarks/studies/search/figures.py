@@ -115,7 +115,7 @@ def _panel(panel: Any, points: pd.DataFrame, levels: pd.Series, axis: str, looks
     models = points.groupby("model", sort=False)
     lines = {str(model): group[[axis, "mean", "half"]].to_numpy().T for model, group in models}
     low, high = view(list(lines.values()), levels.to_numpy())
-    ends = [(model, line[1][-1], model) for model, line in lines.items() if model in looks]
+    ends = [draw.End(model, line[1][-1], model) for model, line in lines.items() if model in looks]
     for model, (x, y, half) in lines.items():
         look, near = looks.get(model, OTHERS), y >= low
         panel.plot(x, y, label=model, **look, **LOOK)
@@ -127,10 +127,10 @@ def _panel(panel: Any, points: pd.DataFrame, levels: pd.Series, axis: str, looks
         panel.vlines(x[near], *bars, color=look["color"], alpha=0.4, lw=1)
     for model, level in zip(map(str, levels.index), levels, strict=True):
         panel.axhline(level, lw=1.1, label=model, **looks.get(model, FITTED))
-        ends += [(model, level, model)] if model in looks else []
+        ends += [draw.End(model, level, model)] if model in looks else []
     panel.set_ylim(low, high)
     draw.logarithmic(panel.xaxis)
-    draw.label_ends(panel, [(n, y, text) for n, y, text in ends if low <= y <= high], looks, HEIGHT)
+    draw.label_ends(panel, [end for end in ends if low <= end.y <= high], looks, HEIGHT)
     if axis == "seconds":
         draw.ticks(panel.xaxis, points[axis])
 
@@ -208,10 +208,10 @@ def _draw_closed(every: pd.DataFrame, leaders: list[str]) -> Any:
             halves = [100 * share.half(LEVEL) for share in points["share"]]
             panel.errorbar(points["train_flops"], points["percent"], yerr=halves, **look, **LOOK)
             if model in looks:
-                ends.append((str(model), points["percent"].iloc[-1], str(model)))
+                ends.append(draw.End(str(model), points["percent"].iloc[-1], str(model)))
         last: pd.Series = fitted.sort_values("percent").iloc[-1]
         panel.axhline(last["percent"], lw=1.1, **BEST_FITTED)
-        ends.append((last["model"], last["percent"], last["model"]))
+        ends.append(draw.End(last["model"], last["percent"], last["model"]))
         least = flows.loc[flows["model"].isin(leaders), "percent"].min()
         panel.set(ylim=(least - 2, 101), xlabel="training (FLOP)", ylabel="gap closed (%)")
         draw.logarithmic(panel.xaxis)

@@ -626,14 +626,15 @@ class Search(TrainingStudy):
             return score(case, data)
         flow, settings = prepared(case, data)
         rows = data.train.to(case.device)
+        diverged = None
         try:
             history = train(flow, data, case, settings)
-        except TrainingError:
-            if fault := no_density(flow, rows):
-                return Result(failure=fault)
-            raise
-        if fault := no_density(flow, rows):
+        except TrainingError as error:
+            diverged = error
+        if fault := no_density(flow, rows):  # which may be why it diverged
             return Result(failure=fault)
+        if diverged:
+            raise diverged
         metrics = history.metrics() | {"parameters": trainable(flow)}
         return Result(metrics, history.arrays(), {"course": history.course})
 

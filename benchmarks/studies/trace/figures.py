@@ -59,7 +59,7 @@ def _losses(rows: pd.DataFrame) -> Any:
                 look, mean = {**looks[str(name)], "marker": ""}, curves.mean(axis=1)
                 panel.plot(curves, **{**look, "lw": 0.6, "alpha": 0.35})
                 panel.plot(mean, **look)
-                ends.append((str(name), mean.iloc[-1], str(name)))
+                ends.append(draw.End(str(name), mean.iloc[-1], str(name)))
             draw.finish(panel, log="x", xlabel="updates", ylabel="loss (nats)", title=data)
             draw.label_ends(panel, ends, looks, 3.6)
     return figure

@@ -137,8 +137,8 @@ class Traces(Study):
             traced = {**contender.options, "trace": canonical(trace)}
             fields: dict[str, Any] = {"study": self.name, "batch": options.batch}
             fields["settings"] = {**settings, "work": work}
-            one = contender.model_copy(update={"options": traced})
-            yield one.case(common, dim, options.sizes, **fields)
+            variant = contender.model_copy(update={"options": traced})
+            yield variant.case(common, dim, options.sizes, **fields)
 
     def block(self, case: Case) -> str:
         """All works on one field: the cases that differ in these alone."""
